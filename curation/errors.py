@@ -234,6 +234,11 @@ class DamagedFileError(StoreError):
         return DamagedFileError, (str(self), self.path, self.sha256)
 
 
+class TakenDownError(StoreError):
+    """Tables hold rows that were taken down, or copies of them. A run from the first stage on is
+    without them."""
+
+
 class LeaseError(StoreError):
     """Another run works on the same step, or took it over."""
 

@@ -6,6 +6,7 @@ heads.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,8 @@ from curation.engine.context import EARLIER_VERSIONS
 from curation.engine.params_base import changed_fields, derive_params, input_files
 from curation.engine.spark import Cluster
 from curation.engine.spark_workers import spark_workers
-from curation.errors import Detail, RecipeError, StoreError, start_of_paths
-from curation.flow import Step, run_fingerprint
+from curation.errors import Detail, RecipeError, StoreError, TakenDownError, start_of_paths
+from curation.flow import Step, plan, run_fingerprint
 from curation.masking import mask_address
 from curation.media.encoders import ENCODERS
 from curation.media.encoders.checksum import checked_sha256
@@ -36,6 +37,8 @@ from curation.store.run_log import Again, recorded_run, refreshed
 from curation.store.step_log import StepLog, Waiting
 from curation.store.store import Store
 from curation.store.verification import verify_store
+
+logger = logging.getLogger(__name__)
 
 
 def _nothing(result: StepResult) -> None:
@@ -289,6 +292,19 @@ def run_steps(
     check_inputs(recipe)
     check_store(recipe, store)
     check_encoders(steps, store)
+    try:
+        return _run(steps, recipe, store, cluster, options)
+    except TakenDownError as error:
+        logger.warning("%s. The run begins again without these rows.", error.details[0].message)
+    # Also the steps before these: their tables have the rows.
+    whole = plan(recipe, until=steps[-1].name)
+    return _run(whole, recipe, store, cluster, options)
+
+
+def _run(
+    steps: Sequence[Step], recipe: Recipe, store: Store, cluster: Cluster, options: RunOptions
+) -> list[StepResult]:
+    """Bring the tables of some steps up to date, in order; see `run_steps`."""
     results = []
     gpu, files = any(step.stage.gpu for step in steps), files_of(recipe.plugins)
     inputs = [path for step in steps for _, path in input_files(step.params)]

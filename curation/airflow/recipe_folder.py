@@ -51,16 +51,17 @@ def recipe_dags(variables: Mapping[str, str], suffix: str = "", **options: Any) 
         )
     telemetry = Telemetry.of(variables)
     dags: dict[str, DAG] = {}
-    problems = []
-    for path in _recipes(Path(variables["CURATION_RECIPES"])):
+    paths, problems = _named(Path(variables["CURATION_RECIPES"]))
+    for name, path in paths.items():
+        dag_id = name + suffix
         try:
-            name = load_recipe(path).name + suffix
-            if name in dags:
-                message = f"another recipe of the folder has the name {name!r} too"
-                raise RecipeError(Detail(message, str(path), name, fix="Rename one of them"))
-            values = {k: value(name) if callable(value) else value for k, value in options.items()}
-            dags[name] = curation_dag(
-                name,
+            if suffix and dag_id in paths:
+                message = f"its DAG would be {dag_id!r}, as that of {paths[dag_id]}"
+                fix = "Give one of the two recipes another name"
+                raise RecipeError(Detail(message, str(path), dag_id, fix=fix))
+            values = {k: v(dag_id) if callable(v) else v for k, v in options.items()}
+            dags[dag_id] = curation_dag(
+                dag_id,
                 recipe=str(path),
                 store=variables["CURATION_STORE"],
                 cluster=variables.get("CURATION_CLUSTER", "local"),
@@ -72,6 +73,22 @@ def recipe_dags(variables: Mapping[str, str], suffix: str = "", **options: Any) 
     return dags | ({"curation-broken-recipes": BrokenRecipes(problems)} if problems else {})
 
 
+def _named(place: Path) -> tuple[dict[str, Path], list[str]]:
+    """Return the recipes of a folder by name, and what is wrong with the others."""
+    paths: dict[str, Path] = {}
+    problems = []
+    for path in _recipes(place):
+        try:
+            name = load_recipe(path).name
+            if name in paths:
+                message = f"{paths[name]} has the name {name!r} too"
+                raise RecipeError(Detail(message, str(path), name, fix="Rename one of them"))
+            paths[name] = path
+        except CurationError as error:
+            problems.append(str(error))
+    return paths, problems
+
+
 def _recipes(place: Path) -> list[Path]:
     """Return the recipes of a folder, or the one.
 
@@ -80,7 +97,9 @@ def _recipes(place: Path) -> list[Path]:
     """
     if place.is_file():
         return [place]
-    recipes = sorted(path for ending in ("*.yaml", "*.yml") for path in place.glob(ending))
+    # Editors and file systems leave hidden files beside a recipe.
+    names = ("[!.]*.yaml", "[!.]*.yml")
+    recipes = sorted(path for each in names for path in place.glob(each))
     if not recipes:
         message = f"there is no recipe (*.yaml) in {place}"
         fix = "Put a recipe there: `curation init` writes one"

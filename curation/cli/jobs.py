@@ -110,18 +110,23 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.metrics, arguments.openlineage, arguments.openlineage_parent
     )
     observers = telemetry.observers(store, submitted_settings() if telemetry.lineage_target else {})
-    outcomes: list[StepResult] = []
+    # A run that begins again ends stages twice.
+    outcomes: dict[str, StepResult] = {}
+
+    def note(result: StepResult) -> None:
+        outcomes[result.step.name] = result
+
     try:
         waiting = Waiting(wait=not arguments.no_wait)
         with RunLog(store, partial(logger.info, "log: %s")) as log:
-            options = RunOptions(outcomes.append, waiting, again, [log, *observers])
+            options = RunOptions(note, waiting, again, [log, *observers])
             run_steps(steps, recipe, store, cluster, options)
             report = _write_report(steps, recipe, store, log.run)
     finally:
         if arguments.summary and len(outcomes) < len(steps):
-            _write(summarise(outcomes, store), arguments.summary)
+            _write(summarise(outcomes.values(), store), arguments.summary)
     if arguments.summary:
-        _write(summarise(outcomes, store, report), arguments.summary)
+        _write(summarise(outcomes.values(), store, report), arguments.summary)
 
 
 def _write_report(

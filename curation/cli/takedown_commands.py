@@ -35,11 +35,28 @@ ImageIds = Annotated[
 ]
 Likes = Annotated[
     list[Path] | None,
-    typer.Option("--like", help="Picture: what looks like it is taken down, by perceptual hash."),
+    typer.Option(
+        "--like",
+        help="Picture: what looks like it is taken down, by perceptual hash, and copies of it by the "
+        "copy descriptors of the store.",
+    ),
 ]
 Within = Annotated[
     int,
     typer.Option("--within", min=0, max=128, help="With --like: how many of 256 bits may differ."),
+]
+Cosine = Annotated[
+    float | None,
+    typer.Option(
+        "--cosine",
+        min=-1,
+        max=1,
+        help="With --like: from which cosine on the vector of a copy descriptor alone makes a copy. By "
+        "default pixels are compared as the recipes of the store say (dedup.near, dedup.verify).",
+    ),
+]
+HashOnly = Annotated[
+    bool, typer.Option("--hash-only", help="With --like: compare perceptual hashes alone.")
 ]
 Listed = Annotated[
     Path | None,
@@ -85,6 +102,8 @@ def forget(
     image_id: ImageIds = None,
     like: Likes = None,
     within: Within = 24,
+    cosine: Cosine = None,
+    hash_only: HashOnly = False,
     listed: Listed = None,
     opt_outs: OptOuts = False,
     after: After = "30d",
@@ -106,7 +125,9 @@ def forget(
     from curation.store.store import Store
 
     images = [*(sha256 or []), *(image_id or [])]
-    request = Request(url or [], host or [], images, like or [], within, by, reason)
+    request = Request(
+        url or [], host or [], images, like or [], within, cosine, hash_only, by, reason
+    )
     if listed is not None:
         request = read_list(listed, request)
     if proof:
@@ -160,6 +181,16 @@ def _forgotten_facts(done: Forgotten, taken: facts.OptOutsTakenDown | None) -> f
         reports_deleted=done.reports,
         folders_closed=list(done.closed),
         stages_at_work=list(done.working),
+        copies=[
+            facts.CopiesTakenDown(
+                encoder=each.encoder,
+                images=len(each.images),
+                compared=each.compared,
+                others=each.others,
+                at_least=each.descriptor.at_least,
+            )
+            for each in done.copies
+        ],
         opt_outs=taken,
     )
 
@@ -167,6 +198,15 @@ def _forgotten_facts(done: Forgotten, taken: facts.OptOutsTakenDown | None) -> f
 def _print_forgotten(done: Forgotten) -> None:
     out.print(f"tombstone  {done.tombstone.name}")
     _print_counts("rows in all files, by table", done.hits.rows)
+    for each in done.copies:
+        out.print(
+            f"{len(each.images):,} stored copies by encoder {one_line(each.encoder)}, "
+            f"{each.compared:,} pictures compared pixel by pixel. Later pictures are left out from a "
+            f"cosine of {each.descriptor.at_least:.4f} on, which none of {each.others:,} other rows "
+            "reaches."
+        )
+    if done.tombstone.likes and not done.copies:
+        out.print("Compared by perceptual hashes alone: edited copies were not looked for.")
     out.print(f"{done.reports} reports deleted, {len(done.closed)} Iceberg folders closed.")
     if done.working:
         out.print(

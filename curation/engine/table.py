@@ -9,7 +9,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from curation.engine.contract import contract
-from curation.errors import Detail, StoreError
+from curation.errors import Detail, StoreError, TakenDownError
 from curation.store.fragment import Fragment
 from curation.store.manifest import Manifest
 from curation.store.run_log import find_run, latest_run
@@ -104,11 +104,11 @@ def refuse_withheld(tables: Mapping[str, Table]) -> None:
     """Check that no table holds what was taken down, for who reads several tables row by row.
 
     Raises:
-        StoreError: one does; the message names it.
+        TakenDownError: one does; the message names it.
     """
     names = sorted(name for name, table in tables.items() if table.withheld is not None)
     if names:
-        raise StoreError(
+        raise TakenDownError(
             f"{', '.join(names)} in {next(iter(tables.values())).store.uri} hold rows that "
             "were taken down",
             fix=(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import ValidationError
-
 from curation.algorithms.knn.params import SearchParams
 from curation.engine.table import Table, refuse_withheld
 from curation.errors import Detail, StoreError
 from curation.inspect.current import CurrentTables
 from curation.inspect.search import ImageSearch, SearchSettings
-from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
+from curation.media.encoders.params import EMBEDDINGS
+from curation.media.encoders.recorded import recorded_spec
 
 CHOOSERS = ("matches", "codebooks", "assignments", "centroids", "eligible")
 """Tables whose stage reads the vectors of one encoder and records its name, the first that is there."""
@@ -36,7 +33,10 @@ def search_current(tables: CurrentTables) -> ImageSearch:
     known = {name: value for name, value in search.items() if name in SearchParams.model_fields}
     settings = SearchSettings(
         encoder,
-        _spec(vectors.manifest.params.get("encoders", {}).get(encoder)),
+        recorded_spec(
+            vectors.manifest.params.get("encoders", {}).get(encoder),
+            vectors.manifest.stats.get("encoder"),
+        ),
         SearchParams(**known),
         vectors.manifest.params.get("batch_size", 64),
         fetched["max_pixels"],
@@ -59,13 +59,3 @@ def _only_encoder(tables: CurrentTables) -> str:
     )
     fix = "Run the recipe further (curation run RECIPE --store DIR)"
     raise StoreError(Detail(message, "embeddings", encoders, fix=fix))
-
-
-def _spec(params: Any) -> EncoderSpec | None:
-    """Return the encoder that a manifest records; None if it is of no known form."""
-    if not isinstance(params, dict):
-        return None
-    try:
-        return EncoderSpec(**params)
-    except ValidationError:
-        return None

@@ -34,7 +34,7 @@ class ExpectParams(StrictModel):
     """How many images the dataset may have."""
     filled: Filled | None = None
     """Smallest share of the images that an arm requests which it must have in the dataset, for every
-    arm that requests a number."""
+    arm. One that requests none misses every share above 0."""
     arms: dict[Name, Filled] = {}
     """The same share for single arms, instead of `filled`."""
     change: float | None = Field(default=None, ge=0)

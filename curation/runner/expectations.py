@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from curation.engine.table import open_table
 from curation.errors import ExpectationError
 from curation.flow import Step
 from curation.recipe.expect import ExpectParams
@@ -25,8 +26,9 @@ def check_expectations(
     Raises:
         ExpectationError: it is not; the message says what is wrong.
     """
-    claims = within.store.manifest("claims", dataset.reads["claims"])
-    composition = [] if claims is None else claims.stats["composition"]
+    # A manifest that cannot be read is no composition without arms.
+    claims = open_table(within.store, "claims", dataset.reads["claims"]).manifest
+    composition = claims.stats["composition"]
     problems = [*_row_problems(expect, dataset.rows), *_arm_problems(expect, composition)]
     if expect.change is not None:
         problems += _change_problems(expect.change, dataset.rows, _rows_before(step, within.store))
@@ -52,7 +54,12 @@ def _arm_problems(expect: ExpectParams, composition: Iterable[Mapping[str, Any]]
         name, requested = arm["arm"], arm["requested"]
         place = f"arms.{name}" if name in expect.arms else "filled"
         bound = expect.arms.get(name, expect.filled)
-        if bound is not None and requested and arm["final"] < bound * requested:
+        if bound and not requested:
+            yield (
+                f"arm {name!r} requests no image, since nothing is left that it could take them for "
+                f"or from; expect.{place} is {bound:g}"
+            )
+        elif bound is not None and arm["final"] < bound * requested:
             yield (
                 f"arm {name!r} has {arm['final']:,} of {requested:,} requested images, a share of "
                 f"{arm['final'] / requested:.3g}; expect.{place} is {bound:g}"
@@ -65,9 +72,13 @@ def _change_problems(bound: float, rows: int, before: int | None) -> Iterator[st
 
 
 def _rows_before(step: Step, store: Store) -> int | None:
-    """Return the rows of the dataset of the latest finished run of the recipe."""
+    """Return the rows of the dataset of the latest finished run of the recipe whose manifest is left.
+
+    None if no such run has finished yet.
+    """
     for record in read_runs(store):
         if record.state == "finished" and record.recipe == step.recipe and DATASET in record.tables:
             manifest = store.manifest(DATASET, record.tables[DATASET])
-            return None if manifest is None else manifest.rows
+            if manifest is not None:
+                return manifest.rows
     return None

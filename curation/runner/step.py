@@ -24,7 +24,7 @@ from curation.runner.global_stage import compute_global, global_work
 from curation.runner.inputs import Inputs, find_inputs, set_aside_damaged
 from curation.runner.map_stage import compute_map, map_work
 from curation.runner.outcomes import check_outcomes, count_outcomes, stale_part
-from curation.runner.takedown.during_runs import check_unchanged
+from curation.runner.takedown.during_runs import check_written
 from curation.runner.work import StepContext, StepWork, new_manifest, publish_dataset
 from curation.store.manifest import Committed, Manifest
 from curation.store.removal import wait_for_removal
@@ -264,8 +264,8 @@ def _compute(
     written, computed, reused = compute_rows(step, work, inputs.tables, within, lease)
     if DATASET in step.tables:
         written = publish_dataset(step, written, inputs.tables, within.store)
-    records = (record for table in written.values() for record in table.records)
-    check_unchanged(within.store, step.name, lease, before, records)
+    records = [record for table in written.values() for record in table.records]
+    check_written(within.store, step.name, lease, before, records)
     seconds = round(time.monotonic() - started, 3)
     manifests = [
         within.store.put_version(

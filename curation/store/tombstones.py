@@ -59,6 +59,21 @@ class Likeness:
 
 
 @dataclass(frozen=True)
+class Descriptor:
+    """A picture, as its vector by a copy descriptor.
+
+    Attributes:
+        encoder: identity of the encoder; vectors of others are not compared with it.
+        vector: its numbers as little-endian float16, in hex.
+        at_least: smallest cosine similarity of a picture like it.
+    """
+
+    encoder: Mapping[str, Any]
+    vector: str
+    at_least: float
+
+
+@dataclass(frozen=True)
 class Tombstone:
     """What somebody asked to take down.
 
@@ -69,6 +84,7 @@ class Tombstone:
         reason: why.
         hashes: keyed hashes by kind.
         likes: pictures; what looks like them is taken down.
+        descriptors: the same pictures by copy descriptors, which also find edited copies.
         signature: keyed hash of all else, see `Takedowns.sign`.
     """
 
@@ -78,6 +94,7 @@ class Tombstone:
     reason: str
     hashes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     likes: tuple[Likeness, ...] = ()
+    descriptors: tuple[Descriptor, ...] = ()
     signature: str = ""
 
 
@@ -91,6 +108,7 @@ class Hits:
         pairs: keyed hashes of the pairs that are gone.
         images: keyed hashes of the images that are gone, whichever pair has them.
         orphans: keyed hashes of images that no other pair has. They may come back with another pair.
+        returned: those of earlier orphans that another pair has by now.
         files: files of the store that hold any of it.
         rows: number of rows with any of it, by table or work folder.
         since: when the search began, in seconds since 1970 by the clock of the storage.
@@ -102,6 +120,7 @@ class Hits:
     pairs: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
+    returned: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     rows: Mapping[str, int] = field(default_factory=dict)
     since: float = 0.0
@@ -156,7 +175,10 @@ class Takedowns:
     @cached_property
     def orphans(self) -> frozenset[str]:
         """Hashes of images that only pairs had that are gone."""
-        return frozenset(image for hits in self.hits for image in hits.orphans)
+        orphans: set[str] = set()
+        for hits in sorted(self.hits, key=lambda hits: hits.name):
+            orphans = (orphans - {*hits.returned}) | {*hits.orphans}
+        return frozenset(orphans)
 
     @cached_property
     def files(self) -> frozenset[str]:
@@ -167,6 +189,11 @@ class Takedowns:
     def likes(self) -> tuple[Likeness, ...]:
         """The pictures of all tombstones."""
         return tuple(dict.fromkeys(like for t in self.tombstones for like in t.likes))
+
+    @cached_property
+    def descriptors(self) -> tuple[Descriptor, ...]:
+        """The vectors of pictures of all tombstones."""
+        return tuple(each for tombstone in self.tombstones for each in tombstone.descriptors)
 
     def hash_of(self, kind: Kind, value: str) -> str:
         """Return the keyed hash of a value, as it is in a tombstone."""
@@ -230,7 +257,7 @@ def hosts_of(url: str) -> list[str]:
 
 def new_name() -> str:
     """Return a name for a file here that no other has; it begins with the time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
 
 
 def read_takedowns(storage: Storage) -> Takedowns | None:
@@ -319,7 +346,8 @@ def _tombstone(spec: Mapping[str, Any]) -> Tombstone:
         raise KeyError("hashes")
     hashes = {kind: tuple(values) for kind, values in spec["hashes"].items()}
     likes = tuple(Likeness(**like) for like in spec["likes"])
-    return Tombstone(**{**spec, "hashes": hashes, "likes": likes})
+    descriptors = tuple(Descriptor(**each) for each in spec.get("descriptors", ()))
+    return Tombstone(**{**spec, "hashes": hashes, "likes": likes, "descriptors": descriptors})
 
 
 def _hits(spec: Mapping[str, Any]) -> Hits:

@@ -79,7 +79,7 @@ class MetricsFile(RunObserver):
     def run_started(self, run: RunRecord, steps: Sequence[Step]) -> None:
         """See `RunObserver.run_started`."""
         self._labels, self._run, self._planned = {"recipe": run.recipe}, run.run, steps
-        self._started = time.time()
+        self._started, self._results = time.time(), []
         self._write("running")
 
     def step_ended(self, result: StepResult) -> None:

@@ -28,7 +28,8 @@ dag = curation_dag("apart", recipe={recipe!r}, store="store", sessions="steps", 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with recipes: a small one, one that is broken and one without arms."""
+    """A folder with recipes: a small one, one that is broken, one without arms, and one with its name
+    and the ending of DAGs for crawls."""
     folder = tmp_path_factory.mktemp("dags")
     spec = build_small(folder / "recipes" / "web")
     # Relative to the recipe, wherever Airflow runs.
@@ -36,8 +37,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         source["path"] = str(Path(source["path"]).relative_to(folder / "recipes"))
     recipes = {"small": spec, "broken": spec | {"sources": []}}
     recipes["armless"] = {k: v for k, v in spec.items() if k != "retrieve"} | {"name": "armless"}
+    recipes["clash"] = recipes["armless"] | {"name": "armless-crawl"}
     for name, recipe in recipes.items():
         (folder / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+    # As macOS leaves them on other file systems.
+    (folder / "recipes" / "._small.yaml").write_bytes(b"\0\5\x16\7")
     (folder / "gpus.yaml").write_text(yaml.safe_dump(GPUS))
     return folder
 
@@ -56,14 +60,17 @@ def test_each_recipe_is_a_dag_and_a_broken_one_is_one_import_error(
     read: Read, folder: Path
 ) -> None:
     found = read()
-    names = {"small", "armless", "small-crawl", "armless-crawl"}
-    assert set(found["dags"]) == names
+    crawls = {"small-crawl", "armless-crawl-crawl"}
+    assert set(found["dags"]) == {"small", "armless", "armless-crawl", *crawls}
+    assert found["dags"]["armless-crawl"]["schedule"] != "AssetOrTimeSchedule"
     assert {Path(file).name for file in found["import_errors"]} == {"curation.py", "crawls.py"}
-    for message in found["import_errors"].values():
+    for file, message in found["import_errors"].items():
         assert message.startswith("RecipeError: ")
         assert str(folder / "recipes" / "broken.yaml") in message
         assert "sources" in message
         assert "Traceback" not in message
+        assert "._small" not in message
+        assert ("'armless-crawl'" in message) == file.endswith("crawls.py")
     small = found["dags"]["small"]
     assert small["tasks"] == ["ingest-fetch", "screen-assemble"]
     assert small["edges"] == [["ingest-fetch", "screen-assemble"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from curation.runner.step import StepResult, run_step
 from curation.store.digest import digest
 from curation.store.run_log import Again, read_runs, recorded_run
 from curation.store.run_record import RunRecord
-from curation.store.store import Store
+from curation.store.store import Store, manifest_path
 from tests.damage.finished import build_sources
 
 Spec = dict[str, Any]
@@ -46,6 +47,12 @@ def rows_of(store: Store, names: Sequence[str]) -> dict[str, str]:
     """A digest of the rows of each table, in the latest finished run."""
     rows = {name: open_table(store, name).read().to_pylist() for name in names}
     return {name: digest([repr(sorted(map(repr, of_table)))]) for name, of_table in rows.items()}
+
+
+def another(store: Store, folder: Path) -> Store:
+    """A copy of a store, that a test may change."""
+    shutil.copytree(store.uri, folder / "store")
+    return Store(folder / "store")
 
 
 def latest(store: Store) -> RunRecord:
@@ -97,6 +104,32 @@ def test_what_does_not_hold_fails_and_is_not_the_latest(finished: tuple[Store, S
     # The next attempt fails too: nothing became the latest in the meantime.
     with pytest.raises(BoundsError):
         run(store, smaller)
+
+
+@pytest.mark.parametrize("expect", [{"filled": 0.1}, {"arms": {"around": 0.1}}])
+def test_an_arm_that_requests_nothing_is_not_filled(
+    finished: tuple[Store, Spec], tmp_path: Path, expect: Spec
+) -> None:
+    store, spec = another(finished[0], tmp_path), finished[1]
+    # No cluster has so many seeds.
+    arms = [arm | {"more_than": 50} if arm["name"] == "around" else arm for arm in spec["retrieve"]]
+    with pytest.raises(BoundsError, match="'around' requests no image"):
+        run(store, spec | {"retrieve": arms, "expect": expect})
+    run(store, spec | {"retrieve": arms, "expect": {"filled": 0.0, "rows": {"at_least": 1}}})
+
+
+def test_the_change_counts_from_the_last_version_that_can_be_read(
+    finished: tuple[Store, Spec], tmp_path: Path
+) -> None:
+    store, spec = another(finished[0], tmp_path), finished[1]
+    run(store, spec)
+    rows = open_table(store, "dataset").rows
+    run(store, spec | {"balance": {"target": 1}})
+    last = open_table(store, "dataset").manifest
+    store.storage.delete([manifest_path("dataset", last.version)])
+    whole = {name: block for name, block in spec.items() if name != "balance"}
+    with pytest.raises(BoundsError, match=f"after {rows} in the latest finished run"):
+        run(store, whole | {"expect": {"change": 0.1}})
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,7 @@ def entry(location: Any, value: Any = 1, **more: Any) -> dict[str, Any]:
         ([entry("/b", json.loads("[" * 900 + "]" * 900)), entry("/")], "/a", True),
         ([entry("/", 0)], "/a", False),
         ([entry("/", 1.0)], "/a", False),
+        ([entry("/\ud800", 0), entry("/a")], "/a/b", True),
         ([entry("/", None), "text", 3, None, {"location": "/"}, entry(3)], "/a", False),
     ],
 )

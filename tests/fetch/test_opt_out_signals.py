@@ -162,6 +162,24 @@ def test_a_licence_that_prohibits_training_withholds_what_it_is_for(
 
 
 @pytest.mark.parametrize(
+    "order", [("/open.xml", "/rsl.xml"), ("/gone.xml", "/rsl.xml", "/open.xml")]
+)
+def test_of_several_licences_the_strictest_counts(
+    site: Web, tmp_path: Path, order: tuple[str, ...]
+) -> None:
+    lines = [f"License: {path}" for path in (*order, order[0])]
+    site.pages |= {
+        "/robots.txt": robots(*lines),
+        "/rsl.xml": answer(PROHIBITED),
+        "/open.xml": answer(PROHIBITED.replace(b"ai-train", b"search")),
+    }
+    assert reasons(tmp_path, site) == both("rsl")
+    assert [count(site, path) for path in order] == [1] * len(order)
+    (row,) = fetched(tmp_path / "b", [site.url("/open/a.jpg")])
+    assert row["rsl_license"] == site.url(order[0])
+
+
+@pytest.mark.parametrize(
     "address",
     [
         "http://10.9.8.7/rsl.xml",
@@ -176,6 +194,32 @@ def test_a_licence_that_cannot_be_read_is_recorded(site: Web, tmp_path: Path, ad
     (row,) = fetched(tmp_path, [site.url("/open/a.jpg", HOSTS[3])])
     assert row["reason"] is None
     assert row["rsl_license"].endswith(address)
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        ('</l.xml>; rel="license"; type="application/rsl+xml"', "/l.xml"),
+        ("<l.xml>;rel=license;type=application/rsl+xml", "/open/l.xml"),
+        ('</a>; rel="next", </l.xml>; type="Application/RSL+XML"; rel="License"', "/l.xml"),
+        ('</l.html>; rel="license"', None),
+        ('</l.xml>; rel="next"; type="application/rsl+xml"', None),
+        ('<http://[>; rel="license"; type="application/rsl+xml"', None),
+        ("<<;;,>>", None),
+    ],
+)
+def test_a_licence_of_a_header_is_recorded(
+    site: Web, tmp_path: Path, link: str, expected: str | None
+) -> None:
+    site.pages["/open/a.jpg"] = answer(JPEG, Link=link)
+    (row,) = fetched(tmp_path, [site.url("/open/a.jpg", HOSTS[5])])
+    assert row["reason"] is None
+    assert row["rsl_license"] == (None if expected is None else site.url(expected, HOSTS[5]))
+    assert not count(site, "/l.xml")
+    named = site.url("/r.xml", HOSTS[6])
+    site.pages["/robots.txt"] = robots(f"License: {named}")
+    (row,) = fetched(tmp_path / "b", [site.url("/open/a.jpg", HOSTS[6])])
+    assert row["rsl_license"] == named
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "http://u:p@127.0.0.1/", "http://["])

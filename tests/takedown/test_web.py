@@ -161,6 +161,30 @@ def test_the_same_bytes_under_another_url_are_not_kept(
     assert prove(Store(store)).holds
 
 
+def test_bytes_that_come_back_by_another_url_stay(
+    web: Web, tmp_path: Path, listed: list[dict[str, Any]]
+) -> None:
+    """The URL was named, and not the picture: each later gc must tell the two apart."""
+    store, path = tmp_path / "store", write(tmp_path / "l.parquet", listed[:3])
+    images(store, source(path))
+    forget(store, urls=[listed[1]["url"]])
+    images(store, source(path))
+    gc(store)
+    web.pages["/moved.jpg"] = answer(body_of(1))
+    moved = {"url": web.url("/moved.jpg"), "caption": "moved"}
+    write(tmp_path / "l.parquet", [*listed[:3], moved])
+    before = by_caption(images(store, source(path)))
+    assert before["moved"]["status"] == "ok"
+    for _ in range(2):
+        assert gc(store).left == {}
+        assert by_caption(images(store, source(path))) == before
+    assert prove(Store(store)).holds
+    # Without any pair once more, no reader gets what names it.
+    forget(store, urls=[moved["url"]])
+    takedowns = Store(store).takedowns()
+    assert takedowns is not None and takedowns.is_withheld(before["moved"]["image_id"])
+
+
 def test_a_near_copy_under_another_url_is_not_kept(web: Web, tmp_path: Path) -> None:
     store, example = tmp_path / "store", tmp_path / "example.jpg"
     rng = np.random.default_rng(11)

@@ -69,6 +69,21 @@ class OptOutsTakenDown(Facts):
     """Pictures that stay because the latest run of a recipe has them, by recipe."""
 
 
+class CopiesTakenDown(Facts):
+    """Copies of a picture by the vectors of one encoder."""
+
+    encoder: str
+    """Name of the encoder."""
+    images: int
+    """Stored pictures that are copies."""
+    compared: int
+    """Stored pictures whose pixels were compared."""
+    others: int
+    """Rows with a vector that are no copies."""
+    at_least: float
+    """Cosine from which on later pictures count as copies."""
+
+
 class Forgotten(Facts):
     """Of `forget`."""
 
@@ -84,6 +99,8 @@ class Forgotten(Facts):
     """Iceberg folders that no reader opens any more."""
     stages_at_work: list[str] = []
     """Stages that runs work on: gc searches again once they have ended."""
+    copies: list[CopiesTakenDown] = []
+    """With `--like`, what copy descriptors found, for each picture and encoder."""
     opt_outs: OptOutsTakenDown | None = None
     """With `--opt-outs`, what it found."""
 

@@ -238,7 +238,7 @@ class SourceClient:
         rules, file = SiteRules(), first_file(origin, self._policy)
         while file is not None:
             rules = await self._with_file(file, rules, origin)
-            file = next_file(file.kind, origin, rules, self._policy)
+            file = next_file(file, origin, rules, self._policy)
         return rules
 
     async def _with_file(self, file: SiteFile, known: SiteRules, origin: str) -> SiteRules:

@@ -1,4 +1,4 @@
-"""Takes rows down: writes a tombstone, searches the store, and closes what other programs open."""
+"""Takes rows down: writes a tombstone, and searches the store."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from curation.engine.iceberg import close, published
 from curation.errors import RecipeError
 from curation.media.pictures.likeness import likeness
 from curation.media.web.host_names import canonical_host
 from curation.media.web.urls import InvalidURLError, normalize
 from curation.runner.gc.step_logs import read_logs, stages_at_work, time_of_storage
+from curation.runner.takedown.close import close_folders, delete_reports
 from curation.runner.takedown.search import search_store
 from curation.runner.takedown.texts import mentions
 from curation.store.holder import this_process
 from curation.store.removal import GC, removal_log
-from curation.store.reports import FOLDER as REPORTS
-from curation.store.reports import version_of_report
-from curation.store.run_log import read_runs
 from curation.store.step_log import Waiting, hold
-from curation.store.store import DATASET, Store
+from curation.store.store import Store
 from curation.store.tombstones import (
     IMAGE_ID_DIGITS,
     Hits,
@@ -36,7 +34,9 @@ from curation.store.tombstones import (
     sorted_hashes,
     without_scheme,
 )
-from curation.store.withheld import VersionsWithFiles
+
+if TYPE_CHECKING:
+    from curation.runner.takedown.copies import FoundCopies
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -55,6 +55,8 @@ class Request:
         images: SHA-256 of the original bytes, or image_ids.
         likes: pictures; what looks like one is taken down.
         within: bits of 256 in which the perceptual hash of a picture like it may differ.
+        cosine: from which on a copy descriptor alone makes a picture like it; None compares pixels.
+        hash_only: whether pictures are compared by perceptual hashes alone.
         by: who asks.
         reason: why.
     """
@@ -64,6 +66,8 @@ class Request:
     images: Sequence[str] = ()
     likes: Sequence[Path] = ()
     within: int = 24
+    cosine: float | None = None
+    hash_only: bool = False
     by: str = ""
     reason: str = ""
 
@@ -80,6 +84,7 @@ class Forgotten:
     Attributes:
         tombstone: the tombstone.
         hits: what was found in the store.
+        copies: what copy descriptors found of the pictures.
         reports: number of reports that were deleted.
         closed: folders by which other programs opened a table with some of it; the next run opens them.
         working: stages that runs work on, which may write some of it still.
@@ -87,6 +92,7 @@ class Forgotten:
 
     tombstone: Tombstone
     hits: Hits
+    copies: tuple[FoundCopies, ...]
     reports: int
     closed: tuple[str, ...]
     working: tuple[str, ...]
@@ -100,12 +106,24 @@ def forget(store: Store, request: Request, waiting: Waiting | None = None) -> Fo
         LeaseError: gc is at work, and `waiting.wait` is False; the tombstone is in force.
     """
     takedowns = open_takedowns(store.storage)
-    tombstone = _tombstone(request, takedowns)
+    asked = _tombstone(request, takedowns)
+    copies = _copies(store, request)
+    tombstone = _signed(_with_copies(asked, copies, takedowns), takedowns)
     put_tombstone(store.storage, tombstone)
     hits, working = search_again(store, waiting or Waiting())
-    return Forgotten(
-        tombstone, hits, delete_reports(store), close_folders(store), tuple(sorted(working))
-    )
+    reports, closed = delete_reports(store), close_folders(store)
+    return Forgotten(tombstone, hits, copies, reports, closed, tuple(sorted(working)))
+
+
+def _copies(store: Store, request: Request) -> tuple[FoundCopies, ...]:
+    """Return the stored copies of the pictures of a request, by each copy descriptor."""
+    if request.hash_only or not request.likes:
+        return ()
+    # It imports decoders of images, which other requests do not need.
+    from curation.runner.takedown.copies import find_copies
+
+    found = (find_copies(store, path.read_bytes(), request.cosine) for path in request.likes)
+    return tuple(each for of_picture in found for each in of_picture)
 
 
 def search_again(store: Store, waiting: Waiting) -> tuple[Hits, set[str]]:
@@ -126,39 +144,8 @@ def search_again(store: Store, waiting: Waiting) -> tuple[Hits, set[str]]:
         return search_store(store, takedowns, since, working), working
 
 
-def delete_reports(store: Store) -> int:
-    """Delete the reports of all versions of the dataset but those of runs without withheld tables."""
-    withheld = VersionsWithFiles(store, store.withheld_files())
-    clean: set[str] = set()
-    other: set[str] = set()
-    for record in read_runs(store):
-        if DATASET in record.tables:
-            versions = other if withheld.has_any(record.tables) else clean
-            versions.add(record.tables[DATASET])
-    deleted = 0
-    for folder in store.storage.folders(REPORTS):
-        # Runs with the same dataset may differ in the other tables.
-        if version_of_report(folder) not in clean - other:
-            paths = store.storage.files(f"{REPORTS}/{folder}", recursive=True)
-            store.storage.delete(paths)
-            deleted += 1
-    return deleted
-
-
-def close_folders(store: Store) -> tuple[str, ...]:
-    """Delete the Iceberg metadata that opens a version with withheld rows; return the folders.
-
-    Programs that read Parquet files by it would get these rows.
-    """
-    withheld = VersionsWithFiles(store, store.withheld_files())
-    return tuple(
-        close(store, opened.recipe, opened.table)
-        for opened in list(published(store))
-        if withheld.has(opened.table, opened.version)
-    )
-
-
 def _tombstone(request: Request, takedowns: Takedowns) -> Tombstone:
+    """Return the tombstone of a request, without copies of its pictures and not signed yet."""
     named: dict[Kind, list[str]] = {
         "url": _each(request.urls, _url, "--url"),
         "host": _each(request.hosts, _host, "--host"),
@@ -168,6 +155,11 @@ def _tombstone(request: Request, takedowns: Takedowns) -> Tombstone:
     if request.is_empty:
         raise RecipeError(
             "Name what to take down: --url, --host, --sha256, --image-id, --like, --list or --opt-outs."
+        )
+    if (request.cosine is not None) + request.hash_only > bool(likes):
+        raise RecipeError(
+            "--cosine and --hash-only say how pictures are compared with one of --like",
+            fix="Give --like and one of the two",
         )
     for option, text in (("--by", request.by), ("--reason", request.reason)):
         if not text.strip():
@@ -179,9 +171,23 @@ def _tombstone(request: Request, takedowns: Takedowns) -> Tombstone:
         kind: sorted_hashes(takedowns, kind, values) for kind, values in named.items()
     }
     time = datetime.now(UTC).isoformat(timespec="seconds")
-    unsigned = Tombstone(new_name(), time, request.by, request.reason, hashes, likes)
-    _check_words(unsigned, takedowns)
-    return replace(unsigned, signature=takedowns.sign(asdict(unsigned)))
+    tombstone = Tombstone(new_name(), time, request.by, request.reason, hashes, likes)
+    _check_words(tombstone, takedowns)
+    return tombstone
+
+
+def _with_copies(
+    tombstone: Tombstone, copies: Sequence[FoundCopies], takedowns: Takedowns
+) -> Tombstone:
+    """Return a tombstone that names stored copies too, and by which later ones are known."""
+    images = sorted_hashes(takedowns, "image", (i for each in copies for i in each.images))
+    named = tuple(sorted({*tombstone.hashes["image"], *images}))
+    descriptors = tuple(each.descriptor for each in copies)
+    return replace(tombstone, hashes={**tombstone.hashes, "image": named}, descriptors=descriptors)
+
+
+def _signed(tombstone: Tombstone, takedowns: Takedowns) -> Tombstone:
+    return replace(tombstone, signature=takedowns.sign(asdict(tombstone)))
 
 
 def _check_words(tombstone: Tombstone, takedowns: Takedowns) -> None:
@@ -221,6 +227,8 @@ def _url(text: str) -> str:
 def _host(text: str) -> str:
     if "/" in text or not text.strip():
         raise ValueError("it is no host")
+    if "*" in text:
+        raise ValueError("a host is named without *, and stands for its subdomains too")
     return canonical_host(text.strip().lower())
 
 

@@ -1,10 +1,10 @@
-"""What a run does so that it commits nothing that was taken down meanwhile."""
+"""What a run does so that it commits nothing that was taken down."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 
-from curation.errors import StoreError
+from curation.errors import StoreError, TakenDownError
 from curation.store.manifest import FragmentRecord
 from curation.store.step_log import Lease
 from curation.store.store import Store
@@ -17,12 +17,12 @@ MARGIN_S = 2.0
 """Some storages stamp files with whole seconds."""
 
 
-def check_unchanged(
+def check_written(
     store: Store,
     stage: str,
     lease: Lease,
     before: Takedowns | None,
-    written: Iterable[FragmentRecord],
+    written: Sequence[FragmentRecord],
 ) -> None:
     """Check that a step commits nothing that was taken down since it started, or before.
 
@@ -34,7 +34,9 @@ def check_unchanged(
         written: what it would commit. Some may be what an earlier run left that was killed.
 
     Raises:
-        StoreError: it would, or may. What the step wrote of it counts as vanished.
+        TakenDownError: something was taken down since it started, or vectors show copies of what was.
+            What the step wrote of it counts as vanished.
+        StoreError: a run that was killed left some of it.
     """
     now = store.takedowns(again=True)
     if now is None:
@@ -45,7 +47,7 @@ def check_unchanged(
         from curation.runner.takedown.search import search_files
 
         search_files(store, now, sorted(files))
-        raise StoreError(
+        raise TakenDownError(
             f"Rows of {store.uri} were taken down while this step worked, so it was not committed",
             fix="Run the same command again: it reuses what holds none of them",
         )
@@ -53,6 +55,7 @@ def check_unchanged(
     if since is not None:
         until = lease.taken_at() + MARGIN_S
         _check_left(store, now, _written_between(store, files, since - MARGIN_S, until))
+    _check_copies(store, now, written)
 
 
 def _check_left(store: Store, takedowns: Takedowns, files: Collection[str]) -> None:
@@ -79,3 +82,24 @@ def _written_between(store: Store, files: Collection[str], first: float, last: f
         listed = store.storage.files(folder).items()
         between.update(p for p, s in listed if first < s.modified <= last and p in files)
     return between
+
+
+def _check_copies(store: Store, takedowns: Takedowns, written: Sequence[FragmentRecord]) -> None:
+    if not takedowns.descriptors:
+        return
+    from curation.runner.takedown.alike import alike_images, files_with_vectors
+    from curation.runner.takedown.close import close_folders, delete_reports
+    from curation.runner.takedown.search import search_store
+
+    images = alike_images(store, takedowns.descriptors, files_with_vectors(written))
+    if not images:
+        return
+    # Rows of all tables that were made before their vectors were known.
+    search_store(store, takedowns)
+    delete_reports(store)
+    close_folders(store)
+    raise TakenDownError(
+        f"{len(images):,} pictures in {store.uri} are copies of what was taken down, as their "
+        "vectors show, so the step was not committed",
+        fix="Run the whole recipe again: it leaves them out, and reuses what holds none of them",
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -22,6 +22,8 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 ROWS = 1024
+MAX_KNOWN = 100_000
+"""Texts whose answers are kept, at about 300 bytes each."""
 PHASH = "phash"
 PICTURES = ("image", "jpg")
 """Columns with stored pictures: of tables, and of shards of unfinished downloads."""
@@ -48,7 +50,7 @@ class FileHits:
         pairs: their pairs.
         images: images of rows that were taken down for their image.
         others: images of the other rows that were taken down.
-        kept: images of rows that were not, as far as they are among `wanted` ones.
+        kept: images of rows that were not, as far as they are asked for.
         is_nameless: it has no column with ids, but numbers or bytes that may be made from vectors.
         footer: the text beside the rows, such as the measurements of a manifest.
     """
@@ -69,7 +71,7 @@ class FileSearch:
     Args:
         takedowns: what was taken down.
         orphans: hashes of images that count as gone in these files, though they may come back.
-        wanted: images of which it is asked whether a row has them that was not taken down.
+        wanted: whether it is asked if a row has an image that was not taken down; None asks for none.
         decode: look at every column, and at the bytes of every value.
     """
 
@@ -77,11 +79,11 @@ class FileSearch:
         self,
         takedowns: Takedowns,
         orphans: Collection[str] = (),
-        wanted: Collection[str] = (),
+        wanted: Callable[[str], bool] | None = None,
         decode: bool = False,
     ) -> None:
         self._takedowns, self._orphans = takedowns, frozenset(orphans)
-        self._wanted, self._decode = frozenset(wanted), decode
+        self._wanted, self._decode = wanted, decode
         self._known: dict[str, tuple[bool, bool]] = {}
 
     def search(self, storage: Storage, path: str) -> FileHits:
@@ -128,17 +130,22 @@ class FileSearch:
         hits.pairs.update(pairs[n] for n in by_image | by_other if pairs[n] is not None)
         hits.images.update(images[n] for n in by_image if images[n] is not None)
         hits.others.update(images[n] for n in by_other - by_image if images[n] is not None)
-        if self._wanted:
+        if self._wanted is not None:
             others = set(range(batch.num_rows)) - by_image - by_other
-            hits.kept.update(images[n] for n in others if images[n] in self._wanted)
+            stay = {images[n] for n in others} - {None}
+            hits.kept.update(filter(self._wanted, stay))
 
     def _test(self, value: Any, name: str) -> tuple[bool, bool]:
         """Return whether a value names an image that is gone, and whether it names a URL or a pair.
 
-        Texts that repeat are tested once.
+        Texts that repeat are tested once, as long as they are few.
         """
         if isinstance(value, str):
+            if len(value) not in _ID_LENGTHS and "://" not in value:
+                return False, False
             if value not in self._known:
+                if len(self._known) >= MAX_KNOWN:
+                    self._known.clear()
                 self._known[value] = self._test_text(value)
             return self._known[value]
         if isinstance(value, bytes):

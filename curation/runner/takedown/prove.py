@@ -14,6 +14,7 @@ import pyarrow as pa
 from curation.errors import StoreError
 from curation.media.pictures.likeness import looks_like
 from curation.progress import ProgressBar
+from curation.runner.takedown.alike import alike_images, vector_files
 from curation.runner.takedown.file_search import FileSearch
 from curation.runner.takedown.texts import mentions
 from curation.store.removal import GC
@@ -71,15 +72,25 @@ def prove(store: Store) -> Proof:
         for done, path in enumerate(paths, 1):
             _look_at(store, path, search, takedowns, proof)
             bar.set_done(done)
+    _look_at_vectors(store, takedowns, proof)
     for path in sorted(takedowns.files.intersection(paths)):
         # It may hold vectors that no id tells.
         proof.left.setdefault(path, 0)
     return proof
 
 
+def _look_at_vectors(store: Store, takedowns: Takedowns, proof: Proof) -> None:
+    if takedowns.descriptors:
+        for path, encoder in vector_files(store).items():
+            images = alike_images(store, takedowns.descriptors, {path: encoder})
+            if images:
+                proof.left[path] = max(len(images), proof.left.get(path, 0))
+
+
 def _hashes(takedowns: Takedowns) -> dict[str, int]:
     counts = {kind: len(hashes) for kind, hashes in takedowns.hashes.items()}
-    counts |= {"like": len(takedowns.likes), "image that no pair has": len(takedowns.orphans)}
+    counts |= {"like": len(takedowns.likes), "descriptor": len(takedowns.descriptors)}
+    counts |= {"image that no pair has": len(takedowns.orphans)}
     return {kind: count for kind, count in counts.items() if count}
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from curation.engine.table_name import TableName
 from curation.errors import StoreError
 from curation.progress import ProgressBar
+from curation.runner.takedown.alike import alike_images, vector_files
 from curation.runner.takedown.file_search import FileHits, FileSearch
 from curation.store.storage.base import FileStatus
 from curation.store.store import DATASET, SET_ASIDE_SUFFIX, Store
@@ -74,10 +76,12 @@ def search_store(
     files = parquet_files(store)
     sources = [path for path in files if _is_source(path)]
     result = _search(store, FileSearch(takedowns), sources, "find pairs")
+    if takedowns.descriptors:
+        result.images |= alike_images(store, takedowns.descriptors, vector_files(store))
     while True:
         known = _with(takedowns, result)
         orphans = _orphans(store, known, sources, result.others)
-        result = _search(store, FileSearch(known, orphans), files, "search")
+        result = _search(store, FileSearch(known, orphans.gone), files, "search")
         if _with(known, result).hashes == known.hashes:
             break
     if result.rows.keys() - {"pairs", "work/ingest"}:
@@ -99,19 +103,19 @@ def holds_any(store: Store, takedowns: Takedowns, paths: Iterable[str]) -> bool:
 
 def search_files(store: Store, takedowns: Takedowns, paths: Iterable[str]) -> Hits:
     """Search some files for what was taken down, and write what was found."""
-    result = _search(store, FileSearch(takedowns, takedowns.orphans), list(paths), "search")
-    return _put(store, _hits(takedowns, takedowns, takedowns.orphans, result))
+    orphans = _Orphans(takedowns.orphans)
+    result = _search(store, FileSearch(takedowns, orphans.gone), list(paths), "search")
+    return _put(store, _hits(takedowns, takedowns, orphans, result))
 
 
-def _hits(
-    takedowns: Takedowns, known: Takedowns, orphans: Collection[str], result: _SearchResult
-) -> Hits:
+def _hits(takedowns: Takedowns, known: Takedowns, orphans: _Orphans, result: _SearchResult) -> Hits:
     """Return what is new in the result of a search."""
     return Hits(
         new_name(),
         pairs=tuple(sorted(known.hashes["pair"] - takedowns.hashes["pair"])),
         images=tuple(sorted(known.hashes["image"] - takedowns.hashes["image"])),
-        orphans=tuple(sorted(frozenset(orphans) - takedowns.orphans)),
+        orphans=tuple(sorted(orphans.gone - takedowns.orphans)),
+        returned=tuple(sorted(orphans.returned)),
         files=tuple(sorted(result.files - takedowns.files)),
         rows=dict(sorted(result.rows.items())),
     )
@@ -133,16 +137,30 @@ def _with(takedowns: Takedowns, result: _SearchResult) -> Takedowns:
     return Takedowns(takedowns.key, takedowns.tombstones, (*takedowns.hits, hits))
 
 
+class _Orphans(NamedTuple):
+    """Hashes of images that pairs had that are gone.
+
+    Attributes:
+        gone: no other pair has them.
+        returned: no pair had them, and one has them by now.
+    """
+
+    gone: frozenset[str]
+    returned: frozenset[str] = frozenset()
+
+
 def _orphans(
     store: Store, takedowns: Takedowns, sources: Collection[str], images: Collection[str]
-) -> set[str]:
-    """Return the hashes of those of some images of which no pair is left."""
-    if not images:
-        return set(takedowns.orphans)
+) -> _Orphans:
+    """Return which of some images, and of those without a pair so far, have no pair that is left."""
+    before = takedowns.orphans
+    asked = before.union(sorted_hashes(takedowns, "image", images))
+    if not asked:
+        return _Orphans(before)
     paths = [path for path in sources if table_of(path) == "images"]
-    search = FileSearch(takedowns, wanted=images)
-    kept = _search(store, search, paths, "find images").kept
-    return {*takedowns.orphans, *sorted_hashes(takedowns, "image", set(images) - kept)}
+    search = FileSearch(takedowns, wanted=lambda image: takedowns.hash_of("image", image) in asked)
+    kept = sorted_hashes(takedowns, "image", _search(store, search, paths, "find images").kept)
+    return _Orphans(asked.difference(kept), before.intersection(kept))
 
 
 def _search(store: Store, search: FileSearch, paths: Collection[str], label: str) -> _SearchResult:

@@ -23,7 +23,7 @@ from curation.media.web.guard import (
     RefusedAddressError,
 )
 from curation.media.web.lookups import Lookups, lookup_error
-from curation.media.web.opt_outs.headers import header_opt_out
+from curation.media.web.opt_outs.headers import header_opt_out, linked_license
 from curation.media.web.opt_outs.policy import opt_out_policy
 from curation.media.web.opt_outs.signals import OptOutError
 from curation.media.web.opt_outs.site import MAX_FILE_BYTES
@@ -53,9 +53,16 @@ _MAX_WAIT_S = 1e9
 
 @dataclass(frozen=True)
 class Body:
-    """A downloaded body; its bytes stay reserved until `release` is called."""
+    """A downloaded body; its bytes stay reserved until `release` is called.
+
+    Attributes:
+        content: the bytes.
+        license: address of the licence that the headers name, normalised.
+        release: gives the reserved bytes back.
+    """
 
     content: bytes
+    license: str | None
     release: Callable[[], None]
 
 
@@ -138,9 +145,14 @@ class Client:
             raise _refused(error) from error
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
             raise _fetch_error(error) from error
-        return response if isinstance(response, Redirect) else Body(response, reservation.release)
+        if isinstance(response, Redirect):
+            return response
+        content, license = response
+        return Body(content, license, reservation.release)
 
-    async def _request(self, url: str, reservation: Reservation, of_site: bool) -> bytes | Redirect:
+    async def _request(
+        self, url: str, reservation: Reservation, of_site: bool
+    ) -> tuple[bytes, str | None] | Redirect:
         target = request_target(url)
         self._guard.check(target.raw_host or "", target.port or 0)
         async with self._session.get(target, allow_redirects=False) as response:
@@ -153,7 +165,7 @@ class Client:
             if redirected:
                 return Redirect(_redirect_target(url, response.headers.get("Location")))
             read = self._read_rules if of_site else self._read_image
-            return await read(response, reservation)
+            return await read(response, reservation), _license(response)
 
     async def _read_rules(
         self, response: aiohttp.ClientResponse, reservation: Reservation
@@ -194,6 +206,14 @@ class Client:
             raise FetchError("too_large")
         reservation.shrink(len(content))
         return content
+
+
+def _license(response: aiohttp.ClientResponse) -> str | None:
+    """Return the address of the licence that the headers name; None if they cannot be read."""
+    try:
+        return linked_license(response.links.items())
+    except ValueError:
+        return None
 
 
 async def _decoded(body: bytearray, coding: str, limit: int) -> bytes:

@@ -116,7 +116,7 @@ class _Crawl:
                     request.row,
                     response.content,
                     final_url=_stored_url(request),
-                    license=request.license,
+                    license=request.license or response.license,
                 )
                 await self._write_in_thread(result)
             finally:

@@ -77,7 +77,7 @@ class RobotsGate:
         """
         name = request.rules_of
         slow_down(self._hosts[host_of(name)], rules.delay_s - request.known.delay_s)
-        file = next_file(_file_of(request).kind, name, rules, self._policy)
+        file = next_file(_file_of(request), name, rules, self._policy)
         if file is None:
             return None
         return HttpRequest(None, file.url, rules_of=name, file=file, known=rules)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
 from multidict import CIMultiDictProxy
 
@@ -12,9 +13,11 @@ from curation.media.web.opt_outs.policy import OptOutPolicy
 from curation.media.web.opt_outs.signals import OptOut
 from curation.media.web.opt_outs.usage import FIELDS, forbids_training
 from curation.media.web.opt_outs.x_robots_tag import forbids_use
+from curation.media.web.urls import InvalidURLError, normalize
 
-HEADERS = ("x-robots-tag", tdmrep.HEADER, *FIELDS)
+HEADERS = ("x-robots-tag", tdmrep.HEADER, *FIELDS, "link")
 """Headers that are read, in lower case."""
+_RSL = "application/rsl+xml"
 _WORD = re.compile(r"[^\w:*./+-]+")
 
 
@@ -29,6 +32,20 @@ def header_opt_out(headers: CIMultiDictProxy[str], url: str, policy: OptOutPolic
     for signal, name, value in _signals(headers, policy):
         if signal in policy.signals:
             return OptOut(signal, f"header {name} of {url}", value)
+    return None
+
+
+def linked_license(links: Iterable[tuple[str, Mapping[str, object]]]) -> str | None:
+    """Return the address of the first licence (RSL) of headers `Link`, normalised, or None.
+
+    Args:
+        links: relation, and the parameters `type` and `url`, of each link.
+    """
+    for relation, link in links:
+        kind = str(link.get("type", "")).strip().lower()
+        if "license" in relation.lower().split() and kind == _RSL:
+            with suppress(InvalidURLError):
+                return normalize(str(link["url"]))
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -32,15 +33,20 @@ class SiteRules:
     Attributes:
         sets: its rules; without any, every URL is permitted.
         delay_s: smallest time between two requests that robots.txt asks for, in seconds.
-        license: address of the licence that robots.txt names.
+        licenses: addresses of the licences that robots.txt names.
         error: why no URL of the origin may be requested, if robots.txt could not be read (RFC 9309,
             section 2.3.1.4).
     """
 
     sets: tuple[RuleSet, ...] = ()
     delay_s: float = 0.0
-    license: str | None = None
+    licenses: tuple[str, ...] = ()
     error: FetchError | None = None
+
+    @property
+    def license(self) -> str | None:
+        """The address of the first licence."""
+        return self.licenses[0] if self.licenses else None
 
     def opt_out(self, url: str) -> OptOut | None:
         """Return what forbids to request a normalised URL or to use its image, or None."""
@@ -57,7 +63,7 @@ class SiteRules:
         if self == SiteRules():
             return b""
         sets = [[s.signal, s.place, s.label, s.rules] for s in self.sets]
-        return json.dumps([sets, self.delay_s, self.license]).encode()
+        return json.dumps([sets, self.delay_s, self.licenses]).encode()
 
 
 class SiteFile(NamedTuple):
@@ -76,12 +82,8 @@ def read_rules(text: bytes) -> SiteRules:
     """Return the rules of `SiteRules.text`."""
     if not text:
         return SiteRules()
-    sets, delay_s, license = json.loads(text)
-    return SiteRules(
-        tuple(_rule_set(*of_set) for of_set in sets),
-        delay_s,
-        license,
-    )
+    sets, delay_s, licenses = json.loads(text)
+    return SiteRules(tuple(_rule_set(*of_set) for of_set in sets), delay_s, tuple(licenses))
 
 
 def _rule_set(signal: str, place: str, label: str, rules: list[list[Any]]) -> RuleSet:
@@ -95,25 +97,26 @@ def first_file(origin: str, policy: OptOutPolicy) -> SiteFile | None:
     return SiteFile(TDMREP, f"{origin}{tdmrep.PATH}") if TDMREP in policy.signals else None
 
 
-def next_file(kind: str, origin: str, rules: SiteRules, policy: OptOutPolicy) -> SiteFile | None:
-    """Return the file that is read after that of some kind, or None after the last.
+def next_file(
+    file: SiteFile, origin: str, rules: SiteRules, policy: OptOutPolicy
+) -> SiteFile | None:
+    """Return the file that is read after another one, or None after the last.
 
     Args:
-        kind: of the file that was read, or could not be read.
+        file: that was read, or could not be read.
         origin: scheme, host and port of the site.
         rules: of the site, as far as they are known. What its robots.txt forbids is not requested.
         policy: which signals count.
     """
-    if rules.error is not None or kind == RSL:
+    if rules.error is not None:
         return None
-    if kind == ROBOTS and TDMREP in policy.signals:
-        file = SiteFile(TDMREP, f"{origin}{tdmrep.PATH}")
-        if _may_request(file, origin, rules):
-            return file
-    if RSL in policy.signals and rules.license is not None:
-        file = SiteFile(RSL, rules.license)
-        return file if _may_request(file, origin, rules) else None
-    return None
+    following = []
+    if file.kind == ROBOTS and TDMREP in policy.signals:
+        following.append(SiteFile(TDMREP, f"{origin}{tdmrep.PATH}"))
+    if RSL in policy.signals:
+        licenses = [SiteFile(RSL, url) for url in rules.licenses]
+        following += licenses[licenses.index(file) + 1 :] if file.kind == RSL else licenses
+    return next((each for each in following if _may_request(each, origin, rules)), None)
 
 
 def _may_request(file: SiteFile, origin: str, rules: SiteRules) -> bool:
@@ -148,19 +151,17 @@ def read_site_file(
 def _read_robots(file: SiteFile, content: bytes, policy: OptOutPolicy) -> SiteRules:
     robots = robots_txt.read_robots(content, file.url, policy.product, policy.others)
     counted = tuple(s for s in robots.sets if s.signal == ROBOTS or s.signal in policy.signals)
-    return SiteRules(counted, robots.delay_s, _license(file.url, robots.licenses))
+    return SiteRules(counted, robots.delay_s, _licenses(file.url, robots.licenses))
 
 
-def _license(base: str, names: tuple[str, ...]) -> str | None:
-    """Return the first address that can be requested, without looking at what it holds."""
+def _licenses(base: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the addresses that can be requested, each once, without looking at what they hold."""
+    addresses: dict[str, None] = {}
     for name in names:
-        if len(name) > MAX_LICENSE:
-            continue
-        try:
-            return join(base, name)
-        except InvalidURLError:
-            continue
-    return None
+        if len(name) <= MAX_LICENSE:
+            with suppress(InvalidURLError):
+                addresses[join(base, name)] = None
+    return tuple(addresses)
 
 
 def rules_after_failure(

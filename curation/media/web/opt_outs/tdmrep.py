@@ -51,7 +51,8 @@ def _rule(entry: dict[str, Any]) -> PathRule:
 
 def _path(location: str) -> str:
     """Return the path of a location, which may be written as a whole address."""
-    location = location.strip()
+    # JSON can escape half a character, which no path has.
+    location = location.strip().encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if "://" in location:
         location = f"/{location.split('://', 1)[1].partition('/')[2]}"
     return location if location.startswith(("/", "*")) else f"/{location}"

@@ -1,0 +1,45 @@
+"""Files are searched in bounded memory."""
+
+from __future__ import annotations
+
+import secrets
+import tracemalloc
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curation.runner.takedown.file_search import FileSearch
+from curation.store.store import Store
+from curation.store.tombstones import Takedowns, Tombstone, sorted_hashes
+
+ROWS = 50_000
+LIMIT = 5 * 2**20
+"""About half of what all ids of the file need."""
+
+
+def test_a_file_of_many_ids_takes_no_more_memory_than_one_of_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of `neighbours` has up to ten million rows, each with two ids."""
+    monkeypatch.setattr("curation.runner.takedown.file_search.MAX_KNOWN", 2_000)
+    digits = secrets.token_hex(16 * ROWS)
+    ids = [digits[start : start + 32] for start in range(0, len(digits), 32)]
+    del digits
+    table = pa.table({"image_a": pa.array(ids, pa.string())})
+    (tmp_path / "tables" / "neighbours").mkdir(parents=True)
+    pq.write_table(table, tmp_path / "tables" / "neighbours" / "a.parquet")
+    empty = Takedowns(bytes(32))
+    hashes = {"image": sorted_hashes(empty, "image", [ids[7], ids[-7], "0" * 32])}
+    del table, ids
+    takedowns = Takedowns(empty.key, (Tombstone("t", "now", "who", "why", hashes),))
+    storage = Store(tmp_path).storage
+    tracemalloc.start()
+    try:
+        hits = FileSearch(takedowns).search(storage, "tables/neighbours/a.parquet")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (hits.read, hits.rows) == (ROWS, 2)
+    assert peak < LIMIT
