@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,11 @@ import numpy as np
 from curation.errors import RecipeError
 
 MAGIC = b"\x93NUMPY"
+_DAMAGE = (
+    *(EOFError, SyntaxError, TokenError, RecursionError, MemoryError),
+    *(ArithmeticError, LookupError, TypeError, AttributeError),
+)
+"""What numpy raises over a header that is no header, besides ValueError."""
 
 
 def open_npy(path: Path) -> Any:
@@ -23,7 +29,7 @@ def open_npy(path: Path) -> Any:
             is_array = stream.read(len(MAGIC)) == MAGIC
         if is_array:
             return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+    except (OSError, ValueError, *_DAMAGE) as error:
         raise RecipeError(
             f"{str(path)!r} cannot be read as an array ({error}). Write it again with numpy.save, "
             "without objects."
