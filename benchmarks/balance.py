@@ -22,10 +22,11 @@ from matplotlib.axes import Axes
 from benchmarks.command import parse, parser_of
 from curation.algorithms.kmeans.backends.load import load_backend
 from curation.algorithms.kmeans.balance import even_shares, even_shares_by_parent
+from curation.algorithms.kmeans.grid import round_to_grid
 from curation.algorithms.kmeans.hierarchy import Level, Resampling, TrainingOptions, build_levels
 from curation.algorithms.kmeans.initialisation import initial_centroids
 from curation.algorithms.kmeans.lloyd import TrainingState, lloyd
-from curation.algorithms.kmeans.points import ArrayPoints, round_to_grid
+from curation.algorithms.kmeans.points import ArrayPoints
 from curation.engine.sorted_arrays import ranks_in_runs
 
 Points = npt.NDArray[np.float32]

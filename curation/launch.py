@@ -159,6 +159,11 @@ def check_encoders(steps: Sequence[Step], store: Store) -> None:
             raise RecipeError("\n".join(problems))
 
 
+def imported_problems(specs: Mapping[str, EncoderSpec]) -> list[str]:
+    """Return a line for each encoder whose imported vectors, or their ids, cannot be used."""
+    return _load_encoders({name: spec for name, spec in specs.items() if spec.is_imported})[1]
+
+
 def _load_encoders(specs: Mapping[str, EncoderSpec]) -> tuple[Loaded, list[str]]:
     """Load encoders, one in memory at a time; return their properties, and a line for each failure."""
     loaded: Loaded = {}

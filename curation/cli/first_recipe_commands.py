@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from rich.table import Table as Grid
 
 from curation.cli.app import RUN_PANEL, AsJson, RecipePath, app, out, print_facts
 from curation.cli.facts.checks import Check
+from curation.cli.output_file import in_a_folder
 from curation.errors import Detail, RecipeError
 from curation.recipe import load_recipe
 from curation.terminal import Terminal, styled
@@ -47,7 +49,11 @@ def init(
     held_out: HeldOut = None,
     to: Annotated[
         str | None,
-        typer.Option("--out", help="Recipe to write. The default follows from the first path."),
+        typer.Option(
+            "--out",
+            help="Recipe to write. The default follows from the first path.",
+            callback=in_a_folder,
+        ),
     ] = None,
     contact: Annotated[
         str | None,
@@ -72,9 +78,13 @@ def init(
     except FileExistsError as error:
         raise _existing(path) from error
     out.print(_sources_grid(drafted.surveys))
+    for name, notes in drafted.notes.items():
+        for note in notes:
+            out.print(styled(("note", "bold"), f"     {name}: {note}"), soft_wrap=True)
+    quoted = shlex.quote(str(path))
     out.print(f"recipe   {path}")
-    out.print(f"next     curation check {path}")
-    out.print(f"         curation run {path} --store {drafted.name}-store")
+    out.print(f"next     curation check {quoted}")
+    out.print(f"         curation run {quoted} --store {drafted.store}")
 
 
 def _existing(path: Path) -> RecipeError:

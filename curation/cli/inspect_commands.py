@@ -25,6 +25,7 @@ from curation.cli.completion import complete_table, complete_version
 from curation.cli.describe import describe_table
 from curation.cli.facts.files import TablePaths
 from curation.cli.facts.tables import Change, ComparedDataset, Difference
+from curation.cli.output_file import in_a_folder, whole_file
 from curation.errors import StoreError
 from curation.terminal import echo, start_of, styled
 
@@ -211,7 +212,11 @@ def diff(
     ],
     parquet: Annotated[
         str | None,
-        typer.Option("--out", help="Parquet file to write, with one row per image that differs."),
+        typer.Option(
+            "--out",
+            help="Parquet file to write, with one row per image that differs.",
+            callback=in_a_folder,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -261,5 +266,5 @@ def _difference_writer(parquet: str | None) -> Iterator[Callable[[Any], None]]:
     if parquet is None:
         yield lambda batch: None
         return
-    with pq.ParquetWriter(parquet, SCHEMA) as writer:
+    with whole_file(parquet) as part, pq.ParquetWriter(part, SCHEMA) as writer:
         yield writer.write_batch

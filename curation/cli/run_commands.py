@@ -27,6 +27,7 @@ from curation.cli.facts.plans import MeasuredRates, Plan, PlanCost
 from curation.cli.facts.runs import Report
 from curation.cli.first_recipe_commands import print_warnings
 from curation.cli.outcomes import OutcomePrinter
+from curation.cli.output_file import in_a_folder
 from curation.cli.run_options import (
     AssumptionOverrides,
     ClusterName,
@@ -284,7 +285,9 @@ def report(
 
 @app.command(rich_help_panel=RUN_PANEL)
 def calibrate(
-    path: Annotated[str, typer.Option("--out", help="YAML file to write the rates to.")],
+    path: Annotated[
+        str, typer.Option("--out", help="YAML file to write the rates to.", callback=in_a_folder)
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Measure the rates of this machine, for `curation plan --cost --rates FILE`."""

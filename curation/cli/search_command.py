@@ -22,6 +22,7 @@ from curation.cli.app import (
 from curation.cli.facts.tables import NearImage
 from curation.cli.facts.tables import Search as SearchFacts
 from curation.cli.inspect_commands import truncate
+from curation.cli.output_file import in_a_folder, whole_file
 from curation.errors import Detail, RecipeError
 from curation.recipe import load_recipe
 from curation.terminal import one_line
@@ -35,9 +36,21 @@ Texts = Annotated[
         "--text", help="Text to search with, if the encoder has a text tower. It may be repeated."
     ),
 ]
+ResultFile = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        help="Parquet file to write the result to, instead of printing it.",
+        callback=in_a_folder,
+    ),
+]
 ContactSheet = Annotated[
     Path | None,
-    typer.Option("--html", help="HTML file to write with the pictures: a contact sheet."),
+    typer.Option(
+        "--html",
+        help="HTML file to write with the pictures: a contact sheet.",
+        callback=in_a_folder,
+    ),
 ]
 
 
@@ -63,10 +76,7 @@ def search(
     exact: Annotated[
         bool, typer.Option("--exact", help="Search exactly, and ignore the index of the run.")
     ] = False,
-    parquet: Annotated[
-        str | None,
-        typer.Option("--out", help="Parquet file to write the result to, instead of printing it."),
-    ] = None,
+    parquet: ResultFile = None,
     html: ContactSheet = None,
     as_json: AsJson = False,
 ) -> None:
@@ -105,7 +115,8 @@ def search(
 def _write_nearest(nearest: pa.Table, path: str) -> None:
     import pyarrow.parquet as pq
 
-    pq.write_table(nearest, path)
+    with whole_file(path) as part:
+        pq.write_table(nearest, part)
 
 
 def _print_nearest(rows: list[dict[str, Any]], queries: list[str], index: str) -> None:

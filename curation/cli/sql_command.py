@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
+from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +16,8 @@ from rich.table import Table as Grid
 
 from curation.cli.app import INSPECT_PANEL, RecipeName, app, err, out
 from curation.cli.errors import print_error
+from curation.cli.output_file import in_a_folder, whole_file
+from curation.errors import CurationError, Detail, RecipeError
 from curation.terminal import one_line, start_of
 
 if TYPE_CHECKING:
@@ -49,12 +53,19 @@ def sql(
     ] = False,
     parquet: Annotated[
         str | None,
-        typer.Option("--out", help="Parquet file to write all rows to, instead of printing them."),
+        typer.Option(
+            "--out",
+            help="Parquet file to write all rows to, instead of printing them.",
+            callback=in_a_folder,
+        ),
     ] = None,
 ) -> None:
     """Query the current tables of a store with SQL (DuckDB), or open a shell for queries."""
     from curation.inspect.api.store import OpenStore
 
+    if as_json and parquet is not None:
+        message = "--json prints the rows, and --out writes them to a file instead"
+        raise RecipeError(Detail(message, "--out", parquet, fix="Leave one of the two out"))
     with OpenStore(store, recipe, run) as opened:
         if query is None and sys.stdin.isatty():
             _shell(opened, rows)
@@ -70,15 +81,12 @@ def sql(
 
 def _shell(opened: OpenStore, rows: int) -> None:
     """Read statements from the terminal and print their rows, until the input ends."""
-    from curation.errors import CurationError
-
     _edit_lines()
     out.print(f"{opened.address}, recipe {opened.recipe}. {', '.join(opened.tables)}")
     out.print(HELP)
     for statement in _statements():
         try:
-            result = opened.sql(statement)
-            _print_rows(result, rows)
+            _print_rows(opened.sql(statement), rows)
         except CurationError as error:
             print_error(error.to_json())
         except KeyboardInterrupt:
@@ -141,28 +149,45 @@ def _print_json(result: duckdb.DuckDBPyRelation) -> None:
     from curation.inspect.api.sql import asked
 
     rows = asked(result.fetchall)
-    named = [dict(zip(result.columns, row, strict=True)) for row in rows]
-    out.print_json(json.dumps(named, default=_jsonable))
+    names = _told_apart(result.columns)
+    named = [dict(zip(names, map(_jsonable, row), strict=True)) for row in rows]
+    out.print_json(json.dumps(named, allow_nan=False))
+
+
+def _told_apart(names: Sequence[str]) -> list[str]:
+    """Return the names of columns; one that repeats gets a number, as in other forms of DuckDB."""
+    told: list[str] = []
+    for name in names:
+        others = (f"{name}_{number}" for number in count(1))
+        told.append(name if name not in told else next(o for o in others if o not in told))
+    return told
 
 
 def _jsonable(value: Any) -> Any:
+    """Return a value as JSON can hold it: bytes in hex, NaN and infinities as null."""
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float | Decimal):
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, date | datetime | time):
         return value.isoformat()
-    return float(value) if isinstance(value, Decimal) else str(value)
+    if isinstance(value, dict):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    return [_jsonable(item) for item in value] if isinstance(value, list | tuple) else str(value)
 
 
 def _write(result: duckdb.DuckDBPyRelation, path: str) -> None:
     """Write all rows, some at a time."""
     import pyarrow.parquet as pq
 
-    from curation.inspect.api.sql import asked
+    from curation.inspect.api.sql import asked, asked_each
 
     rows = 0
     reader = asked(result.to_arrow_reader)
-    with pq.ParquetWriter(path, reader.schema) as writer:
-        for batch in reader:
+    with whole_file(path) as part, pq.ParquetWriter(part, reader.schema) as writer:
+        for batch in asked_each(reader):
             writer.write_batch(batch)
             rows += batch.num_rows
     out.print(f"Wrote {rows:,} rows to {path}")

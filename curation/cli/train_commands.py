@@ -10,6 +10,7 @@ import typer
 
 from curation.cli.app import EXTEND_PANEL, AsJson, RecipePath, StorePath, app, out, print_facts
 from curation.cli.facts.tables import TrainedHead
+from curation.cli.output_file import in_a_folder
 from curation.errors import RecipeError, unknown
 from curation.recipe import load_recipe
 
@@ -28,7 +29,10 @@ def train_filter(
             help="Parquet file of labels, with the columns image_id or pair_id, and label (0 or 1).",
         ),
     ],
-    path: Annotated[Path, typer.Option("--out", help="safetensors file to write the head to.")],
+    path: Annotated[
+        Path,
+        typer.Option("--out", help="safetensors file to write the head to.", callback=in_a_folder),
+    ],
     encoder: Annotated[
         str | None,
         typer.Option(

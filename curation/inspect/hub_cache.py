@@ -10,5 +10,10 @@ def is_in_hub_cache(model: str) -> bool:
         model: as a recipe names it, such as `timm/vit_small_patch14_dinov2.lvd142m`.
     """
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    return isinstance(try_to_load_from_cache(model, "model.safetensors"), str)
+    try:
+        return isinstance(try_to_load_from_cache(model, "model.safetensors"), str)
+    except HFValidationError:
+        # No repository can have this name; loading the model says so.
+        return False

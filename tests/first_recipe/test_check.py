@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,31 @@ def test_pixels_may_be_off_where_urls_lead_to_them() -> None:
 def test_nothing_is_said_of_a_pool_that_could_not_be_read() -> None:
     recipe = parse_recipe(base() | {"cluster": {"encoder": "semantic", "levels": [10**6]}})
     assert warnings_of(Facts(recipe, [])) == []
+
+
+def test_captions_may_be_in_a_part_of_the_pool_that_was_not_read() -> None:
+    """A source on the web is not read before a run, and of a long list the first rows are."""
+    spec = base()
+    spec["sources"][0]["name"] = "local"
+    web = {"name": "web", "role": "pool", "format": "laion", "path": "https://a.example/a.parquet"}
+    recipe = parse_recipe(spec | {"sources": [*spec["sources"], web]})
+    known = facts(recipe, values={"caption": None})
+    local = replace(known, surveys=[s for s in known.surveys if s.source.name != "web"])
+    assert "no_captions" in {finding.code for finding in warnings_of(known)}
+    assert "no_captions" not in {finding.code for finding in warnings_of(local)}
+    (first,) = [f.text for f in warnings_of(known) if f.code == "no_captions"]
+    assert "none of the first 6 rows has a caption" in first
+    whole = [replace(survey, is_exact=True) for survey in known.surveys]
+    (exact,) = [
+        f.text for f in warnings_of(replace(known, surveys=whole)) if f.code == "no_captions"
+    ]
+    assert "the pool has no captions" in exact
+
+
+@pytest.mark.parametrize("model", ["timm/a model", "timm/-x", "timm/a..b", "timm/" + "x" * 200])
+def test_a_name_that_no_hub_can_have_is_no_crash(model: str) -> None:
+    encoders = base()["embed"]["encoders"] | {"semantic": {"model": model}}
+    assert codes({"embed": {"encoders": encoders}}, {}) == ["weights_elsewhere"]
 
 
 OUTCOMES = {"undecodable": 4, "contaminated": 2, "copy_near": 3, "vector_not_finite": 1}

@@ -7,6 +7,7 @@ import pytest
 
 from curation.algorithms.kmeans.backends import BACKENDS
 from curation.algorithms.kmeans.backends.load import load_backend
+from curation.algorithms.kmeans.grid import GRID_STEPS, round_to_grid
 from curation.algorithms.kmeans.initialisation import Init, initial_centroids
 from curation.algorithms.kmeans.lloyd import (
     Metric,
@@ -15,12 +16,7 @@ from curation.algorithms.kmeans.lloyd import (
     make_centroids,
     update_centroids,
 )
-from curation.algorithms.kmeans.points import (
-    GRID_STEPS,
-    ArrayPoints,
-    ClusterSums,
-    round_to_grid,
-)
+from curation.algorithms.kmeans.points import ArrayPoints, ClusterSums
 from curation.algorithms.kmeans.sums import adding_to
 
 from .data import names, planted

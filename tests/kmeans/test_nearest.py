@@ -13,8 +13,8 @@ from curation.algorithms.kmeans.backends.bounds import neighbour_groups
 from curation.algorithms.kmeans.backends.load import load_backend
 from curation.algorithms.kmeans.backends.nearest import Centroids, nearest_candidates
 from curation.algorithms.kmeans.backends.torch import MAX_GROUP, MIN_GROUP
+from curation.algorithms.kmeans.grid import round_to_grid
 from curation.algorithms.kmeans.lloyd import Metric, make_centroids
-from curation.algorithms.kmeans.points import round_to_grid
 
 from .data import planted
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import curation
 from curation.cli import app
+from curation.errors import RecipeError
 from curation.inspect.api.sql import QueryError
 from curation.inspect.api.store import OpenStore
 
@@ -167,3 +168,73 @@ def test_the_shell_runs_statements_until_it_ends(made: Made, root: Path) -> None
     text = shown.decode()
     assert "nothing" in text
     assert "42" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("'NaN'::FLOAT", None),
+        ("'-Infinity'::DOUBLE", None),
+        ("['inf'::FLOAT, 1]", [None, 1.0]),
+        ("{'a': 'nan'::FLOAT, 'b': DATE '2026-01-02'}", {"a": None, "b": "2026-01-02"}),
+        ("'\\x00\\xFF'::BLOB", "00ff"),
+        ("12.50::DECIMAL(9, 2)", 12.5),
+        ("MAP {1: 'a'}", {"1": "a"}),
+        ("170141183460469231731687303715884105727::HUGEINT", 2**127 - 1),
+        ("TIMESTAMP '2026-01-02 03:04:05'", "2026-01-02T03:04:05"),
+        ("INTERVAL 1 DAY", "1 day, 0:00:00"),
+        ("uuid '550e8400-e29b-41d4-a716-446655440000'", "550e8400-e29b-41d4-a716-446655440000"),
+        ("true", True),
+        ("NULL", None),
+    ],
+)
+def test_every_value_is_valid_json(value: str, expected: object, made: Made) -> None:
+    done = CliRunner().invoke(app, ["sql", str(made.store), f"SELECT {value} AS v", "--json"])
+    assert done.exit_code == 0, done.exception
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    assert json.loads(done.stdout, parse_constant=refuse) == [{"v": expected}]
+
+
+def test_columns_of_one_name_are_told_apart(made: Made) -> None:
+    query = "SELECT a.pair_id, b.pair_id FROM copies a JOIN copies b USING (image_id) LIMIT 1"
+    done = CliRunner().invoke(app, ["sql", str(made.store), query, "--json"])
+    (row,) = json.loads(done.stdout)
+    assert len(row) == 2
+
+
+def test_statements_without_rows(opened: OpenStore, made: Made) -> None:
+    view = "CREATE TEMP VIEW few AS SELECT pair_id FROM copies LIMIT 2"
+    assert opened.sql(view).fetchall() == []
+    assert len(opened.sql("FROM few").fetchall()) == 2
+    for empty in ("", "  ", ";", "-- a comment"):
+        with pytest.raises(QueryError, match="no statement"):
+            opened.sql(empty)
+    done = CliRunner().invoke(app, ["sql", str(made.store), view, "--json"])
+    assert json.loads(done.stdout) == []
+
+
+def test_no_file_is_written_in_part(made: Made, tmp_path: Path) -> None:
+    """An error in the middle of the rows leaves the file as it was, and nothing beside it."""
+    place = tmp_path / "rows.parquet"
+    query = (
+        "SELECT CASE WHEN range = 999999 THEN error('late') ELSE range END AS n FROM range(1000000)"
+    )
+    command = ["sql", str(made.store), query, "--out", str(place)]
+    for before in (None, b"as it was"):
+        if before is not None:
+            place.write_bytes(before)
+        done = CliRunner().invoke(app, command)
+        assert isinstance(done.exception, QueryError), done.exception
+        assert list(tmp_path.iterdir()) == ([] if before is None else [place])
+        assert before is None or place.read_bytes() == before
+
+
+def test_rows_are_printed_or_written(made: Made, tmp_path: Path) -> None:
+    both = ["sql", str(made.store), "FROM copies", "--json", "--out", str(tmp_path / "a.parquet")]
+    done = CliRunner().invoke(app, both)
+    assert isinstance(done.exception, RecipeError)
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -15,9 +18,12 @@ from typer.testing import CliRunner
 import curation
 from curation.cli import app
 from curation.inspect.api.store import OpenStore
+from curation.inspect.why.tables import RowReader
+from curation.store.fragment import Fragment
 from curation.store.store import Store
 
-from ..gc.helpers import edited, run_recipe
+from ..e2e.small import write_rows
+from ..gc.helpers import build_tiny, edited, run_recipe
 from ..takedown.helpers import url_of
 from .conftest import HOSTILE, Made
 
@@ -284,3 +290,64 @@ def test_a_store_without_later_stages_is_told_as_far_as_it_goes(made: Made, tmp_
     assert row["ingest"]["status"] == "ok"
     assert row["ingest"]["since"]["run"] == record.run
     assert (row["fetch"], row["dedup"], row["select"]) == (None, None, None)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Fragment, tuple[str, ...] | None]]:
+    """Every fragment that is read as a whole, with the columns."""
+    reads: list[tuple[Fragment, tuple[str, ...] | None]] = []
+    plain = Fragment.read
+
+    def noted(fragment: Fragment, columns: Sequence[str] | None = None) -> pa.Table:
+        reads.append((fragment, None if columns is None else tuple(columns)))
+        return plain(fragment, columns)
+
+    monkeypatch.setattr(Fragment, "read", noted)
+    return reads
+
+
+def test_the_row_that_stands_for_a_copy_is_not_looked_for(
+    opened: OpenStore, read: list[tuple[Fragment, tuple[str, ...] | None]]
+) -> None:
+    """Its fragment is known from the copies, so no other is read for it."""
+    copied = [
+        (row["pair_id"], row["representative_pair_id"])
+        for row in opened.table("copies").arrow().to_pylist()
+        if row["pair_id"] != row["representative_pair_id"]
+    ]
+    assert copied
+    for pair_id, representative in copied:
+        (place,) = RowReader(opened._current).places("eligible", {"pair_id": [representative]})
+        read.clear()
+        (row,) = opened.why(pair_id).rows
+        assert row["dataset"]["image_id"] == row["dedup"]["representative_id"]
+        searched = {
+            fragment.name
+            for fragment, columns in read
+            if columns == ("pair_id",) and fragment.record.table_dir == "tables/eligible"
+        }
+        assert searched == {place.fragment}
+
+
+def test_what_versions_share_is_read_once(
+    read: list[tuple[Fragment, tuple[str, ...] | None]], tmp_path: Path
+) -> None:
+    """Five versions of the pairs, of which each has a file more: the first fragment is in all."""
+    spec = build_tiny(tmp_path / "web")
+    for number in range(5):
+        rows = [{"key": f"n{number}", "image": b"none", "caption": "new"}]
+        write_rows(tmp_path / "web" / "pool" / f"b{number}.parquet", rows)
+        first, _ = run_recipe(spec, tmp_path / "store", until="ingest")
+    with curation.open(tmp_path / "store") as store:
+        assert len(store.versions("pairs")) == 5
+        oldest = store.versions("pairs")[-1].run
+        read.clear()
+        (row,) = store.why("p1").rows
+    assert row["ingest"]["since"]["run"] == oldest != first.run
+    searched = [
+        fragment.content
+        for fragment, columns in read
+        if columns == ("pair_id",) and fragment.record.table_dir == "tables/pairs"
+    ]
+    # Once for its place, and once for the first run that lists it.
+    assert Counter(searched).most_common(1)[0][1] <= 2

@@ -70,6 +70,62 @@ def test_other_byte_orders_and_memory_orders_are_read(tmp_path: Path) -> None:
     assert (taken == as_stored(vectors.astype(np.float32))[0]).all()
 
 
+@FEW
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rows=st.integers(1, 300),
+    dim=st.integers(1, 300),
+    dtype=st.sampled_from(["<f2", "<f4", "<f8"]),
+)
+def test_every_layout_of_a_file_gives_the_same_bits(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, rows: int, dim: int, dtype: str
+) -> None:
+    """In C and Fortran order, big-endian, cut out of a larger array, and as lists of Parquet."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(rows, dim)).astype(dtype)
+    folder = tmp_path_factory.mktemp("layouts")
+    larger = np.zeros((2 * rows, 2 * dim), dtype)
+    larger[::2, 1::2] = vectors
+    np.save(folder / "c.npy", vectors)
+    np.save(folder / "fortran.npy", np.asfortranarray(vectors))
+    np.save(folder / "big.npy", vectors.astype(vectors.dtype.newbyteorder(">")))
+    np.save(folder / "big_fortran.npy", np.asfortranarray(vectors).astype(dtype.replace("<", ">")))
+    np.save(folder / "cut.npy", larger[::2, 1::2])
+    for fixed in (False, True):
+        lists = pa.table({"v": list_column(vectors, fixed)})
+        pq.write_table(lists, folder / f"{fixed}.parquet", row_group_size=100)
+    numbers = rng.integers(0, rows, 2 * rows)
+    expected = as_stored(vectors[numbers])[0].tobytes()
+    for file in sorted(folder.iterdir()):
+        assert VectorSet(str(file)).take(numbers)[0].tobytes() == expected, file.name
+
+
+@FEW
+@given(seed=st.integers(0, 2**32 - 1))
+def test_damaged_headers_of_arrays_are_errors_that_name_the_file(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    path = tmp_path_factory.mktemp("damaged") / "v.npy"
+    np.save(path, rng.normal(size=(3, 4)))
+    whole = path.read_bytes()
+    for _ in range(60):
+        content = bytearray(whole)
+        for place in rng.integers(6, 128, rng.integers(1, 5)):
+            content[place] = rng.choice(bytearray(b"(){}[]'\"\\\x00\n,:<>fV8-1 \xff"))
+        path.write_bytes(content)
+        try:
+            VectorSet(str(path)).take(np.arange(1))
+        except RecipeError as error:
+            assert "v.npy" in str(error)
+
+
+def test_what_systems_leave_beside_vectors_is_not_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((2, 3)))
+    (tmp_path / "._a.npy").write_bytes(b"\x00\x05\x16\x07")
+    assert VectorSet(str(tmp_path)).rows == 2
+
+
 def test_what_has_no_direction_or_another_length_has_a_reason(tmp_path: Path) -> None:
     values = [[1.0, 2.0], None, [0.0, 0.0], [float("nan"), 1.0], [float("inf"), 1.0], [1.0], []]
     pq.write_table(
@@ -80,6 +136,15 @@ def test_what_has_no_direction_or_another_length_has_a_reason(tmp_path: Path) ->
     wrong = "wrong_dimension"
     assert reasons.tolist() == [None, "missing", *["not_finite"] * 3, wrong, wrong]
     assert not vectors[1:].any()
+
+
+def test_an_empty_list_in_the_first_row_is_one_row_without_a_vector(tmp_path: Path) -> None:
+    values = pa.array([[], None, [1.0, 2.0], [3.0, 4.0], []], pa.list_(pa.float32()))
+    pq.write_table(pa.table({"v": values}), tmp_path / "v.parquet")
+    brought = VectorSet(str(tmp_path / "v.parquet"))
+    assert brought.dim == 2
+    wrong = "wrong_dimension"
+    assert brought.take(np.arange(5))[1].tolist() == [wrong, "missing", None, None, wrong]
 
 
 def test_a_null_within_a_vector_is_no_number(tmp_path: Path) -> None:
@@ -226,6 +291,17 @@ def test_numbers_are_ids_too(tmp_path: Path) -> None:
     vectors = VectorSet(str(tmp_path / "v.npy"))
     index = build_index(read_ids(vectors, str(tmp_path / "i.npy"), None, "key"), vectors)
     assert index.find(["12", "5", "07"]).tolist() == [1, 2, -1]
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_ids_of_a_text_are_its_lines(start: bytes, end: bytes, tmp_path: Path) -> None:
+    """Without the mark that editors of Windows put first, which no key has."""
+    np.save(tmp_path / "v.npy", np.ones((2, 3)))
+    vectors = VectorSet(str(tmp_path / "v.npy"))
+    (tmp_path / "i.txt").write_bytes(start + b"a" + end + b"b" + end)
+    index = build_index(read_ids(vectors, str(tmp_path / "i.txt"), None, "key"), vectors)
+    assert index.find(["a", "b"]).tolist() == [0, 1]
 
 
 def test_repeated_ids_and_too_few_are_errors(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from curation.algorithms.arrays.seeded_order import IDS_AT_ONCE, seeded_order
 from curation.algorithms.arrays.vectors import Ids, RowNumbers
 from curation.algorithms.kmeans.backends.load import load_backend
 from curation.algorithms.kmeans.backends.nearest import ClusterIds, Floats, exact_scores
+from curation.algorithms.kmeans.grid import round_to_grid
 from curation.algorithms.kmeans.initialisation import Init, init_sample_size, initial_centroids
 from curation.algorithms.kmeans.lloyd import (
     Metric,
@@ -24,7 +25,7 @@ from curation.algorithms.kmeans.lloyd import (
     lloyd,
     make_centroids,
 )
-from curation.algorithms.kmeans.points import ArrayPoints, round_to_grid
+from curation.algorithms.kmeans.points import ArrayPoints
 from curation.engine.device import CPU
 from curation.engine.sorted_arrays import ranks_in_runs
 

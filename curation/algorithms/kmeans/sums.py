@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from curation.algorithms.arrays.device_memory import fits, send_ahead
 from curation.algorithms.arrays.vectors import Vectors
 from curation.algorithms.kmeans.backends.nearest import POINTS_PER_BLOCK, ClusterIds, Doubles
-
-POINTS_PER_STEP = 1024
-"""Points that a CPU converts to float64 at once, so that they fit in the cache."""
+from curation.algorithms.kmeans.grid import GRID_STEPS, POINTS_PER_STEP
 
 
 class ClusterAdder:
@@ -28,13 +27,7 @@ class ClusterAdder:
         self.buffer = torch.empty((self.step, sums.shape[1]), dtype=sums.dtype, device=sums.device)
 
     def add(self, vectors: Vectors, cluster_ids: ClusterIds, sign: int = 1) -> None:
-        """Add points to the sums of their clusters, without rounding.
-
-        Args:
-            vectors: points on the grid of `round_to_grid`, (n, dim).
-            cluster_ids: the cluster of each point, (n,).
-            sign: 1 to add the points, -1 to subtract them.
-        """
+        """Add points to the sums of their clusters, without rounding. See `Adder.add`."""
         parts = [slice(start, start + self.step) for start in range(0, len(vectors), self.step)]
         points = send_ahead((vectors[part] for part in parts), self.sums.device)
         clusters = send_ahead((cluster_ids[part] for part in parts), self.sums.device)
@@ -58,3 +51,15 @@ def adding_to(sums: Doubles, device: str) -> Iterator[ClusterAdder]:
     yield ClusterAdder(on_device)
     if on_device is not here:
         here.copy_(on_device)
+
+
+def sum_of_squares(vectors: Vectors) -> float:
+    """Return the sum of the squared lengths of points on the grid, (n, dim)."""
+    buffer = torch.empty((POINTS_PER_STEP, vectors.shape[1]), dtype=torch.float64)
+    total = 0
+    for start in range(0, len(vectors), POINTS_PER_STEP):
+        part = torch.from_numpy(np.ascontiguousarray(vectors[start : start + POINTS_PER_STEP]))
+        points = buffer[: len(part)].copy_(part)
+        # In whole steps of the grid, so that this sum does not depend on its order either.
+        total += int((points.square_().sum(dim=1) * GRID_STEPS).round().sum())
+    return total / GRID_STEPS

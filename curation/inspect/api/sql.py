@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,7 @@ CLOSED = {
     "python_enable_replacements": "false",
 }
 """What a query must not do: open files or addresses, load extensions, read variables of the program."""
+NO_STATEMENT = "Write one, as `FROM copies LIMIT 5`; `SHOW ALL TABLES` lists the tables"
 HIDDEN = "was_taken_down"
 """The SQL function that says whether an id was taken down."""
 
@@ -78,13 +79,22 @@ class SqlSession:
             sql: a table of a family is `embeddings.semantic`.
             params: values of `?` or `$name` in the query.
 
+        Returns:
+            The rows; of a statement that gives none, as CREATE VIEW, no rows.
+
         Raises:
-            QueryError: DuckDB refuses it; the message is that of DuckDB.
+            QueryError: DuckDB refuses it, with the message of DuckDB; or there is no statement in it.
             StoreError: a file of a table has vanished or is damaged.
         """
         self.make_views(sql)
-        relation: duckdb.DuckDBPyRelation = asked(lambda: self._connection.sql(sql, params=params))
-        return relation
+        relation: duckdb.DuckDBPyRelation | None = asked(
+            lambda: self._connection.sql(sql, params=params)
+        )
+        if relation is not None:
+            return relation
+        if not self._connection.extract_statements(sql):
+            raise QueryError("There is no statement in the query", fix=NO_STATEMENT)
+        return self._connection.sql("SELECT true AS done LIMIT 0")
 
     def make_views(self, sql: str) -> None:
         """Make the views of the tables that a query names; of all tables if it names none."""
@@ -199,6 +209,22 @@ def asked(function: Callable[[], Any]) -> Any:
         return function()
     except duckdb.Error as error:
         raise QueryError(f"{error}") from error
+
+
+def asked_each(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Yield the batches of a reader of DuckDB, which computes them.
+
+    Raises:
+        QueryError: DuckDB raised an error, or a file could not be read.
+    """
+    while True:
+        try:
+            batch = rows.read_next_batch()
+        except StopIteration:
+            return
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise QueryError(f"{error}") from error
+        yield batch
 
 
 def quoted(name: str) -> str:

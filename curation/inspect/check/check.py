@@ -14,7 +14,7 @@ from curation.inspect.check.survey import ROWS_READ, Survey, survey
 from curation.inspect.check.trial import PICTURES, Trial, try_pictures
 from curation.inspect.check.warnings import warnings_of
 from curation.inspect.weights import Need, needs_of
-from curation.launch import check_inputs, check_store
+from curation.launch import check_inputs, check_store, imported_problems
 from curation.media.web.params import OutboundParams
 from curation.recipe import Recipe
 from curation.store.store import Store
@@ -119,6 +119,7 @@ def _problems(recipe: Recipe, store: str | None) -> list[str]:
         check_inputs(recipe)
     except RecipeError as error:
         problems.append(str(error))
+    problems += imported_problems(recipe.embed.encoders)
     if store is not None:
         try:
             check_store(recipe, Store(store))
@@ -140,7 +141,8 @@ def _surveys(recipe: Recipe, rows: int) -> tuple[list[Survey], list[str]]:
 
 def _without_contact(recipe: Recipe, surveys: Sequence[Survey]) -> list[str]:
     remote = [s.source.name for s in surveys if s.remote_images]
-    if not remote or recipe.fetch.contact or recipe.fetch.allow_hosts:
+    fetch = recipe.fetch
+    if not remote or fetch.pixels == "none" or fetch.contact or fetch.allow_hosts:
         return []
     return [
         f"fetch.contact is missing: the pictures of {', '.join(remote)} are on hosts, which must be "

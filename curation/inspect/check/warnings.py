@@ -49,7 +49,7 @@ def weights_elsewhere(facts: Facts) -> Iterator[Finding]:
 
 
 def large_k(facts: Facts) -> Iterator[Finding]:
-    """Yield the arms whose k is near the size of the pool: they claim nearly all of it."""
+    """Yield the arms whose k is over half of the pool."""
     pool = facts.pool_rows
     for arm in facts.recipe.arms:
         k = arm.neighbours_needed()
@@ -57,8 +57,8 @@ def large_k(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "large_k",
                 f"retrieve.{arm.name}",
-                f"each seed image takes {k:,} neighbours from a pool of about {pool:,} rows, so nearly "
-                "the whole pool is claimed",
+                f"each seed image takes {k:,} neighbours from a pool of about {pool:,} rows, more than "
+                "half of it",
                 f"Set k to {max(1, pool // 100):,} or less, or leave `retrieve` out",
             )
 
@@ -71,17 +71,22 @@ def many_clusters(facts: Facts) -> Iterator[Finding]:
             "many_clusters",
             "cluster.levels",
             f"{clusters:,} clusters for a pool of about {pool:,} rows leave each of them fewer than "
-            f"{ROWS_PER_CLUSTER}, too few to mean anything",
+            f"{ROWS_PER_CLUSTER} on average, too few to mean anything",
             f"Set levels: [{max(1, pool // (2 * ROWS_PER_CLUSTER)):,}]",
         )
 
 
 def captions_missing(facts: Facts) -> Iterator[Finding]:
     """Yield the thresholds on captions, and encoders of captions, where the pool has no captions."""
-    pool = facts.of_role("pool")
-    if not pool or any(survey.count("caption") for survey in pool):
+    recipe, pool = facts.recipe, facts.of_role("pool")
+    is_known = len(pool) == len(recipe.with_role("pool"))
+    if not is_known or any(survey.count("caption") for survey in pool):
         return
-    recipe = facts.recipe
+    read = sum(len(survey.read) for survey in pool)
+    is_exact = all(survey.is_exact for survey in pool)
+    none = (
+        "the pool has no captions" if is_exact else f"none of the first {read:,} rows has a caption"
+    )
     encoders = {n for n, spec in recipe.embed.encoders.items() if spec.of == "caption"}
     of_captions = {n: h for n, h in recipe.score.heads.items() if h.captions in encoders}
     for score in recipe.select:
@@ -89,14 +94,14 @@ def captions_missing(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "no_captions",
                 f"select.{score}",
-                "the pool has no captions, so it treats all rows alike",
+                f"{none}, so it treats all rows alike",
                 "Remove it, or map the column of captions in `columns`",
             )
     for name in sorted(encoders):
         yield Finding(
             "no_captions",
             f"embed.encoders.{name}",
-            "it embeds captions, and the pool has none",
+            f"it embeds captions, and {none}",
             "Remove it, or map the column of captions in `columns`",
         )
 
@@ -197,8 +202,15 @@ def failing_pictures(facts: Facts) -> Iterator[Finding]:
             "failing_pictures",
             "sources",
             f"{failed:,} of {trial.pictures:,} sampled pictures cannot be used: {reasons}",
-            "docs/reference/tables.md says what each reason means (column reason of `images`)",
+            _OUTSIDE if "outside_folder" in trial.failed else _REASONS,
         )
+
+
+_REASONS = "docs/reference/tables.md says what each reason means (column reason of `images`)"
+_OUTSIDE = (
+    "Set `root` of the source to the folder of its pictures, or `follow_links: true` if the files are "
+    "links"
+)
 
 
 def scarce_machine(facts: Facts) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from curation.media.web.params import OutboundParams
 from curation.recipe import Recipe, parse_recipe
 from curation.stages.ingest.recognise import recognise
 from curation.stages.ingest.recognise.place import place_of
+from curation.stages.ingest.sources.overlap import overlap
 from curation.stages.ingest.sources.source import Role
 from curation.stages.select.params import Threshold
 
@@ -76,6 +77,14 @@ class Draft:
     def encoder(self) -> str:
         """The semantic encoder: a pretrained one if its weights are here."""
         return BETTER if is_in_hub_cache(BETTER) else FIRST
+
+    @property
+    def store(self) -> str:
+        """A place for the store: the nearest folder above that no source would read."""
+        above = ("../" * levels for levels in range(len(Path.cwd().parts)))
+        stores = [f"{folder}{self.name}-store" for folder in above]
+        sources = [survey.source for survey in self.surveys]
+        return next((s for s in stores if not any(overlap(o, s) for o in sources)), stores[0])
 
     @property
     def clusters(self) -> int:

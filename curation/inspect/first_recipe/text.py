@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -68,9 +69,10 @@ def flow(value: Any) -> str:
 
 def _head(draft: Draft, path: str) -> Iterator[str]:
     yield "# A first recipe, written by `curation init` from what the files hold. Change what you like."
-    yield f"#   curation check {one_line(path)}"
+    quoted = one_line(shlex.quote(path))
+    yield f"#   curation check {quoted}"
     yield "#       says what the data and this machine make of it, before any work"
-    yield f"#   curation run {one_line(path)} --store {draft.name}-store"
+    yield f"#   curation run {quoted} --store {draft.store}"
     yield "#       makes the dataset and a report"
     yield ""
     yield f"name: {draft.name}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
@@ -21,8 +21,20 @@ CONTAMINATION = (
 )
 
 
-def copies_of(tables: RowReader, place: Place) -> dict[str, Any] | None:
-    """Return what `dedup` decided of a row: its component, its representative and the evidence.
+class Copies(NamedTuple):
+    """What `dedup` decided of a row.
+
+    Attributes:
+        facts: its component, its representative and the evidence.
+        fragment: the fragment of the row that stands for it; None if it is not known.
+    """
+
+    facts: dict[str, Any]
+    fragment: str | None
+
+
+def copies_of(tables: RowReader, place: Place) -> Copies | None:
+    """Return what `dedup` decided of a row.
 
     Args:
         tables: of the recipe.
@@ -34,7 +46,13 @@ def copies_of(tables: RowReader, place: Place) -> dict[str, Any] | None:
     row = tables.row("copies", place)
     if row is None:
         return None
-    members = [row] if _is_alone(row) else _members(tables, row["component_id"])
+    alone = _is_alone(row)
+    members = [{"fragment": place.fragment, **row}] if alone else _members(tables, row)
+    stands = (m["fragment"] for m in members if m["pair_id"] == row["representative_pair_id"])
+    return Copies(_facts(tables, row, members), next(stands, None))
+
+
+def _facts(tables: RowReader, row: dict[str, Any], members: list[dict[str, Any]]) -> dict[str, Any]:
     contamination = {name: row[name] for name in CONTAMINATION}
     return {
         "component_id": row["component_id"],
@@ -61,8 +79,8 @@ def _is_alone(row: dict[str, Any]) -> bool:
     return bool(no_edge and row["role"] == "pool" and row["method"] == "representative")
 
 
-def _members(tables: RowReader, component: str) -> list[dict[str, Any]]:
-    return tables.scan("copies", MEMBER_COLUMNS, {"component_id": [component]})
+def _members(tables: RowReader, row: dict[str, Any]) -> list[dict[str, Any]]:
+    return tables.scan("copies", MEMBER_COLUMNS, {"component_id": [row["component_id"]]})
 
 
 def _ties(

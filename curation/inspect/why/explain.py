@@ -11,7 +11,7 @@ from typing import Any
 
 from curation.inspect.current import CurrentTables
 from curation.inspect.why.arms import Subject, arms_of, nearest_seeds
-from curation.inspect.why.copies import copies_of
+from curation.inspect.why.copies import Copies, copies_of
 from curation.inspect.why.history import claimed_since, listed_since
 from curation.inspect.why.lookup import Located, find_rows
 from curation.inspect.why.origin import Origins
@@ -158,11 +158,11 @@ class _Explainer:
             "fetch": {n: v for n, v in image.items() if n not in (*PAIR_COLUMNS, *_SHARED)} or None,
             "scores": scores_of(tables, place, role),
             "vectors": self._vectors(place),
-            "dedup": copies,
+            "dedup": None if copies is None else copies.facts,
             "select": None if eligible is None else {n: eligible[n] for n in ("status", "reason")},
             "cluster": self._cluster(place),
         }
-        return answer | self._dataset(answer, role, source)
+        return answer | self._dataset(answer, copies, role, source)
 
     def _ingest(self, place: Place, pair: Mapping[str, Any]) -> dict[str, Any]:
         decided = {name: pair.get(name) for name in ("status", "reason", "duplicate_of")}
@@ -188,9 +188,11 @@ class _Explainer:
         rows = self._tables.count("assignments", "cluster_id", row["cluster_id"])
         return {"cluster_id": row["cluster_id"], "similarity": row["similarity"], "rows": rows}
 
-    def _dataset(self, answer: Mapping[str, Any], role: str, source: str) -> dict[str, Any]:
+    def _dataset(
+        self, answer: Mapping[str, Any], copies: Copies | None, role: str, source: str
+    ) -> dict[str, Any]:
         """Return the seeds and the arms of the image that stands for the row, and since when."""
-        image_id, copies, select = (answer[name] for name in ("image_id", "dedup", "select"))
+        image_id, select = answer["image_id"], answer["select"]
         if image_id is None or select is None:
             return {"seeds": [], "arms": [], "dataset": None}
         subject = self._representative(copies) if _is_copy(select) else None
@@ -214,12 +216,12 @@ class _Explainer:
             },
         }
 
-    def _representative(self, copies: Mapping[str, Any] | None) -> Subject | None:
+    def _representative(self, copies: Copies | None) -> Subject | None:
         """Return the image that stands for a copy, as the arms see it."""
         if copies is None:
             return None
-        wanted = {"pair_id": [copies["representative_pair_id"]]}
-        for place in self._tables.places("eligible", wanted):
+        wanted = {"pair_id": [copies.facts["representative_pair_id"]]}
+        for place in self._tables.places("eligible", wanted, copies.fragment):
             row = self._tables.row("eligible", place)
             if row is not None and row["image_id"] is not None:
                 assigned = self._tables.row("assignments", place) or {}

@@ -22,9 +22,11 @@ MAX_VERSIONS = 50
 def listed_since(store: Store, runs: Iterable[RunRecord], place: Place) -> dict[str, Any] | None:
     """Return the first run of a recipe from which on all versions of `pairs` list a pair."""
 
+    has = _search("pair_id", place.pair_id)
+
     def has_pair(fragments: dict[str, Fragment]) -> bool:
         fragment = fragments.get(place.fragment)
-        return fragment is not None and _has(fragment, "pair_id", place.pair_id)
+        return fragment is not None and has(fragment)
 
     return _since(store, runs, "pairs", "pairs", has_pair)
 
@@ -41,11 +43,13 @@ def claimed_since(
         image_id: the image.
     """
 
+    has = _search("image_id", image_id)
+
     def has_claim(fragments: dict[str, Fragment]) -> bool:
         # Another row may have represented the image.
         first = [fragments[fragment]] if fragment in fragments else []
         others = [f for name, f in fragments.items() if name != fragment]
-        return any(_has(f, "image_id", image_id) for f in (*first, *others))
+        return any(map(has, (*first, *others)))
 
     return _since(store, runs, DATASET, "claims", has_claim)
 
@@ -86,6 +90,14 @@ def _since(
     return first
 
 
-def _has(fragment: Fragment, column: str, value: str) -> bool:
-    values = fragment.read([column]).column(column)
-    return bool(pc.any(pc.equal(values, text(value))).as_py())
+def _search(column: str, value: str) -> Callable[[Fragment], bool]:
+    """Return what says whether a fragment has a value; versions share most of their fragments."""
+    known: dict[str, bool] = {}
+
+    def has(fragment: Fragment) -> bool:
+        if fragment.content not in known:
+            values = fragment.read([column]).column(column)
+            known[fragment.content] = bool(pc.any(pc.equal(values, text(value))).as_py())
+        return known[fragment.content]
+
+    return has

@@ -86,11 +86,20 @@ class RowReader:
         batches = in_parallel(lambda item: _matching(*item, columns, wanted), fragments)
         return [row for rows in batches for row in rows]
 
-    def places(self, table: str, wanted: Mapping[str, Sequence[str]]) -> list[Place]:
-        """Return the places of the rows of an aligned table that `scan` would return."""
+    def places(
+        self, table: str, wanted: Mapping[str, Sequence[str]], fragment: str | None = None
+    ) -> list[Place]:
+        """Return the places of the rows of an aligned table that `scan` would return.
+
+        Args:
+            table: name of the table.
+            wanted: values by column.
+            fragment: the one that is searched; None for all.
+        """
         if table not in self:
             return []
-        fragments = list(self[table].fragments.items())
+        named = self[table].fragments.items()
+        fragments = [item for item in named if fragment in (None, item[0])]
         in_fragments = in_parallel(lambda item: list(_places(*item, wanted)), fragments)
         return [place for places in in_fragments for place in places]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -99,6 +100,8 @@ def _of_npy(path: Path) -> Iterator[list[Any]]:
 def _of_txt(path: Path) -> Iterator[list[Any]]:
     part: list[Any] = []
     with path.open("rb") as stream:
+        if stream.read(len(BOM_UTF8)) != BOM_UTF8:
+            stream.seek(0)
         while line := stream.readline(ID_CHARACTERS + 2):
             part.append(line.rstrip(b"\r\n"))
             if len(part) == _PART_ROWS:

@@ -21,7 +21,7 @@ BATCH_ROWS = 8192
 NO_VECTOR = "missing"
 """Reason of a row whose vector is null, or is in no file."""
 WRONG_DIMENSION = "wrong_dimension"
-"""Reason of a row whose list has another length than the first list of the files."""
+"""Reason of a row whose list has another length than the first list of the files with numbers."""
 
 
 def open_parquet(path: Path) -> BoundedParquet:
@@ -101,11 +101,12 @@ class ParquetVectors:
         self.dim = kind.list_size if pa.types.is_fixed_size_list(kind) else self._first_length()
 
     def _first_length(self) -> int:
-        """Return the length of the first list; 0 if there is none."""
+        """Return the length of the first list that is not empty; 0 if there is none."""
         for _, values in column_batches(self.path, self.column):
-            lengths = pc.list_value_length(_storage(values)).drop_null()
-            if len(lengths):
-                return int(lengths[0].as_py())
+            lengths = pc.list_value_length(_storage(values))
+            some = lengths.filter(pc.greater(lengths, 0))
+            if len(some):
+                return int(some[0].as_py())
         return 0
 
     def take(self, numbers: Any) -> tuple[Any, Any]:
@@ -157,7 +158,7 @@ def _column_of_vectors(path: Path, schema: pa.Schema, column: str | None) -> str
         raise RecipeError(
             f"{str(path)!r} has {'several columns' if candidates else 'no column'} of lists of floats"
             f"{': ' + ', '.join(candidates) if candidates else ''}. It has: {', '.join(schema.names)}. "
-            "Name the one with the vectors as `column`."
+            + ("Name the one with the vectors as `column`." if candidates else _AS_LISTS)
         )
     place = place_of(path, schema, column)
     if column not in candidates:
@@ -167,6 +168,9 @@ def _column_of_vectors(path: Path, schema: pa.Schema, column: str | None) -> str
             f"{', '.join(candidates) or 'none'}."
         )
     return column
+
+
+_AS_LISTS = "Write vectors as lists of float16, float32 or float64."
 
 
 def _holds_vectors(kind: pa.DataType) -> bool:

@@ -43,8 +43,11 @@ def files_of(path: str, endings: tuple[str, ...], what: str) -> list[Path]:
         RecipeError: there is none, they are of two kinds, or one is no regular file.
     """
     place = Path(path)
-    files = sorted(place.iterdir()) if place.is_dir() else [place]
-    files = [file for file in files if file.suffix.lower() in endings]
+    listed = sorted(place.iterdir()) if place.is_dir() else [place]
+    files = [file for file in listed if file.suffix.lower() in endings]
+    if place.is_dir():
+        # As `._vectors.npy`, which macOS leaves on other file systems.
+        files = [file for file in files if not file.name.startswith(".")]
     if not files:
         raise RecipeError(
             f"{path!r} is no file of {what}, and no folder with some: their names end with "

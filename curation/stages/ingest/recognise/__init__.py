@@ -7,11 +7,13 @@ its own; nothing here lists them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from curation.errors import Detail, RecipeError, StoreError
 from curation.masking import mask_address
 from curation.media.files.location import shown
-from curation.stages.ingest.recognise.place import Place, Recognised
+from curation.media.web.params import is_web
+from curation.stages.ingest.recognise.place import MARKER, Place, Recognised
 from curation.stages.ingest.sources import FORMATS
 
 _SHOWN_NAMES = 5
@@ -26,7 +28,8 @@ def recognise(place: Place) -> Recognised:
     problems: list[str] = []
     candidates = list(_all_that_recognise(place, problems))
     if candidates:
-        return max(candidates, key=lambda recognised: (recognised.certainty, recognised.files))
+        best = max(candidates, key=lambda recognised: (recognised.certainty, recognised.files))
+        return replace(best, notes=(*best.notes, *_left_out(best, candidates, place)))
     names = ", ".join(shown(file.name) for file in place.files[:_SHOWN_NAMES]) or "no file"
     reasons = "".join(f"\n  {problem}" for problem in problems)
     raise RecipeError(
@@ -48,10 +51,28 @@ def _all_that_recognise(place: Place, problems: list[str]) -> Iterator[Recognise
             continue
         try:
             recognised = entry.recognise.load()(place)
-        except StoreError as error:
+        except (RecipeError, StoreError) as error:
+            if is_web(place.path):
+                raise
             problems.append(f"{name}: {error}")
             continue
         if isinstance(recognised, Recognised):
             yield recognised
         elif recognised is not None:
             problems.append(f"{name}: {recognised}")
+
+
+def _left_out(best: Recognised, candidates: list[Recognised], place: Place) -> Iterator[str]:
+    """Yield what else is at a place that `curation init` would take if it were named."""
+    if best.certainty == MARKER:
+        # These formats consist of files that others recognise too.
+        return
+    taken = {file.name for file in place.named(best.form)}
+    for other in candidates:
+        names = [file.name for file in place.named(other.form) if file.name not in taken]
+        if names:
+            more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+            yield (
+                f"Not read: {shown(names[0])}{more} of format {other.form}. Name them to `curation "
+                "init` to take their rows and captions."
+            )

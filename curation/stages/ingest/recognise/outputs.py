@@ -15,7 +15,8 @@ from curation.media.files.parquet_images import plain_type
 from curation.media.files.parquet_reading import BoundedParquet
 from curation.stages.ingest.formats.boundary import UnreadableError
 from curation.stages.ingest.recognise.column_names import guess_columns
-from curation.stages.ingest.recognise.place import MARKER, Place, Recognised, place_of
+from curation.stages.ingest.recognise.pictures_root import fields_of_root
+from curation.stages.ingest.recognise.place import MARKER, Place, Recognised
 from curation.stages.ingest.recognise.tables import Answer, parquet_head
 from curation.stages.ingest.sources.listing import source_files
 from curation.stages.ingest.sources.source_file import SourceFile
@@ -76,12 +77,8 @@ def annotated(place: Place) -> Answer:
     named = next(filter(None, map(_first_path, files[:_JSON_FILES])), None)
     if named is None:
         return "no JSON file lists images with `file_name`" if len(files) == 1 else None
-    fields: dict[str, Any] = {"format": "coco"}
-    root = _root(place, named)
-    note = f"The pictures, such as {named}, are not below the folder: set `root` to their folder."
-    if root:
-        fields["root"] = root
-    return Recognised(fields, MARKER, len(place.files), () if root is not None else (note,))
+    root, notes = fields_of_root(place, [named])
+    return Recognised({"format": "coco"} | root, MARKER, len(place.files), notes)
 
 
 def _first_path(file: SourceFile) -> str | None:
@@ -98,17 +95,6 @@ def _first_path(file: SourceFile) -> str | None:
     except (DamagedJsonError, OSError, ValueError):
         return None
     return None
-
-
-def _root(place: Place, named: str) -> str | None:
-    """Return the folder of the pictures; empty if it is that of the source, None if it is unknown."""
-    is_file = Path(place.path).is_file()
-    folder = str(Path(place.path).parent) if is_file else place.path
-    names = [file.name for file in (place_of(folder).files if is_file else place.files)]
-    if named in names:
-        return ""
-    path = next((name for name in names if name.endswith(f"/{named}")), None)
-    return None if path is None else str(Path(folder, path.removesuffix(f"/{named}")))
 
 
 def _schema(file: SourceFile) -> pa.Schema:

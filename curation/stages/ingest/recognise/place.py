@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from pyarrow import fs
 from curation.errors import RecipeError, start_of_paths
 from curation.masking import mask_address
 from curation.media.files.limits import FOLDER_DEPTH
-from curation.media.files.location import filesystem_of, shown
+from curation.media.files.location import OutsideFolderError, filesystem_of, inside, shown
 from curation.media.web.params import OutboundParams, is_web
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.globs import split_glob
 from curation.stages.ingest.sources.listing import source_files
+from curation.stages.ingest.sources.presets import PRESETS
 from curation.stages.ingest.sources.source import Role, Source
 from curation.stages.ingest.sources.source_file import FileInfo, SourceFile
 
@@ -43,6 +44,12 @@ class Recognised:
     files: int
     notes: tuple[str, ...] = ()
 
+    @property
+    def form(self) -> str:
+        """The format of the files."""
+        name = str(self.fields["format"])
+        return PRESETS[name].reader if name in PRESETS else name
+
 
 @dataclass(frozen=True)
 class Place:
@@ -52,11 +59,21 @@ class Place:
         path: as it was given.
         files: the files, without hidden ones; names are relative to the folder.
         outbound: how files on the web are requested.
+        links: all files are links that lead out of the folder, as in the cache of a model hub.
     """
 
     path: str
     files: tuple[FileInfo, ...]
     outbound: OutboundParams = field(default=OutboundParams(), repr=False)
+    links: bool = False
+
+    @property
+    def folder(self) -> str | None:
+        """The local folder of a source here: of a file, the one around it; None for an address."""
+        if "://" in self.path:
+            return None
+        path = Path(self.path).absolute()
+        return str(path.parent) if path.is_file() else split_glob(str(path), os.path.isdir)[0]
 
     def named(self, form: str) -> list[FileInfo]:
         """Return the files whose names end as those of a format."""
@@ -71,7 +88,7 @@ class Place:
             name: its name.
             fields: its other fields.
         """
-        return Source(name=name, role=role, path=self.path, **fields)
+        return Source(name=name, role=role, path=self.path, follow_links=self.links, **fields)
 
     def first_file(self, form: str) -> SourceFile:
         """Return the first file of a format.
@@ -97,13 +114,18 @@ def place_of(path: str, outbound: OutboundParams | None = None) -> Place:
     """
     outbound = outbound or OutboundParams()
     try:
-        files = tuple(_take(_files(path), MOST_FILES))
+        path.encode()
+    except UnicodeEncodeError as error:
+        fix = "Make a link to it with a name in UTF-8, and give that"
+        raise RecipeError(f"{shown(path)!r} is no path in UTF-8", fix=fix) from error
+    try:
+        place = Place(path, tuple(_take(_files(path), MOST_FILES)), outbound)
+        return replace(place, links=_are_links(place.folder, place.files))
     except (OSError, ValueError) as error:
         raise RecipeError(
             f"{shown(mask_address(path))!r} cannot be listed ({mask_address(str(error))})",
             fix=f"Name a file, a folder or a glob. {start_of_paths()}",
         ) from error
-    return Place(path, files, outbound)
 
 
 def _take(files: Iterator[FileInfo], most: int) -> Iterator[FileInfo]:
@@ -139,6 +161,21 @@ def _local_files(path: str) -> Iterator[FileInfo]:
             # Never a pipe or a device.
             if wanted and file.is_file():
                 yield FileInfo(str(below / name), file.stat().st_size, 0)
+
+
+def _are_links(folder: str | None, files: Sequence[FileInfo]) -> bool:
+    """Whether there are files, and each is a link that leads out of the folder of the source."""
+    if folder is None or not files:
+        return False
+    return all(_leads_out(folder, file.name) for file in files)
+
+
+def _leads_out(folder: str, name: str) -> bool:
+    try:
+        inside(folder, name)
+    except OutsideFolderError:
+        return True
+    return False
 
 
 def _remote_files(path: str) -> Iterator[FileInfo]:

@@ -27,6 +27,7 @@ from curation.stages.ingest.formats.boundary import UnreadableError
 from curation.stages.ingest.formats.lines import lines
 from curation.stages.ingest.formats.values import parse_json
 from curation.stages.ingest.recognise.column_names import Head, guess_columns
+from curation.stages.ingest.recognise.pictures_root import fields_of_root
 from curation.stages.ingest.recognise.place import LIST, PICTURES, Place, Recognised
 from curation.stages.ingest.sources.source_file import SourceFile
 
@@ -65,7 +66,12 @@ def _of_table(form: str, place: Place, files: int, head_of: Any) -> Answer:
         names = ", ".join([*head.values, *head.images]) or "none"
         return f"no column holds URLs, paths of pictures or encoded images (columns: {names})"
     certainty = PICTURES if "image" in columns else LIST
-    return Recognised({"format": form, "columns": columns}, certainty, files)
+    root: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    if "path" in columns:
+        paths = [str(value) for value in head.values[columns["path"]] if value not in (None, "")]
+        root, notes = fields_of_root(place, paths)
+    return Recognised({"format": form, "columns": columns} | root, certainty, files, notes)
 
 
 def _delimited(form: str, place: Place, delimiter: str) -> Answer:

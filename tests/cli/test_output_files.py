@@ -1,0 +1,61 @@
+"""A file that cannot be written is refused before the work, by every command that writes one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from curation.cli import app
+from curation.errors import RecipeError
+
+from .test_facts import COMMANDS
+
+FOLDERS = {("audit dedup", "--out")}
+"""Options that name a folder, which is made."""
+WRITING = sorted(
+    (name, option)
+    for name, command in COMMANDS.items()
+    for parameter in command.params
+    for option in parameter.opts
+    if option in ("--out", "--html") and (name, option) not in FOLDERS
+)
+
+
+def required(command: Any) -> list[str]:
+    """Words for what a command needs besides; it is refused before any of them is read."""
+    words: list[str] = []
+    for parameter in command.params:
+        if parameter.required and "--out" not in parameter.opts:
+            option = parameter.opts[0]
+            words += [option, "x"] if option.startswith("--") else ["x"]
+    return words
+
+
+def test_commands_that_write_are_known() -> None:
+    assert len(WRITING) >= 7
+
+
+@pytest.mark.parametrize(("name", "option"), WRITING)
+def test_a_folder_that_is_not_there_is_said_first(
+    name: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [*name.split(), *required(COMMANDS[name]), option, "absent/a.file"]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, RecipeError), (words, done.exception, done.output)
+    (detail,) = done.exception.details
+    assert (detail.where, detail.found) == (option, "absent/a.file")
+    assert "no folder 'absent'" in detail.message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_the_working_folder_needs_none(tmp_path: Path) -> None:
+    group = typer.main.get_command(app)
+    for name, option in WRITING:
+        words = [*required(COMMANDS[name]), option, "a.file"]
+        # Raises an error if the option is refused.
+        COMMANDS[name].make_context(name, words, parent=group.make_context("curation", [name]))
