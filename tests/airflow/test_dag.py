@@ -59,19 +59,19 @@ def read(airflow: Read, folder: Path) -> Read:
 def test_each_recipe_is_a_dag_and_a_broken_one_is_one_import_error(
     read: Read, folder: Path
 ) -> None:
-    found = read()
+    dags = read()
     crawls = {"small-crawl", "armless-crawl-crawl"}
-    assert set(found["dags"]) == {"small", "armless", "armless-crawl", *crawls}
-    assert found["dags"]["armless-crawl"]["schedule"] != "AssetOrTimeSchedule"
-    assert {Path(file).name for file in found["import_errors"]} == {"curation.py", "crawls.py"}
-    for file, message in found["import_errors"].items():
+    assert set(dags["dags"]) == {"small", "armless", "armless-crawl", *crawls}
+    assert dags["dags"]["armless-crawl"]["schedule"] != "AssetOrTimeSchedule"
+    assert {Path(file).name for file in dags["import_errors"]} == {"curation.py", "crawls.py"}
+    for file, message in dags["import_errors"].items():
         assert message.startswith("RecipeError: ")
         assert str(folder / "recipes" / "broken.yaml") in message
         assert "sources" in message
         assert "Traceback" not in message
         assert "._small" not in message
         assert ("'armless-crawl'" in message) == file.endswith("crawls.py")
-    small = found["dags"]["small"]
+    small = dags["dags"]["small"]
     assert small["tasks"] == ["ingest-fetch", "screen-assemble"]
     assert small["edges"] == [["ingest-fetch", "screen-assemble"]]
     assert small["params"] == {
@@ -83,9 +83,9 @@ def test_each_recipe_is_a_dag_and_a_broken_one_is_one_import_error(
         "retry": None,
         "force": False,
     }
-    assert found["dags"]["armless"]["tasks"] == ["ingest-fetch", "screen-assemble"]
-    assert found["dags"]["small-crawl"]["schedule"] == "AssetOrTimeSchedule"
-    assert [found["dags"][name]["paused"] for name in ("small", "small-crawl")] == [None, True]
+    assert dags["dags"]["armless"]["tasks"] == ["ingest-fetch", "screen-assemble"]
+    assert dags["dags"]["small-crawl"]["schedule"] == "AssetOrTimeSchedule"
+    assert [dags["dags"][name]["paused"] for name in ("small", "small-crawl")] == [None, True]
 
 
 def test_gpus_divide_the_tasks_and_steps_may_be_apart(
@@ -109,7 +109,7 @@ def test_gpus_divide_the_tasks_and_steps_may_be_apart(
 def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None:
     other, telemetry = str(folder / "other"), folder / "telemetry"
     telemetry.mkdir()
-    found = read(
+    dags = read(
         ("small", {}),
         ("small", {"store": other, "until": "fetch"}),
         ("small", {"stor": other}),
@@ -120,7 +120,7 @@ def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None
         CURATION_OPENLINEAGE=str(telemetry / "events.jsonl"),
         CURATION_LOG_FORMAT="json",
     )
-    whole, part, unknown, backwards, vain, broken = found["runs"]
+    whole, part, unknown, backwards, vain, broken = dags["runs"]
     done = {"ingest-fetch": "success", "screen-assemble": "success"}
     assert whole["states"] == done
     assert part["states"] == {"ingest-fetch": "success", "screen-assemble": "skipped"}

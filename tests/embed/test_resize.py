@@ -53,7 +53,7 @@ def test_of_a_picture_that_is_very_long_only_the_middle_is_resized(
                 assert max(width, height) in (800, 801)
                 assert (transform(given).int() - whole).abs().max() <= 2
     assert encoder._shortened(np.empty((1, 65_500, 3), np.uint8), 1024).shape[1] <= 65
-    assert bool((transform(np.full((1, 65_500, 3), 7, np.uint8)) == 7).all())
+    assert (transform(np.full((1, 65_500, 3), 7, np.uint8)) == 7).all()
 
 
 def test_a_packaged_encoder_needs_no_torchvision() -> None:

@@ -46,19 +46,17 @@ def test_lists_give_the_same_pairs_in_every_format(tmp_path: Path, kind: str) ->
     else:
         path.write_bytes(CONTENTS[kind])
     columns = {"url": "url", "caption": "text", "key": "uid"}
-    found = pairs(
-        tmp_path / "store", source(path, format=kind.removesuffix(".gz"), columns=columns)
-    )
-    assert [(r["url"], r["caption"], r["source_key"]) for r in found] == [
+    rows = pairs(tmp_path / "store", source(path, format=kind.removesuffix(".gz"), columns=columns))
+    assert [(r["url"], r["caption"], r["source_key"]) for r in rows] == [
         (r["url"], r["text"], r["uid"]) for r in ROWS
     ]
-    assert [json.loads(r["metadata"]) for r in found] == [{"size": "12"}, {"size": "13"}]
-    assert {r["status"] for r in found} == {"ok"}
-    assert {len(r["pair_id"]) for r in found} == {32}
+    assert [json.loads(r["metadata"]) for r in rows] == [{"size": "12"}, {"size": "13"}]
+    assert {r["status"] for r in rows} == {"ok"}
+    assert {len(r["pair_id"]) for r in rows} == {32}
     reference = pairs(
         tmp_path / "other", source(write(tmp_path / "ref.parquet", ROWS), columns=columns)
     )
-    assert [r["pair_id"] for r in found] == [r["pair_id"] for r in reference]
+    assert [r["pair_id"] for r in rows] == [r["pair_id"] for r in reference]
 
 
 def test_csv_keeps_quoted_line_ends_and_drops_bad_rows(tmp_path: Path) -> None:
@@ -73,8 +71,8 @@ def test_csv_keeps_quoted_line_ends_and_drops_bad_rows(tmp_path: Path) -> None:
         b"http://a.example/5," + b"x" * 200_000 + b"\r\n"
         b'http://a.example/6,"fine, ""really"""'
     )
-    found = pairs(tmp_path / "store", source(path, format="csv"))
-    assert [(r["status"], r["caption"]) for r in found] == [
+    rows = pairs(tmp_path / "store", source(path, format="csv"))
+    assert [(r["status"], r["caption"]) for r in rows] == [
         ("ok", "two\nlines"),
         ("dropped", None),
         ("dropped", None),
@@ -82,24 +80,24 @@ def test_csv_keeps_quoted_line_ends_and_drops_bad_rows(tmp_path: Path) -> None:
         ("dropped", None),
         ("ok", 'fine, "really"'),
     ]
-    assert {r["reason"] for r in found} == {None, "bad_row"}
+    assert {r["reason"] for r in rows} == {None, "bad_row"}
 
 
 def test_an_unbalanced_quote_loses_rows_but_not_the_file(tmp_path: Path) -> None:
     good = b"".join(b"http://a.example/%d,plain words here\n" % i for i in range(20_000))
     path = tmp_path / "list.csv"
     path.write_bytes(b'url,caption\nhttp://a.example/x,"never closed\n' + good)
-    found = pairs(tmp_path / "store", source(path, format="csv"))
-    assert found[0]["reason"] == "bad_row"
-    assert found[-1]["url"] == "http://a.example/19999"
-    assert sum(r["status"] == "ok" for r in found) > 15_000
+    rows = pairs(tmp_path / "store", source(path, format="csv"))
+    assert rows[0]["reason"] == "bad_row"
+    assert rows[-1]["url"] == "http://a.example/19999"
+    assert sum(r["status"] == "ok" for r in rows) > 15_000
 
 
 def test_tsv_reads_quotes_as_plain_characters(tmp_path: Path) -> None:
     path = tmp_path / "list.tsv"
     path.write_text('url\tcaption\nhttp://a.example/1\t"half a quote\nhttp://a.example/2\tb\n')
-    found = pairs(tmp_path / "store", source(path, format="tsv"))
-    assert [r["caption"] for r in found] == ['"half a quote', "b"]
+    rows = pairs(tmp_path / "store", source(path, format="tsv"))
+    assert [r["caption"] for r in rows] == ['"half a quote', "b"]
 
 
 def test_jsonl_drops_bad_and_overlong_lines(tmp_path: Path) -> None:
@@ -115,10 +113,10 @@ def test_jsonl_drops_bad_and_overlong_lines(tmp_path: Path) -> None:
         b'{"url": "http://a.example/2", "caption": "half \\ud800 pair"}',
     ]
     path.write_bytes(b"\n".join(lines))
-    found = pairs(tmp_path / "store", source(path, format="jsonl"))
-    assert [r["reason"] for r in found] == [None, *["bad_row"] * 5, None]
-    assert json.loads(found[0]["metadata"]) == {"nan": None, "deep": {"b": [1, None]}}
-    assert found[-1]["caption"] == "half \ufffd pair".replace("\ufffd", "\ufffd" * 3)
+    rows = pairs(tmp_path / "store", source(path, format="jsonl"))
+    assert [r["reason"] for r in rows] == [None, *["bad_row"] * 5, None]
+    assert json.loads(rows[0]["metadata"]) == {"nan": None, "deep": {"b": [1, None]}}
+    assert rows[-1]["caption"] == "half \ufffd pair".replace("\ufffd", "\ufffd" * 3)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
@@ -164,8 +162,8 @@ def test_parquet_columns_of_all_types_become_json_metadata(tmp_path: Path) -> No
         "nested": {"bytes": b"\xff", "list": [1.0, float("inf")]},
         "naïve": "ü",
     }
-    (found,) = pairs(tmp_path / "store", source(write(tmp_path / "l.parquet", [row])))
-    assert json.loads(found["metadata"]) == {
+    (stored_row,) = pairs(tmp_path / "store", source(write(tmp_path / "l.parquet", [row])))
+    assert json.loads(stored_row["metadata"]) == {
         "float": None,
         "number": 3,
         "when": "2026-01-02",
@@ -173,7 +171,7 @@ def test_parquet_columns_of_all_types_become_json_metadata(tmp_path: Path) -> No
         "nested": {"list": [1.0, None]},
         "naïve": "ü",
     }
-    assert list(json.loads(found["metadata"])) == sorted(json.loads(found["metadata"]))
+    assert list(json.loads(stored_row["metadata"])) == sorted(json.loads(stored_row["metadata"]))
 
 
 def test_text_that_is_not_utf8_makes_a_bad_row(tmp_path: Path) -> None:
@@ -181,8 +179,8 @@ def test_text_that_is_not_utf8_makes_a_bad_row(tmp_path: Path) -> None:
     captions = pa.StringArray.from_buffers(2, raw.buffers()[1], raw.buffers()[2])
     urls = pa.array(["http://a.example/1", "http://a.example/2"])
     pq.write_table(pa.table({"url": urls, "caption": captions}), tmp_path / "l.parquet")
-    found = pairs(tmp_path / "store", source(tmp_path / "l.parquet"))
-    assert [r["reason"] for r in found] == [None, "bad_row"]
+    rows = pairs(tmp_path / "store", source(tmp_path / "l.parquet"))
+    assert [r["reason"] for r in rows] == [None, "bad_row"]
 
 
 @pytest.mark.parametrize("as_struct", [False, True])
@@ -190,23 +188,23 @@ def test_locations_of_inline_images_name_their_row(tmp_path: Path, as_struct: bo
     pictures = [jpeg(1), None, jpeg(2), jpeg(1)]
     values = [{"bytes": p, "path": "x.jpg"} if as_struct else p for p in pictures]
     path = write(tmp_path / "p#1.parquet", [{"img": v, "caption": "c"} for v in values])
-    found = pairs(tmp_path / "store", source(path, columns={"image": "img", "caption": "caption"}))
-    assert [r["location"] for r in found] == [
+    rows = pairs(tmp_path / "store", source(path, columns={"image": "img", "caption": "caption"}))
+    assert [r["location"] for r in rows] == [
         f"{tmp_path}/p%231.parquet#img/0",
         None,
         f"{tmp_path}/p%231.parquet#img/2",
         f"{tmp_path}/p%231.parquet#img/3",
     ]
-    assert [r["reason"] for r in found] == [None, "no_image", None, "duplicate_pair"]
-    assert found[0]["pair_id"] != found[2]["pair_id"]
-    assert found[3]["duplicate_of"] == found[0]["pair_id"]
+    assert [r["reason"] for r in rows] == [None, "no_image", None, "duplicate_pair"]
+    assert rows[0]["pair_id"] != rows[2]["pair_id"]
+    assert rows[3]["duplicate_of"] == rows[0]["pair_id"]
 
 
 def test_inline_images_without_key_or_url_are_identified_by_their_bytes(tmp_path: Path) -> None:
     rows = [{"img": jpeg(i), "url": "" if i else "http://a.example/0"} for i in range(3)]
     path = write(tmp_path / "p.parquet", rows)
-    found = pairs(tmp_path / "store", source(path, columns={"image": "img", "url": "url"}))
-    assert [r["status"] for r in found] == ["ok"] * 3
+    stored_rows = pairs(tmp_path / "store", source(path, columns={"image": "img", "url": "url"}))
+    assert [r["status"] for r in stored_rows] == ["ok"] * 3
 
 
 def test_image_must_be_bytes(tmp_path: Path) -> None:
@@ -286,10 +284,10 @@ def test_paths_outside_the_folder_of_the_list_are_dropped(tmp_path: Path) -> Non
     path = write(
         home / "list.parquet", [{"file": n, "caption": str(i)} for i, n in enumerate(names)]
     )
-    found = pairs(tmp_path / "store", source(path, columns={"path": "file", "caption": "caption"}))
+    rows = pairs(tmp_path / "store", source(path, columns={"path": "file", "caption": "caption"}))
     outside = "outside_folder"
-    assert [r["reason"] for r in found] == [None, *[outside] * 3, None, outside, "no_image"]
-    assert found[0]["location"] == found[4]["location"] == f"{home}/sub/100%25%231.jpg"
+    assert [r["reason"] for r in rows] == [None, *[outside] * 3, None, outside, "no_image"]
+    assert rows[0]["location"] == rows[4]["location"] == f"{home}/sub/100%25%231.jpg"
 
 
 def test_a_folder_gives_one_row_per_image_with_its_caption_file(tmp_path: Path) -> None:
@@ -301,8 +299,8 @@ def test_a_folder_gives_one_row_per_image_with_its_caption_file(tmp_path: Path) 
     (tmp_path / "out.jpg").write_bytes(b"x")
     (home / "a.jpg").symlink_to(tmp_path / "out.jpg")
     (home / "loop").symlink_to(home)
-    found = pairs(tmp_path / "store", source(home, format="folder"), rows_per_fragment=2)
-    assert [(r["source_key"], r["caption"], r["metadata"], r["reason"]) for r in found] == [
+    rows = pairs(tmp_path / "store", source(home, format="folder"), rows_per_fragment=2)
+    assert [(r["source_key"], r["caption"], r["metadata"], r["reason"]) for r in rows] == [
         ("a.jpg", None, None, "outside_folder"),
         ("b/1.jpg", " a flower", '{"folder": "b"}', None),
         ("b/c/2.webp", None, '{"folder": "b/c"}', None),
@@ -317,9 +315,9 @@ def test_expected_hashes_must_be_sha256(tmp_path: Path) -> None:
         {"url": "http://a.example/3", "h": None},
     ]
     path = write(tmp_path / "l.parquet", rows)
-    found = pairs(tmp_path / "store", source(path, columns={"url": "url", "sha256": "h"}))
-    assert [r["expected_sha256"] for r in found] == ["ab" * 32, None, None]
-    assert [r["reason"] for r in found] == [None, "bad_row", None]
+    stored_rows = pairs(tmp_path / "store", source(path, columns={"url": "url", "sha256": "h"}))
+    assert [r["expected_sha256"] for r in stored_rows] == ["ab" * 32, None, None]
+    assert [r["reason"] for r in stored_rows] == [None, "bad_row", None]
 
 
 @pytest.mark.parametrize(

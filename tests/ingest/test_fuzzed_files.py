@@ -272,28 +272,28 @@ def write(name: str, content: bytes, folder: Path) -> Path:
 
 def check(name: str, content: bytes, folder: Path) -> None:
     kind, path = KINDS[name], write(name, content, folder)
-    found = read(kind, path)
-    if found.is_refused or "unreadable_file" in found.notices:
+    read_rows = read(kind, path)
+    if read_rows.is_refused or "unreadable_file" in read_rows.notices:
         return
-    rows = sum(found.reasons.values())
+    rows = sum(read_rows.reasons.values())
     if name in ("txt", "jsonl"):
         ends = rb"[\r\n]" if name == "txt" else rb"\n" if b"\n" in content else rb"\r"
         lines = [line for line in re.split(ends, content) if line.strip(b" \t\r\n\x1e\x0b\x0c")]
-        assert rows + found.notices.get("comment_line", 0) == len(lines)
+        assert rows + read_rows.notices.get("comment_line", 0) == len(lines)
     if path.suffix == ".parquet" or kind.format in ("parquet", "huggingface", "clip_retrieval"):
         listed = pq.read_metadata(path).num_rows
-        refused = found.notices.get("unread_rows", 0)
+        refused = read_rows.notices.get("unread_rows", 0)
         assert rows >= listed - refused
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_whole_files_are_read(tmp_path: Path, name: str) -> None:
-    found = read(KINDS[name], write(name, WHOLE[name], tmp_path))
+    rows = read(KINDS[name], write(name, WHOLE[name], tmp_path))
     pictures = {"webdataset": 9, "wat": 15, "img2dataset": SHARD_PICTURES}
     expected: dict[str | None, int] = {None: pictures.get(KINDS[name].format, ROWS)}
     if name in ("img2dataset", "img2dataset tar"):
         expected["failed_to_download"] = 1
-    assert found.reasons == expected
+    assert rows.reasons == expected
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -343,6 +343,6 @@ def test_values_of_any_kind_are_rows(
     path = tmp_path_factory.mktemp("f") / "f.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     columns = URLS | {"faces": "faces"}
-    found = read(Kind("jsonl", lambda: b"", columns), path)
-    assert sum(found.reasons.values()) == len(rows)
-    assert "unreadable_file" not in found.notices
+    read_rows = read(Kind("jsonl", lambda: b"", columns), path)
+    assert sum(read_rows.reasons.values()) == len(rows)
+    assert "unreadable_file" not in read_rows.notices

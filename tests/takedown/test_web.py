@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.flow import plan
@@ -284,29 +285,21 @@ def test_a_run_does_not_commit_what_was_taken_down_while_it_worked(
     assert prove(Store(store)).holds
 
 
-class DiesAfterFetching(InProcess):
+class DiesAfterFetching(Recording):
     """Workers beside which somebody takes a picture down, before they fetch; then the run ends."""
 
     def __init__(self, store: Path, sha256: str) -> None:
         super().__init__()
         self._store, self._sha256 = store, sha256
 
-    def map(
-        self,
-        label: str,
-        function: Callable[[T], R],
-        items: Sequence[T],
-        note: Note | None = None,
-        gpu: bool = False,
-        isolated: bool = False,
-    ) -> list[R]:
-        """Apply the function to items."""
+    @contextmanager
+    def during(self, label: str, items: Sequence[Any]) -> Iterator[None]:
+        """See `Recording.during`."""
         if label == "fetch":
             forget(self._store, images=[self._sha256])
-        results = super().map(label, function, items, note, gpu, isolated)
+        yield
         if label == "fetch":
             raise KeyboardInterrupt
-        return results
 
 
 def test_what_a_run_left_that_died_while_rows_were_taken_down_is_not_committed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from curation.algorithms.arrays.large_arrays import steps, zeros
 from curation.algorithms.arrays.vectors import Vectors
 from curation.algorithms.kmeans.backends.nearest import POINTS_PER_BLOCK
 
@@ -33,8 +34,11 @@ def round_to_grid(vectors: Vectors) -> tuple[Vectors, float]:
     # A power of two, because dividing by it rounds nothing.
     scale = 2.0 ** np.ceil(np.log2(longest)) if longest > 0 else 1.0
     scale = scale if longest > MAX_UNIT_LENGTH else 1.0
-    scaled = np.rint(np.asarray(vectors, np.float64) * (GRID_STEPS / scale)) / GRID_STEPS
-    return scaled.astype(np.float32), float(scale)
+    rounded: Vectors = zeros(vectors.shape, np.float32)
+    for part in steps(rounded):
+        doubles = vectors[part].astype(np.float64)
+        rounded[part] = np.rint(doubles * (GRID_STEPS / scale)) / GRID_STEPS
+    return rounded, float(scale)
 
 
 def _longest(vectors: Vectors) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from curation.engine.iceberg import open_path, published
+from curation.engine.iceberg import close, published
+from curation.store.reports import FOLDER as REPORTS
+from curation.store.reports import version_of_report
 from curation.store.run_log import read_runs
 from curation.store.store import DATASET, Store
+from curation.store.withheld import VersionsWithFiles
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -14,15 +15,18 @@ EXECUTION_ONLY = True
 
 def delete_reports(store: Store) -> int:
     """Delete the reports of all versions of the dataset but those of runs without withheld tables."""
-    clean = {
-        record.tables[DATASET]
-        for record in read_runs(store)
-        if DATASET in record.tables and not is_withheld(store, record.tables)
-    }
+    withheld = VersionsWithFiles(store, store.withheld_files())
+    clean: set[str] = set()
+    other: set[str] = set()
+    for record in read_runs(store):
+        if DATASET in record.tables:
+            versions = other if withheld.has_any(record.tables) else clean
+            versions.add(record.tables[DATASET])
     deleted = 0
-    for version in store.storage.folders("reports"):
-        if version not in clean:
-            paths = store.storage.files(f"reports/{version}", recursive=True)
+    for folder in store.storage.folders(REPORTS):
+        # Runs with the same dataset may differ in the other tables.
+        if version_of_report(folder) not in clean - other:
+            paths = store.storage.files(f"{REPORTS}/{folder}", recursive=True)
             store.storage.delete(paths)
             deleted += 1
     return deleted
@@ -33,18 +37,9 @@ def close_folders(store: Store) -> tuple[str, ...]:
 
     Programs that read Parquet files by it would get these rows.
     """
-    closed = []
-    for opened in list(published(store)):
-        if is_withheld(store, {opened.table: opened.version}):
-            path = open_path(opened.recipe, opened.table)
-            store.storage.delete(store.storage.files(path, recursive=True))
-            closed.append(path)
-    return tuple(closed)
-
-
-def is_withheld(store: Store, tables: Mapping[str, str]) -> bool:
-    """Whether some versions of tables hold what was taken down."""
-    if not store.withheld_files():
-        return False
-    manifests = (store.manifest(table, version) for table, version in tables.items())
-    return any(m is not None and store.is_withheld(m) for m in manifests)
+    withheld = VersionsWithFiles(store, store.withheld_files())
+    return tuple(
+        close(store, opened.recipe, opened.table)
+        for opened in list(published(store))
+        if withheld.has(opened.table, opened.version)
+    )
