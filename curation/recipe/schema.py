@@ -167,3 +167,6 @@ def _cleaned(schema: Schema, is_map: bool) -> Iterator[tuple[str, Any]]:
         elif is_map or key not in NOISE:
             inner_is_map = not is_map and key in ("properties", "$defs", "patternProperties")
             yield key, _without_noise(value, inner_is_map)
+    if not is_map and "patternProperties" in schema:
+        # Names of another form are refused too.
+        yield "additionalProperties", False

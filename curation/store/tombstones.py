@@ -24,6 +24,7 @@ from typing import Any, Literal, TypeVar, get_args
 from curation.errors import StoreError
 from curation.store.sealed_json import seal, unseal
 from curation.store.storage.base import Storage, join_address
+from curation.store.url_hosts import hosts_of, without_scheme
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -36,8 +37,6 @@ KEY_BYTES = 32
 HASH_DIGITS = 32
 IMAGE_ID_DIGITS = 32
 """An image_id is the beginning of the SHA-256 of the original bytes."""
-_MAX_LABELS = 127
-"""Labels of a host name (RFC 1035: 255 bytes)."""
 
 Kind = Literal["url", "host", "image", "pair"]
 """What a hash is of. `image` is of an image_id, and `pair` of a pair_id."""
@@ -233,26 +232,6 @@ class Takedowns:
         """Return a keyed hash of a record, by which a change of it shows."""
         unsigned = {name: value for name, value in spec.items() if name != "signature"}
         return hmac.digest(self.key, seal(unsigned), hashlib.sha256).hex()
-
-
-def without_scheme(url: str) -> str:
-    """Return a URL from its host on."""
-    return url.split("://", 1)[-1]
-
-
-def hosts_of(url: str) -> list[str]:
-    """Return the host of a URL, and all domains that it is in; none for a text without a host.
-
-    Of a text with more labels than a name has, the last ones count.
-    """
-    _, mark, rest = url.partition("://")
-    if not mark:
-        return []
-    authority = rest.split("/", 1)[0].split("?", 1)[0].split("#", 1)[0].rpartition("@")[2].lower()
-    if authority.startswith("["):
-        return [authority.split("]", 1)[0] + "]"]
-    labels = authority.split(":", 1)[0].rstrip(".").split(".")[-_MAX_LABELS:]
-    return [".".join(labels[start:]) for start in range(len(labels))]
 
 
 def new_name() -> str:

@@ -15,7 +15,7 @@ from curation.algorithms.arrays import large_arrays
 from curation.algorithms.arrays import seeded_order as seeded_order_module
 from curation.algorithms.arrays.large_arrays import take_rows, zeros
 from curation.algorithms.arrays.seeded_order import seeded_order
-from curation.algorithms.kmeans import hierarchy
+from curation.algorithms.kmeans import grid, hierarchy
 from curation.algorithms.kmeans import points as points_module
 from curation.algorithms.kmeans.backends import nearest
 from curation.algorithms.kmeans.hierarchy import Resampling, TrainingOptions, build_levels
@@ -76,7 +76,7 @@ def test_levels_in_files_have_the_same_bits(
 
 
 def test_points_in_files_take_no_memory(in_files: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (nearest, points_module):
+    for module in (nearest, points_module, grid):
         monkeypatch.setattr(module, "POINTS_PER_BLOCK", 128)
     for other in (seeded_order_module, hierarchy):
         monkeypatch.setattr(other, "IDS_AT_ONCE", 128)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from curation.media.web.urls import InvalidURLError, normalize
 from curation.runner.takedown.texts import mentions
-from curation.store.tombstones import Takedowns, Tombstone, sorted_hashes, without_scheme
+from curation.store.tombstones import Takedowns, Tombstone, sorted_hashes
+from curation.store.url_hosts import without_scheme
 
 KEY = bytes(range(32))
 HOSTS = ("a.example", "127.0.0.1:8080", "bücher.example")

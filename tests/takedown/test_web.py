@@ -21,7 +21,8 @@ from curation.recipe import parse_recipe
 from curation.runner.step import run_step
 from curation.runner.takedown.prove import prove
 from curation.store.store import Store
-from curation.store.tombstones import Takedowns, Tombstone, hosts_of
+from curation.store.tombstones import Takedowns, Tombstone
+from curation.store.url_hosts import hosts_of
 
 from ..e2e.small import picture as textured
 from ..fetch.conftest import HOSTS, Web, answer

@@ -5,7 +5,6 @@ Results are the same bits however the base is cut into shards.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from curation.algorithms.arrays.crowded import nearest_rows
 from curation.algorithms.arrays.products import exact_similarity
 from curation.algorithms.arrays.rounding import rounding_bound
+from curation.algorithms.arrays.torch_import import NUMPY_WORK
 from curation.algorithms.arrays.vectors import Floor, Ids, RowNumbers, Vectors, floor_of_each
 from curation.algorithms.knn.order import by_similarity
 from curation.engine.device import CPU
@@ -225,7 +225,7 @@ def load_screen(products: float) -> None:
 
 
 def _pays_to_screen(products: int, at_least: Floor) -> bool:
-    has_floor = "torch" in sys.modules and np.min(at_least) > 0
+    has_floor = NUMPY_WORK.is_over and np.min(at_least) > 0
     return products >= (SCREEN_WITH_FLOOR_FROM if has_floor else SCREEN_FROM_PRODUCTS)
 
 

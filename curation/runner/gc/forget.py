@@ -32,8 +32,8 @@ from curation.store.tombstones import (
     open_takedowns,
     put_tombstone,
     sorted_hashes,
-    without_scheme,
 )
+from curation.store.url_hosts import without_scheme
 
 if TYPE_CHECKING:
     from curation.runner.takedown.copies import FoundCopies

@@ -15,7 +15,7 @@ from curation.store.fragment import Fragment
 from curation.store.run_log import read_runs
 from curation.store.run_record import RunRecord
 from curation.store.store import Store
-from curation.store.tombstones import without_scheme
+from curation.store.url_hosts import without_scheme
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
