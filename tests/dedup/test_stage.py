@@ -204,7 +204,7 @@ def test_levels_are_optional(copies: Dedup) -> None:
     rows, counts = copies(perceptual=None, near=None, exact=False, pixels=False, held_out=None)
     assert {r["method"] for r in rows.values()} == {"representative"}
     assert counts["kept"] == 12
-    rows, _ = copies(near=None)
+    rows, _ = copies(near=None, held_out={})
     assert rows["a1"]["method"] == "representative"
     assert rows["d1"]["method"] == "perceptual"
     assert rows["h1"]["contamination_method"] == "exact"

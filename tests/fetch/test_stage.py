@@ -124,7 +124,8 @@ def test_image_files_that_fail_have_reasons(tmp_path: Path) -> None:
     run(tmp_path / "store", spec)
     (home / "big.jpg").write_bytes(JPEG + b"\0" * 200_000)
     (home / "link.jpg").unlink()
-    (home / "link.jpg").symlink_to(tmp_path / "set" / "ok.jpg")
+    (tmp_path / "elsewhere.jpg").write_bytes(JPEG)
+    (home / "link.jpg").symlink_to(tmp_path / "elsewhere.jpg")
     rows = images(tmp_path / "store", spec, max_bytes=100_000)
     assert [r["reason"] for r in rows] == [None, "file_missing", "too_large", "outside_folder"]
 

@@ -48,7 +48,8 @@ def resized(content: bytes, params: FetchParams, faces: list[Any]) -> tuple[byte
 @pytest.mark.parametrize("kind", ["RGB", "L", "PNG"])
 @pytest.mark.parametrize("faces", [[], [FACE]], ids=["", "face"])
 def test_stored_images_are_those_of_img2dataset(mode: str, kind: str, faces: list[Any]) -> None:
-    params = FetchParams.model_validate({"resize": {"mode": mode, "size": 64}, "quality": 90})
+    resize = {"mode": mode} if mode == "no" else {"mode": mode, "size": 64}
+    params = FetchParams.model_validate({"resize": resize, "quality": 90})
     for width, height in SIZES:
         image = textured(width, height)
         save = (

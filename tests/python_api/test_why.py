@@ -60,10 +60,10 @@ def test_every_stage_is_told_as_the_tables_have_it(
             image["reason"],
         )
         assert answer["select"] == {n: eligible[n] for n in ("status", "reason")}
-        scores = {score["name"]: score["value"] for score in answer["scores"]}
+        answered = {score["name"]: score["value"] for score in answer["scores"]}
         assert (
             scores.items() - {("pair_id", pair_id), ("pixel_id", scores["pixel_id"])}
-            <= scores.items()
+            <= answered.items()
         )
         if assigned["cluster_id"] is None:
             assert answer["cluster"] is None

@@ -75,10 +75,11 @@ def test_a_run_and_a_rerun(
     more = FRAGMENTS[MANY] - FRAGMENTS[FEW]
     slopes = {w: (made[MANY, w] - made[FEW, w]) / more for w in ("first", "rerun")}
     print(made, slopes)
-    # Measured: 689 + 51 × (fragments - 4) for a first run of 17 stages. A rerun takes 213
-    # of 4 fragments, 169 of 24.
+    # Measured: 761 + 52 × (fragments - 4) for a first run of 17 stages; 17 of them ask for rows that
+    # were taken down while a table was opened to other programs. A rerun takes 233 of 4 fragments, 194
+    # of 24.
     assert slopes["first"] <= 55, made
-    assert made[FEW, "first"] <= 750, made
+    assert made[FEW, "first"] <= 775, made
     assert slopes["rerun"] <= 0.1, made
     assert made[FEW, "rerun"] <= 240, made
 
