@@ -181,6 +181,9 @@ def test_a_copy_of_a_later_crawl_is_left_out_as_soon_as_its_vector_is_known(
         assert Store(store).storage.files("open/drawings/images", recursive=True) == {}
         run_recipe(spec, store, until="dedup")
     assert shown(store).keys() == {*others(), "new"}
+    # Whatever another run left that was killed meanwhile is searched before it is committed.
+    takedowns = read_takedowns(Store(store).storage)
+    assert takedowns is not None and takedowns.unsearched_since("fetch") is not None
     gc(store)
     assert prove(Store(store)).holds
     _, did = run_recipe(spec, store, until="dedup")

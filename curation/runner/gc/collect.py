@@ -24,7 +24,6 @@ from curation.runner.gc.step_logs import (
     end_silent_leases,
     read_logs,
     stages_at_work,
-    time_of_storage,
 )
 from curation.runner.gc.sweep import Sweep
 from curation.runner.gc.taken_down import (
@@ -90,9 +89,9 @@ def collect(
     with hold(removal_log(store), holder, GC, {}, waiting or Waiting()) as lease:
         takedowns = store.takedowns(again=True)
         if takedowns is not None:
-            since = time_of_storage(store, lease)
+            since = lease.time_of_storage()
             search_store(store, takedowns, since, stages_at_work(read_logs(store, since)))
-        return _collect(store, retention, lease, time_of_storage(store, lease))
+        return _collect(store, retention, lease, lease.time_of_storage())
 
 
 def _collect(store: Store, retention: Retention, lease: Lease | None, now: float) -> Collected:

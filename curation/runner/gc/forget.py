@@ -13,7 +13,7 @@ from curation.errors import RecipeError
 from curation.media.pictures.likeness import likeness
 from curation.media.web.host_names import canonical_host
 from curation.media.web.urls import InvalidURLError, normalize
-from curation.runner.gc.step_logs import read_logs, stages_at_work, time_of_storage
+from curation.runner.gc.step_logs import read_logs, stages_at_work
 from curation.runner.takedown.close import close_folders, delete_reports
 from curation.runner.takedown.search import search_store
 from curation.runner.takedown.texts import mentions
@@ -137,7 +137,7 @@ def search_again(store: Store, waiting: Waiting) -> tuple[Hits, set[str]]:
     """
     holder = this_process(f"{GC}-{uuid.uuid4().hex[:6]}")
     with hold(removal_log(store), holder, GC, {}, waiting) as lease:
-        since = time_of_storage(store, lease)
+        since = lease.time_of_storage()
         working = stages_at_work(read_logs(store, since))
         takedowns = store.takedowns(again=True)
         assert takedowns is not None
