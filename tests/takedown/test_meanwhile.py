@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from curation.engine.iceberg import published
-from curation.errors import StoreError
+from curation.errors import StoreError, TakenDownError
 from curation.inspect.report.build import write_report
 from curation.runner.gc.restore import restore_run
 from curation.store.step_log import Waiting
@@ -107,7 +107,7 @@ def test_no_folder_opens_what_was_taken_down_while_it_was_published(
     """The store has moved, so each table is published again."""
     moved = Tiny(copied(tiny.store, tmp_path / "moved"), tiny.recipe, tiny.record)
     store = take_down(moved, text)
-    with pytest.raises(StoreError, match="taken down"):
+    with pytest.raises(TakenDownError, match="were published"):
         if work == "run":
             run_recipe(moved.recipe, store)
         else:
