@@ -7,7 +7,7 @@ heads.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -297,19 +297,28 @@ def run_steps(
     check_inputs(recipe)
     check_store(recipe, store)
     check_encoders(steps, store)
+    names = {step.name for step in steps}
     try:
-        return _run(steps, recipe, store, cluster, options)
+        return _run(steps, recipe, store, cluster, options, names)
     except TakenDownError as error:
         logger.warning("%s. The run begins again without these rows.", error.details[0].message)
     # Also the steps before these: their tables have the rows.
     whole = plan(recipe, until=steps[-1].name)
-    return _run(whole, recipe, store, cluster, options)
+    return _run(whole, recipe, store, cluster, options, names)
 
 
 def _run(
-    steps: Sequence[Step], recipe: Recipe, store: Store, cluster: Cluster, options: RunOptions
+    steps: Sequence[Step],
+    recipe: Recipe,
+    store: Store,
+    cluster: Cluster,
+    options: RunOptions,
+    asked: Collection[str],
 ) -> list[StepResult]:
-    """Bring the tables of some steps up to date, in order; see `run_steps`."""
+    """Bring the tables of some steps up to date, in order; see `run_steps`.
+
+    `options.again` is only of the steps whose names are `asked`: others are not downloaded again.
+    """
     results = []
     gpu, files = any(step.stage.gpu for step in steps), files_of(recipe.plugins)
     inputs = [path for step in steps for _, path in input_files(step.params)]
@@ -319,9 +328,9 @@ def _run(
         refreshed(run, options.waiting.clock),
         spark_workers(recipe.name, cluster, gpu, files, inputs, run.activity) as workers,
     ):
-        run.again = options.again
         observers.run_started(run.record, steps)
         for step in steps:
+            run.again = options.again if step.name in asked else Again()
             observers.step_started(step)
             results.append(run_step(step, store, workers, run, options.waiting))
             observers.step_ended(results[-1])

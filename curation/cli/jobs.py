@@ -23,9 +23,11 @@ from curation.flow import Step, plan, select_steps
 from curation.launch import RunOptions, run_steps
 from curation.logs import ERROR_FIELD, log_of, prepare_streams
 from curation.recipe import Recipe, load_recipe
+from curation.runner.observer import RunObserver
 from curation.runner.outcomes import check_retry
 from curation.runner.step import StepResult
 from curation.store.run_log import Again
+from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.store import DATASET, Store
 from curation.streams import clean_output
@@ -110,23 +112,37 @@ def _run(arguments: argparse.Namespace) -> None:
         arguments.metrics, arguments.openlineage, arguments.openlineage_parent
     )
     observers = telemetry.observers(store, submitted_settings() if telemetry.lineage_target else {})
-    # A run that begins again ends stages twice.
-    outcomes: dict[str, StepResult] = {}
-
-    def note(result: StepResult) -> None:
-        outcomes[result.step.name] = result
-
+    ended, report = _EndedSteps(), None
     try:
         waiting = Waiting(wait=not arguments.no_wait)
         with RunLog(store, partial(logger.info, "log: %s")) as log:
-            options = RunOptions(note, waiting, again, [log, *observers])
+            watching = [log, ended, *observers]
+            options = RunOptions(waiting=waiting, again=again, observers=watching)
             run_steps(steps, recipe, store, cluster, options)
             report = _write_report(steps, recipe, store, log.run)
     finally:
-        if arguments.summary and len(outcomes) < len(steps):
-            _write(summarise(outcomes.values(), store), arguments.summary)
-    if arguments.summary:
-        _write(summarise(outcomes.values(), store, report), arguments.summary)
+        # Of a run that failed, too: what ended before.
+        if arguments.summary:
+            _write(summarise(ended.results, store, report), arguments.summary)
+
+
+class _EndedSteps(RunObserver):
+    """Notes the steps that have ended; if the run begins again, those of the last attempt.
+
+    Attributes:
+        results: their results, in order.
+    """
+
+    def __init__(self) -> None:
+        self.results: list[StepResult] = []
+
+    def run_started(self, run: RunRecord, steps: Sequence[Step]) -> None:
+        """See `RunObserver.run_started`."""
+        self.results = []
+
+    def step_ended(self, result: StepResult) -> None:
+        """See `RunObserver.step_ended`."""
+        self.results.append(result)
 
 
 def _write_report(

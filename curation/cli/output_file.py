@@ -1,4 +1,4 @@
-"""Files that commands write: their folder is checked before the work, and none is written in part."""
+"""Files that commands write: their folder is checked before the work. Tables are written whole."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
-from itertools import count
+from itertools import chain, count
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -149,18 +149,18 @@ def _print_json(result: duckdb.DuckDBPyRelation) -> None:
     from curation.inspect.api.sql import asked
 
     rows = asked(result.fetchall)
-    names = _told_apart(result.columns)
+    names = _distinct(result.columns)
     named = [dict(zip(names, map(_jsonable, row), strict=True)) for row in rows]
     out.print_json(json.dumps(named, allow_nan=False))
 
 
-def _told_apart(names: Sequence[str]) -> list[str]:
+def _distinct(names: Sequence[str]) -> list[str]:
     """Return the names of columns; one that repeats gets a number, as in other forms of DuckDB."""
-    told: list[str] = []
+    distinct: list[str] = []
     for name in names:
-        others = (f"{name}_{number}" for number in count(1))
-        told.append(name if name not in told else next(o for o in others if o not in told))
-    return told
+        numbered = (f"{name}_{number}" for number in count(1))
+        distinct.append(next(n for n in chain([name], numbered) if n not in distinct))
+    return distinct
 
 
 def _jsonable(value: Any) -> Any:

@@ -180,7 +180,7 @@ def _forgotten_facts(done: Forgotten, taken: facts.OptOutsTakenDown | None) -> f
         files=len(done.hits.files),
         reports_deleted=done.reports,
         folders_closed=list(done.closed),
-        stages_at_work=list(done.working),
+        stages_at_work=list(done.hits.working),
         copies=[
             facts.CopiesTakenDown(
                 encoder=each.encoder,
@@ -208,9 +208,10 @@ def _print_forgotten(done: Forgotten) -> None:
     if done.tombstone.likes and not done.copies:
         out.print("Compared by perceptual hashes alone: edited copies were not looked for.")
     out.print(f"{done.reports} reports deleted, {len(done.closed)} Iceberg folders closed.")
-    if done.working:
+    if done.hits.working:
         out.print(
-            f"Runs work on {', '.join(done.working)}: run gc once they have ended. It searches again."
+            f"Runs work on {', '.join(done.hits.working)}: run gc once they have ended. "
+            "It searches again."
         )
     out.print("Next: run the recipes again, then curation gc, then curation forget --prove.")
 

@@ -38,7 +38,7 @@ from curation.engine.iceberg_files import (
     manifest_list,
     table_metadata,
 )
-from curation.errors import StoreError
+from curation.errors import StoreError, TakenDownError
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
 from curation.store.manifest import Manifest
@@ -293,7 +293,8 @@ def publish_all(store: Store, recipe: str, manifests: Sequence[Manifest], run: s
     """Let the folders of a recipe open versions of several tables.
 
     Raises:
-        StoreError: rows were taken down meanwhile. The folders are closed, and the next run opens them.
+        TakenDownError: rows were taken down meanwhile. The folders are closed, and the next run opens
+            them.
     """
     before = store.takedowns()
     written = in_parallel(lambda manifest: publish(store, recipe, manifest, run), manifests)
@@ -301,7 +302,7 @@ def publish_all(store: Store, recipe: str, manifests: Sequence[Manifest], run: s
     if any(written) and taken_down_since(store, before):
         for manifest in manifests:
             close(store, recipe, manifest.table)
-        raise StoreError(
+        raise TakenDownError(
             f"Rows of {store.uri} were taken down while tables of {recipe!r} were published",
             fix="Run the same command again: it reuses what holds none of them",
         )

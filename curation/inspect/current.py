@@ -138,6 +138,7 @@ class CurrentTables(Mapping[str, Table]):
         self.store = store
         self._current = find_current(store, recipe, run)
         self._opened: dict[str, Table] = {}
+        self._commits: dict[str, Committed] = {}
         self._takedowns = self.store.takedowns()
 
     def look_again(self) -> bool:
@@ -186,9 +187,10 @@ class CurrentTables(Mapping[str, Table]):
         runs = {name: self._current.runs[name] for name in names}
         if len({record.run for record in runs.values()}) < 2:
             return
-        committed = {name: _committed(self.store, name, record) for name, record in runs.items()}
+        for name in runs.keys() - self._commits.keys():
+            self._commits[name] = _committed(self.store, name, runs[name])
         try:
-            joint_lineage(reader, committed)
+            joint_lineage(reader, {name: self._commits[name] for name in runs})
         except StoreError as error:
             fix = f"{error.details[0].fix}, or name a run (--run) that has all tables"
             raise StoreError(*(replace(detail, fix=fix) for detail in error.details)) from error

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -198,6 +199,12 @@ class Lease:
         status = self._log.store.storage.status(self._log.path(self._entry.number))
         return float("inf") if status is None else status.modified
 
+    def time_of_storage(self) -> float:
+        """Return the time by the clock that also stamps files: that of a sign of life written now."""
+        self.beat()
+        status = self._log.store.storage.status(self._log.beat_path(self._entry.number))
+        return time.time() if status is None else status.modified
+
     @property
     def is_held(self) -> bool:
         """Whether nobody took it over."""
@@ -312,16 +319,8 @@ def _acquire(log: StepLog, wanted: Entry, waiting: Waiting) -> Entry:
         if observed is None or observed[:2] != (last.number, beat):
             observed = (last.number, beat, now)
         if _is_free(last, now - observed[2]):
-            entry = Entry(
-                last.number + 1,
-                "lease",
-                wanted.holder,
-                last.tables,
-                wanted.reads,
-                wanted.stage,
-                _now(),
-                last.unique,
-            )
+            rest = last.tables, wanted.reads, wanted.stage, _now(), last.unique
+            entry = Entry(last.number + 1, "lease", wanted.holder, *rest)
             if log.add(entry):
                 return entry
             continue

@@ -47,9 +47,14 @@ def check_searched(store: Store, takedowns: Takedowns | None) -> Takedowns | Non
 
 
 def taken_down_since(store: Store, before: Takedowns | None) -> bool:
-    """Whether anything was taken down after some tombstones were read; reads them again."""
+    """Whether anything was taken down after some tombstones were read; reads them again.
+
+    A search for the same tombstones may have added pairs and images, such as copies that vectors show.
+    """
     now = store.takedowns(again=True)
-    return now is not None and (before is None or now.names != before.names)
+    if now is None or before is None:
+        return now is not None
+    return now.names != before.names or now.hashes != before.hashes
 
 
 class VersionsWithFiles:

@@ -122,6 +122,7 @@ class LineageEvents(RunObserver):
         facets = {} if error is None else {"errorMessage": error_facet(error)}
         if self._open is not None:
             self._send_stage("FAIL", self._open, sources_of(self._open), [], facets)
+            self._open = None
         self._send("COMPLETE" if error is None else "FAIL", self._run, self._parent, "RUN", facets)
 
     def _send_stage(

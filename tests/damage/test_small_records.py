@@ -1,4 +1,4 @@
-"""Small records of every kind that are empty, cut off or garbage: told, with what mends them."""
+"""Small records of every kind that are empty, cut off or garbage: reported, with what mends them."""
 
 from __future__ import annotations
 

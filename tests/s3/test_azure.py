@@ -66,7 +66,6 @@ def test_an_endpoint_of_another_account_is_refused(
 def test_a_key_of_the_environment_serves_readers_and_writers(
     new_azure_address: Callable[[], str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-
     monkeypatch.setenv(name, os.environ["AZURE_STORAGE_ACCOUNT_KEY"])
     if name != "AZURE_STORAGE_ACCOUNT_KEY":
         monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_KEY")

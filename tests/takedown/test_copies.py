@@ -23,7 +23,7 @@ from curation.errors import RecipeError, TakenDownError
 from curation.flow import plan, select_steps
 from curation.runner.takedown.copies import find_copies
 from curation.runner.takedown.prove import prove
-from curation.store.run_log import read_runs
+from curation.store.run_log import Again, read_runs
 from curation.store.store import Store
 from curation.store.tombstones import (
     Hits,
@@ -172,7 +172,11 @@ def test_a_copy_of_a_later_crawl_is_left_out_as_soon_as_its_vector_is_known(
         whole = plan(recipe, until="dedup")
         if launched != "ingest":
             run_recipe(spec, store, until="fetch")
-        launch.run_steps(select_steps(whole, first=launched), recipe, Store(store), Cluster())
+        steps = select_steps(whole, first=launched)
+        options = launch.RunOptions(again=Again(force=True))
+        results = launch.run_steps(steps, recipe, Store(store), Cluster(), options)
+        is_forced = {result.step.name: result.reused == 0 for result in results}
+        assert is_forced["screen"] and is_forced["fetch"] == (launched == "ingest")
         assert [record.state for record in read_runs(Store(store))][:2] == ["finished", "failed"]
     else:
         with pytest.raises(TakenDownError, match=r"1 pictures .* are copies"):
@@ -181,6 +185,9 @@ def test_a_copy_of_a_later_crawl_is_left_out_as_soon_as_its_vector_is_known(
         assert Store(store).storage.files("open/drawings/images", recursive=True) == {}
         run_recipe(spec, store, until="dedup")
     assert shown(store).keys() == {*others(), "new"}
+    # Whatever another run left that was killed meanwhile is searched before it is committed.
+    takedowns = read_takedowns(Store(store).storage)
+    assert takedowns is not None and takedowns.unsearched_since("fetch") is not None
     gc(store)
     assert prove(Store(store)).holds
     _, did = run_recipe(spec, store, until="dedup")

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from curation.engine.iceberg import published
-from curation.errors import StoreError
+from curation.errors import StoreError, TakenDownError
 from curation.inspect.report.build import write_report
 from curation.runner.gc.restore import restore_run
 from curation.store.step_log import Waiting
 from curation.store.storage.local import LocalStorage
 from curation.store.store import Store
 
-from ..gc.helpers import copied, edited, recipe_of, run_recipe
+from ..gc.helpers import copied, edited, gc, recipe_of, run_recipe
 from .conftest import Tiny
 from .helpers import forget, holding, url_of
 
@@ -107,18 +107,36 @@ def test_no_folder_opens_what_was_taken_down_while_it_was_published(
     """The store has moved, so each table is published again."""
     moved = Tiny(copied(tiny.store, tmp_path / "moved"), tiny.recipe, tiny.record)
     store = take_down(moved, text)
-    with pytest.raises(StoreError, match="taken down"):
+    with pytest.raises(TakenDownError, match="were published"):
         if work == "run":
             run_recipe(moved.recipe, store)
         else:
             restore_run(store, moved.record, Waiting(wait=False))
-    after = Store(moved.store)
-    withheld = after.withheld_files()
-    for opened in published(after):
-        manifest = after.manifest(opened.table, opened.version)
+    assert withheld_folders(moved.store) == []
+
+
+def withheld_folders(path: Path) -> list[str]:
+    """The tables that other programs open with what was taken down."""
+    store, tables = Store(path), []
+    for opened in published(store):
+        manifest = store.manifest(opened.table, opened.version)
         assert manifest is not None
-        paths = {file.path for record in manifest.fragments for file in record.files}
-        assert not paths & withheld, opened
+        tables += [opened.table] if store.is_withheld(manifest) else []
+    return tables
+
+
+def test_gc_closes_what_a_command_left_open_that_was_interrupted(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(store: Store) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("curation.runner.gc.forget.delete_reports", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        forget(tiny.store, urls=[url_of("p3")])
+    assert reports_of(tiny.store) and withheld_folders(tiny.store)
+    gc(tiny.store)
+    assert reports_of(tiny.store) == [] and withheld_folders(tiny.store) == []
 
 
 def test_a_report_goes_though_another_run_with_the_same_dataset_has_no_such_row(

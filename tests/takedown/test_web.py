@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,20 @@ from hypothesis import strategies as st
 
 from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
-from curation.errors import StoreError
+from curation.errors import StoreError, TakenDownError
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
 from curation.runner.takedown.prove import prove
 from curation.store.store import Store
-from curation.store.tombstones import Takedowns, Tombstone
+from curation.store.tombstones import (
+    Hits,
+    Takedowns,
+    Tombstone,
+    new_name,
+    open_takedowns,
+    put_hits,
+)
 from curation.store.url_hosts import hosts_of
 
 from ..e2e.small import picture as textured
@@ -253,19 +260,23 @@ def test_a_pair_that_a_list_no_longer_has_goes_too(
     assert holding(store, [listed[0]["url"], "caption 0"]) == {}
 
 
-class ForgetsMeanwhile(Recording):
-    """Workers beside which somebody takes a URL down, once they have fetched."""
+class AroundFetch(Recording):
+    """Workers beside which something happens before they fetch, and once they have fetched."""
 
-    def __init__(self, store: Path, url: str) -> None:
+    def __init__(
+        self, before: Callable[[], object] = int, after: Callable[[], object] = int
+    ) -> None:
         super().__init__()
-        self._store, self._url = store, url
+        self._before, self._after = before, after
 
     @contextmanager
     def during(self, label: str, items: Sequence[Any]) -> Iterator[None]:
-        """Take the URL down after the fetch."""
+        """See `Recording.during`."""
+        if label == "fetch":
+            self._before()
         yield
         if label == "fetch":
-            forget(self._store, urls=[self._url])
+            self._after()
 
 
 def test_a_run_does_not_commit_what_was_taken_down_while_it_worked(
@@ -274,7 +285,7 @@ def test_a_run_does_not_commit_what_was_taken_down_while_it_worked(
     path, store = write(tmp_path / "l.parquet", listed[:6]), tmp_path / "store"
     spec = {"name": "test", "sources": [source(path)], "fetch": OPEN}
     steps = plan(parse_recipe(spec), until="fetch")
-    workers = ForgetsMeanwhile(store, listed[1]["url"])
+    workers = AroundFetch(after=lambda: forget(store, urls=[listed[1]["url"]]))
     run_step(steps[0], Store(store), workers)
     with pytest.raises(StoreError, match="while this step worked"):
         run_step(steps[1], Store(store), workers)
@@ -286,21 +297,31 @@ def test_a_run_does_not_commit_what_was_taken_down_while_it_worked(
     assert prove(Store(store)).holds
 
 
-class DiesAfterFetching(Recording):
-    """Workers beside which somebody takes a picture down, before they fetch; then the run ends."""
+def test_a_run_does_not_commit_what_another_run_saw_to_be_a_copy_while_it_worked(
+    web: Web, tmp_path: Path, listed: list[dict[str, Any]]
+) -> None:
+    """Vectors show copies of what was taken down before, so there is no new tombstone."""
+    path, store = write(tmp_path / "l.parquet", listed[:6]), tmp_path / "store"
+    spec = {"name": "test", "sources": [source(path)], "fetch": OPEN}
+    steps = plan(parse_recipe(spec), until="fetch")
+    forget(store, urls=["https://elsewhere.example/1.jpg"])
+    run_step(steps[0], Store(store), InProcess())
+    sha256 = hashlib.sha256(body_of(1)).hexdigest()
+    takedowns = open_takedowns(Store(store).storage)
+    image = takedowns.hash_of("image", sha256[:32])
+    workers = AroundFetch(
+        after=lambda: put_hits(Store(store).storage, Hits(new_name(), images=(image,)))
+    )
+    with pytest.raises(TakenDownError, match="while this step worked"):
+        run_step(steps[1], Store(store), workers)
+    images(store, source(path))
+    gc(store)
+    assert holding(store, [sha256, sha256[:32]]) == {}
+    assert prove(Store(store)).holds
 
-    def __init__(self, store: Path, sha256: str) -> None:
-        super().__init__()
-        self._store, self._sha256 = store, sha256
 
-    @contextmanager
-    def during(self, label: str, items: Sequence[Any]) -> Iterator[None]:
-        """See `Recording.during`."""
-        if label == "fetch":
-            forget(self._store, images=[self._sha256])
-        yield
-        if label == "fetch":
-            raise KeyboardInterrupt
+def die() -> None:
+    raise KeyboardInterrupt
 
 
 def test_what_a_run_left_that_died_while_rows_were_taken_down_is_not_committed(
@@ -313,7 +334,9 @@ def test_what_a_run_left_that_died_while_rows_were_taken_down_is_not_committed(
     run_step(steps[0], Store(store), InProcess())
     sha256 = hashlib.sha256(body_of(1)).hexdigest()
     with pytest.raises(KeyboardInterrupt):
-        run_step(steps[1], Store(store), DiesAfterFetching(store, sha256))
+        run_step(
+            steps[1], Store(store), AroundFetch(lambda: forget(store, images=[sha256]), after=die)
+        )
     with pytest.raises(StoreError, match=r"left files with such rows.*Run curation gc"):
         run_step(steps[1], Store(store), InProcess())
     gc(store)

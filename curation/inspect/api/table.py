@@ -89,7 +89,8 @@ class StoredTable:
 
     @property
     def _stored_schema(self) -> pa.Schema:
-        return stored_schema(self._table)
+        # Columns are the same whatever was taken down.
+        return stored_schema(self._opened)
 
     def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows as a pyarrow table.

@@ -19,22 +19,17 @@ from curation.runner.gc.kept_runs import (
 )
 from curation.runner.gc.needs import find_needs
 from curation.runner.gc.removal_list import RemovalList, Tally
-from curation.runner.gc.step_logs import (
-    ReadLog,
-    end_silent_leases,
-    read_logs,
-    stages_at_work,
-    time_of_storage,
-)
+from curation.runner.gc.step_logs import ReadLog, end_silent_leases, read_logs
 from curation.runner.gc.sweep import Sweep
 from curation.runner.gc.taken_down import (
     by_table,
     quoting_runs,
     record_removal,
+    search_beside_runs,
     superseded_runs,
     withheld_files,
 )
-from curation.runner.takedown.search import search_store
+from curation.runner.takedown.close import close_folders, delete_reports
 from curation.store.holder import this_process
 from curation.store.log_place import remove_from_state_folder
 from curation.store.removal import GC, removal_log
@@ -88,11 +83,11 @@ def collect(
         return _collect(store, retention, None, time.time())
     holder = this_process(f"{GC}-{uuid.uuid4().hex[:6]}")
     with hold(removal_log(store), holder, GC, {}, waiting or Waiting()) as lease:
-        takedowns = store.takedowns(again=True)
-        if takedowns is not None:
-            since = time_of_storage(store, lease)
-            search_store(store, takedowns, since, stages_at_work(read_logs(store, since)))
-        return _collect(store, retention, lease, time_of_storage(store, lease))
+        if search_beside_runs(store, lease) is not None:
+            # The command that took rows down may have been interrupted before it did so.
+            delete_reports(store)
+            close_folders(store)
+        return _collect(store, retention, lease, lease.time_of_storage())
 
 
 def _collect(store: Store, retention: Retention, lease: Lease | None, now: float) -> Collected:

@@ -13,9 +13,8 @@ from curation.errors import RecipeError
 from curation.media.pictures.likeness import likeness
 from curation.media.web.host_names import canonical_host
 from curation.media.web.urls import InvalidURLError, normalize
-from curation.runner.gc.step_logs import read_logs, stages_at_work, time_of_storage
+from curation.runner.gc.taken_down import search_beside_runs
 from curation.runner.takedown.close import close_folders, delete_reports
-from curation.runner.takedown.search import search_store
 from curation.runner.takedown.texts import mentions
 from curation.store.holder import this_process
 from curation.store.removal import GC, removal_log
@@ -83,11 +82,10 @@ class Forgotten:
 
     Attributes:
         tombstone: the tombstone.
-        hits: what was found in the store.
+        hits: what was found in the store. Runs may still write some of it in the stages at work.
         copies: what copy descriptors found of the pictures.
         reports: number of reports that were deleted.
         closed: folders by which other programs opened a table with some of it; the next run opens them.
-        working: stages that runs work on, which may write some of it still.
     """
 
     tombstone: Tombstone
@@ -95,7 +93,6 @@ class Forgotten:
     copies: tuple[FoundCopies, ...]
     reports: int
     closed: tuple[str, ...]
-    working: tuple[str, ...]
 
 
 def forget(store: Store, request: Request, waiting: Waiting | None = None) -> Forgotten:
@@ -110,9 +107,12 @@ def forget(store: Store, request: Request, waiting: Waiting | None = None) -> Fo
     copies = _copies(store, request)
     tombstone = _signed(_with_copies(asked, copies, takedowns), takedowns)
     put_tombstone(store.storage, tombstone)
-    hits, working = search_again(store, waiting or Waiting())
+    holder = this_process(f"{GC}-{uuid.uuid4().hex[:6]}")
+    with hold(removal_log(store), holder, GC, {}, waiting or Waiting()) as lease:
+        hits = search_beside_runs(store, lease)
+    assert hits is not None
     reports, closed = delete_reports(store), close_folders(store)
-    return Forgotten(tombstone, hits, copies, reports, closed, tuple(sorted(working)))
+    return Forgotten(tombstone, hits, copies, reports, closed)
 
 
 def _copies(store: Store, request: Request) -> tuple[FoundCopies, ...]:
@@ -124,24 +124,6 @@ def _copies(store: Store, request: Request) -> tuple[FoundCopies, ...]:
 
     found = (find_copies(store, path.read_bytes(), request.cosine) for path in request.likes)
     return tuple(each for of_picture in found for each in of_picture)
-
-
-def search_again(store: Store, waiting: Waiting) -> tuple[Hits, set[str]]:
-    """Search the store for all tombstones, while no run starts a step.
-
-    Returns:
-        What was found, and the stages that runs work on.
-
-    Raises:
-        LeaseError: gc is at work, and `waiting.wait` is False.
-    """
-    holder = this_process(f"{GC}-{uuid.uuid4().hex[:6]}")
-    with hold(removal_log(store), holder, GC, {}, waiting) as lease:
-        since = time_of_storage(store, lease)
-        working = stages_at_work(read_logs(store, since))
-        takedowns = store.takedowns(again=True)
-        assert takedowns is not None
-        return search_store(store, takedowns, since, working), working
 
 
 def _tombstone(request: Request, takedowns: Takedowns) -> Tombstone:

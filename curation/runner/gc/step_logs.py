@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from curation.runner.gc.kept_runs import SILENCE_S
 from curation.store.holder import Holder
-from curation.store.removal import GC, removal_log
-from curation.store.step_log import Entry, Lease, StepLog
+from curation.store.removal import GC
+from curation.store.step_log import Entry, StepLog
 from curation.store.storage.base import FileStatus
 from curation.store.store import Store
 
@@ -58,18 +57,6 @@ def read_logs(store: Store, now: float) -> dict[str, ReadLog]:
 def stages_at_work(logs: Mapping[str, ReadLog]) -> set[str]:
     """Return the stages that runs work on."""
     return {log.lease.stage for log in logs.values() if log.lease is not None}
-
-
-def time_of_storage(store: Store, lease: Lease) -> float:
-    """Return the time by the clock that also stamps files: that of a file written now.
-
-    Args:
-        store: where gc is at work.
-        lease: that of gc.
-    """
-    lease.beat()
-    status = store.storage.status(removal_log(store).beat_path(lease.number))
-    return time.time() if status is None else status.modified
 
 
 def _read_log(log: StepLog, now: float) -> ReadLog:

@@ -11,13 +11,32 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from curation.runner.gc.kept_runs import StoredRun
-from curation.runner.takedown.search import parquet_files, table_of
+from curation.runner.gc.step_logs import read_logs, stages_at_work
+from curation.runner.takedown.search import parquet_files, search_store, table_of
+from curation.store.step_log import Lease
 from curation.store.store import Store
-from curation.store.tombstones import put_removed
+from curation.store.tombstones import Hits, put_removed
 from curation.store.withheld import VersionsWithFiles
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+def search_beside_runs(store: Store, lease: Lease) -> Hits | None:
+    """Search the store for all tombstones, while no run starts a step; None if there are none.
+
+    Args:
+        store: the store.
+        lease: that of gc.
+
+    Returns:
+        What was found, with the stages that runs work on.
+    """
+    takedowns = store.takedowns(again=True)
+    if takedowns is None:
+        return None
+    since = lease.time_of_storage()
+    return search_store(store, takedowns, since, stages_at_work(read_logs(store, since)))
 
 
 def superseded_runs(store: Store, runs: Sequence[StoredRun]) -> set[str]:

@@ -15,6 +15,8 @@ EXECUTION_ONLY = True
 
 def delete_reports(store: Store) -> int:
     """Delete the reports of all versions of the dataset but those of runs without withheld tables."""
+    # Listed first: a report of this list is of a run whose record has the dataset already.
+    folders = store.storage.folders(REPORTS)
     withheld = VersionsWithFiles(store, store.withheld_files())
     clean: set[str] = set()
     other: set[str] = set()
@@ -23,7 +25,7 @@ def delete_reports(store: Store) -> int:
             versions = other if withheld.has_any(record.tables) else clean
             versions.add(record.tables[DATASET])
     deleted = 0
-    for folder in store.storage.folders(REPORTS):
+    for folder in folders:
         # Runs with the same dataset may differ in the other tables.
         if version_of_report(folder) not in clean - other:
             paths = store.storage.files(f"{REPORTS}/{folder}", recursive=True)

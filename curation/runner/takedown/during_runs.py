@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from curation.errors import StoreError, TakenDownError
+from curation.flow import STAGES
 from curation.store.manifest import FragmentRecord
 from curation.store.step_log import Lease
 from curation.store.store import Store
 from curation.store.tombstones import Takedowns
+from curation.store.withheld import taken_down_since
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -38,12 +40,12 @@ def check_written(
             What the step wrote of it counts as vanished.
         StoreError: a run that was killed left some of it.
     """
-    now = store.takedowns(again=True)
+    changed, now = taken_down_since(store, before), store.takedowns()
     if now is None:
         return
     files = {f.path for record in written for f in record.files}
     # Decoders of images are imported below, which most runs do not need.
-    if before is None or now.names != before.names:
+    if changed:
         from curation.runner.takedown.search import search_files
 
         search_files(store, now, sorted(files))
@@ -55,7 +57,7 @@ def check_written(
     if since is not None:
         until = lease.taken_at() + MARGIN_S
         _check_left(store, now, _written_between(store, files, since - MARGIN_S, until))
-    _check_copies(store, now, written)
+    _check_copies(store, now, lease, written)
 
 
 def _check_left(store: Store, takedowns: Takedowns, files: Collection[str]) -> None:
@@ -84,7 +86,14 @@ def _written_between(store: Store, files: Collection[str], first: float, last: f
     return between
 
 
-def _check_copies(store: Store, takedowns: Takedowns, written: Sequence[FragmentRecord]) -> None:
+def _check_copies(
+    store: Store, takedowns: Takedowns, lease: Lease, written: Sequence[FragmentRecord]
+) -> None:
+    """Check that the vectors that a step would commit are of no copies of what was taken down.
+
+    Raises:
+        TakenDownError: some are. Their rows are taken down in the whole store.
+    """
     if not takedowns.descriptors:
         return
     from curation.runner.takedown.alike import alike_images, files_with_vectors
@@ -94,8 +103,9 @@ def _check_copies(store: Store, takedowns: Takedowns, written: Sequence[Fragment
     images = alike_images(store, takedowns.descriptors, files_with_vectors(written))
     if not images:
         return
-    # Rows of all tables that were made before their vectors were known.
-    search_store(store, takedowns)
+    # Rows of all tables that were made before their vectors were known. Nobody here knows which runs go
+    # on, so files of any stage may be written meanwhile.
+    search_store(store, takedowns, lease.time_of_storage(), STAGES)
     delete_reports(store)
     close_folders(store)
     raise TakenDownError(
