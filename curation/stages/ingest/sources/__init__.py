@@ -98,7 +98,7 @@ FORMATS = Registry(
             recognise=_by("files:text"),
         ),
         "wat": FormatEntry(
-            version=3,
+            version=4,
             endings=(".wat.gz", ".wat"),
             optional_columns=(),
             remote_images=True,
