@@ -25,7 +25,8 @@ def source_files(module: ModuleType) -> list[Path]:
     A package counts as a whole. Modules that are imported by other means than a statement do not count.
     """
     top = module.__name__.partition(".")[0]
-    own = _files_of(sys.modules.get(top, module).__spec__) or [Path(str(module.__file__))]
+    own = _files_in(_places_of(sys.modules.get(top, module).__spec__))
+    own = own or [Path(str(module.__file__))]
     imported: dict[str, list[Path]] = {top: []}
     waiting = list(own)
     while waiting:
@@ -61,21 +62,30 @@ def _files_near(name: str) -> list[Path]:
         return []
     known = sys.modules.get(name)
     try:
-        spec = known.__spec__ if known is not None else importlib.util.find_spec(name)
+        # What stands in for a module, as some libraries have it, need not say where it is from.
+        spec = importlib.util.find_spec(name) if known is None else getattr(known, "__spec__", None)
     except (ImportError, ValueError):
         return []
-    return [path for path in _files_of(spec) if not _is_in_library(path)]
+    # A library is not listed: torch alone has thousands of files.
+    places = [place for place in _places_of(spec) if not _is_in_library(place)]
+    return [path for path in _files_in(places) if not _is_in_library(path)]
 
 
-def _files_of(spec: ModuleSpec | None) -> list[Path]:
-    """Return the files of a module; of a package, those of all its modules."""
+def _places_of(spec: ModuleSpec | None) -> list[Path]:
+    """Return the file of a module; of a package, its folders."""
     if spec is None:
         return []
     folders = spec.submodule_search_locations
     if folders is not None:
-        return sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
+        return [Path(folder) for folder in folders]
     path = Path(spec.origin or "")
-    return [path] if path.suffix == ".py" and path.is_file() else []
+    return [path] if path.suffix == ".py" else []
+
+
+def _files_in(places: list[Path]) -> list[Path]:
+    """Return the files of Python among places, and in those that are folders."""
+    paths = (path for place in places for path in (place, *place.rglob("*.py")))
+    return sorted(path for path in paths if path.is_file())
 
 
 def _is_in_library(path: Path) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from curation.plugin_sources import source_files
 
 FILTER = """
     from curation.stages.screen.filters import FilterEntry
@@ -147,6 +151,26 @@ def test_what_a_plug_in_imports_counts_too(tmp_path: Path, plugin: str) -> None:
             file.write("MORE = 1\n")
         seen.append(fingerprint())
     assert len(set(seen)) == len(seen)
+
+
+def test_folders_of_libraries_are_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipe is parsed many times, and a library has thousands of files."""
+    path = Path(written(tmp_path, "heavy.py", "import torch, numpy, json, beside_heavy\n"))
+    beside = Path(written(tmp_path, "beside_heavy.py", "import torch\n"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    spec = importlib.util.spec_from_file_location("heavy", path)
+    assert spec is not None
+    listed, rglob = list[Path](), Path.rglob
+
+    def recorded(folder: Path, pattern: str) -> Iterator[Path]:
+        listed.append(folder)
+        return rglob(folder, pattern)
+
+    monkeypatch.setattr(Path, "rglob", recorded)
+    assert source_files(importlib.util.module_from_spec(spec)) == [path, beside]
+    assert all(place.is_relative_to(tmp_path) for place in listed)
 
 
 def test_a_plug_in_that_is_not_used_changes_nothing(tmp_path: Path) -> None:

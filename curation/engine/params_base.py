@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
 from types import NoneType
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -44,8 +45,9 @@ class StrictModel(BaseModel):
     @classmethod
     def _true_and_false_are_no_others(cls, value: Any, info: ValidationInfo) -> Any:
         kinds = list(annotations_in(cls.model_fields[str(info.field_name)].annotation))
-        has_models = any(isinstance(kind, type) and issubclass(kind, StrictModel) for kind in kinds)
-        if bool in kinds or Any in kinds or not _holds_bool(value, deep=not has_models):
+        if any(map(_may_be_bool, kinds)):
+            return value
+        if not _holds_bool(value, deep=not any(map(_checks_what_it_holds, kinds))):
             return value
         without = "; null leaves it out" if NoneType in kinds else ""
         raise ValueError(
@@ -61,8 +63,23 @@ def annotations_in(annotation: Any) -> Iterator[Any]:
         yield from annotations_in(part)
 
 
+def _may_be_bool(kind: Any) -> bool:
+    """Whether a part of an annotation, such as a value of Literal, allows true or false."""
+    return kind in (bool, Any, object) or isinstance(kind, bool)
+
+
+def _checks_what_it_holds(kind: Any) -> bool:
+    """Whether a part of an annotation is a class with fields, which have annotations of their own."""
+    if not isinstance(kind, type):
+        # As constraints are, some of which are dataclasses.
+        return False
+    # Typed dictionaries and named tuples are subclasses.
+    is_plain = kind in (dict, tuple)
+    return is_dataclass(kind) or (issubclass(kind, BaseModel | dict | tuple) and not is_plain)
+
+
 def _holds_bool(value: Any, deep: bool) -> bool:
-    """Whether a value is true or false, or holds one; models check what is below them."""
+    """Whether a value is true or false, or holds one; classes with fields check their own."""
     if isinstance(value, bool) or not deep:
         return isinstance(value, bool)
     items = value.values() if isinstance(value, dict) else value

@@ -72,9 +72,6 @@ def load_recipe(path: str | Path) -> Recipe:
         return parse_recipe(load_yaml(text), str(path))
     except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(_not_yaml(error, str(path))) from error
-    except ValueError as error:
-        # YAML reads `2024-13-45` as a date.
-        raise RecipeError(Detail(f"a value cannot be read: {error}", str(path))) from error
 
 
 def _not_yaml(error: Exception, path: str) -> Detail:

@@ -13,6 +13,7 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 _MAX_DEPTH = 50
+_SHOWN = 100
 _MERGE = "tag:yaml.org,2002:merge"
 _INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 _OTHER_BASE = re.compile(r"[-+]?(?:0[0-9_]+|[0-9][0-9_]*(?::[0-9]+)+(?:\.[0-9_]*)?)")
@@ -27,8 +28,22 @@ class OtherBaseError(yaml.MarkedYAMLError):
     """A number is to the base 8 or 60, though it looks decimal."""
 
 
+class UnreadableValueError(yaml.MarkedYAMLError):
+    """A value is none of its type."""
+
+
 class _Loader(yaml.SafeLoader):
     """A safe loader that refuses repeated keys, and numbers to a base that they do not show."""
+
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:
+            # YAML reads `2024-13-45` as a date, and any text as one if a tag says so.
+            raise UnreadableValueError(
+                problem=f"{str(node.value)[:_SHOWN]!r} cannot be read ({error})",
+                problem_mark=node.start_mark,
+            ) from error
 
     def construct_decimal(self, node: ScalarNode) -> int | float:
         is_whole = node.tag == _INT
@@ -80,8 +95,8 @@ def load_yaml(text: str) -> Any:
     """Return the value of a YAML text.
 
     Raises:
-        yaml.YAMLError: it is no YAML, holds itself, has a key twice in one mapping, or a number to the
-            base 8 or 60.
+        yaml.YAMLError: it is no YAML, holds itself, has a key twice in one mapping, a value that is
+            none of its type, or a number to the base 8 or 60.
     """
     loader = _Loader(text)
     try:

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import io
 import subprocess
 import sys
-import tarfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ from curation.store.store import Store
 from curation.store.work_folder import WorkFolder
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import OPEN, encoded, fetched, images, picture, served
-from tests.ingest.helpers import run, source, table, write
+from tests.ingest.helpers import run, source, table, write, write_tar
 
 JPEG = encoded(picture())
 
@@ -76,15 +74,6 @@ def test_the_table_has_the_columns_of_its_contract(web: Web, tmp_path: Path) -> 
     assert schema.names == list(contract("images").names)
 
 
-def tar_of(path: Path, members: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as out:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            out.addfile(info, io.BytesIO(content))
-    return path
-
-
 @pytest.mark.parametrize("kind", ["folder", "tar", "tar.gz", "parquet", "struct", "path"])
 def test_images_in_files_are_read_in_order(tmp_path: Path, kind: str) -> None:
     contents = colours(30)
@@ -101,7 +90,7 @@ def test_images_in_files_are_read_in_order(tmp_path: Path, kind: str) -> None:
         spec = source(path, columns={"path": "f"})
     elif kind.startswith("tar"):
         members = {n.replace(" ", "."): c for n, c in zip(names, contents, strict=True)}
-        spec = source(tar_of(home / f"s.{kind}", members), format="webdataset")
+        spec = source(write_tar(home / f"s.{kind}", members), format="webdataset")
     else:
         values = [{"bytes": c} if kind == "struct" else c for c in contents]
         rows = [{"img": v, "k": str(i)} for i, v in enumerate(values)]
@@ -132,7 +121,7 @@ def test_image_files_that_fail_have_reasons(tmp_path: Path) -> None:
 
 def test_tar_members_that_fail_have_reasons(tmp_path: Path) -> None:
     members = {"1.jpg": JPEG, "2.jpg": JPEG + b"\0" * 200_000, "3.jpg": b"", "4.jpg": JPEG}
-    path = tar_of(tmp_path / "s.tar", members)
+    path = write_tar(tmp_path / "s.tar", members)
     spec = source(path, format="webdataset")
     stored_rows = images(tmp_path / "store", spec, max_bytes=100_000)
     assert [r["reason"] for r in stored_rows] == [None, "too_large", "empty", None]
@@ -147,7 +136,7 @@ def test_only_rows_after_the_damage_of_a_tar_fail(tmp_path: Path, suffix: str) -
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 256, (200, 200, 3), np.uint8))
     contents = {f"{i}.jpg": encoded(noise.rotate(i)) for i in range(4)}
-    path = tar_of(tmp_path / f"s.{suffix}", contents)
+    path = write_tar(tmp_path / f"s.{suffix}", contents)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 5 // 8])
     rows = images(tmp_path / "store", source(path, format="webdataset"))

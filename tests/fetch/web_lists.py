@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import re
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 
 from tests.fetch.conftest import Handler, answer
 from tests.fetch.helpers import OPEN, encoded, picture
-from tests.ingest.helpers import run, source, table
+from tests.ingest.helpers import run, source, table, tar_of
 
 JPEG = encoded(picture())
 URLS = [f"http://127.0.0.1:9/{n}.jpg" for n in range(3)]
@@ -55,22 +54,12 @@ def of_parquet(rows: list[dict[str, Any]]) -> bytes:
     return out.getvalue()
 
 
-def of_tar(members: dict[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return out.getvalue()
-
-
 LISTS: dict[str, tuple[bytes, dict[str, Any]]] = {
     "txt": ("\n".join(URLS).encode(), {"columns": {}}),
     "jsonl": ("".join(json.dumps({"url": u}) + "\n" for u in URLS).encode(), {}),
     "csv": (gzip.compress("\n".join(["url", *URLS]).encode()), {}),
     "parquet": (of_parquet([{"url": u, "caption": "c"} for u in URLS]), {}),
-    "webdataset": (of_tar({f"{n}.jpg": JPEG for n in range(3)}), {}),
+    "webdataset": (tar_of({f"{n}.jpg": JPEG for n in range(3)}), {}),
 }
 LIST = LISTS["txt"][0]
 

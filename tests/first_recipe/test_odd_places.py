@@ -34,19 +34,8 @@ from .files import LISTS, LOCAL, listed_paths, pictures
 FEW = pictures(4)
 NAMES = (
     *("with space", " leading", "trailing ", "-dash", "~", "$HOME", "photos [2024]", "*", "what?"),
-    *(
-        "café",
-        "写真",
-        "a#b",
-        "100%25",
-        "a:b",
-        "it's",
-        'say "a"',
-        "two\nlines",
-        ".hidden",
-        "a=b",
-        "x.jpg",
-    ),
+    *("café", "写真", "a#b", "100%25", "a:b", "it's", 'say "a"', "two\nlines", ".hidden"),
+    *("a=b", "x.jpg"),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +17,9 @@ from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import StepResult, run_step
 from curation.store.store import Store
+
+Members = dict[str, bytes] | list[tuple[str, bytes]]
+"""Names and contents in a tar, which may have a name twice."""
 
 
 def source(path: Path | str, **spec: Any) -> dict[str, Any]:
@@ -62,15 +65,21 @@ def jpeg(shade: int = 100, size: tuple[int, int] = (32, 24)) -> bytes:
     return out.getvalue()
 
 
-def tar_of(members: dict[str, bytes]) -> bytes:
+def tar_of(members: Members, mode: Literal["w", "w:gz"] = "w") -> bytes:
     """A tar with some members."""
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as file:
-        for name, content in members.items():
+    with tarfile.open(fileobj=out, mode=mode) as file:
+        for name, content in members.items() if isinstance(members, dict) else members:
             info = tarfile.TarInfo(name)
             info.size = len(content)
             file.addfile(info, io.BytesIO(content))
     return out.getvalue()
+
+
+def write_tar(path: Path, members: Members) -> Path:
+    """Write a tar with some members, compressed if its name says so."""
+    path.write_bytes(tar_of(members, "w:gz" if path.suffix == ".gz" else "w"))
+    return path
 
 
 def noted(store: Path, name: str = "web") -> dict[str, int]:

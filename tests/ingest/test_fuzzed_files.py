@@ -27,7 +27,7 @@ from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.stage import read_file
 from tests.ingest.bombs import header, member
 from tests.ingest.entrances import write_features
-from tests.ingest.helpers import jpeg
+from tests.ingest.helpers import jpeg, tar_of
 
 ROWS = 40
 RECORDS: list[dict[str, Any]] = [
@@ -146,14 +146,9 @@ def shard_table() -> bytes:
 
 
 def shard_tar() -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for i in range(SHARD_PICTURES):
-            for ending, content in (("jpg", jpeg(i)), ("json", b"{}")):
-                info = tarfile.TarInfo(f"{i:09d}.{ending}")
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-    return out.getvalue()
+    pictures = ((f"{i:09d}", jpeg(i)) for i in range(SHARD_PICTURES))
+    samples = ({f"{key}.jpg": picture, f"{key}.json": b"{}"} for key, picture in pictures)
+    return tar_of([member for sample in samples for member in sample.items()])
 
 
 SHARD_PICTURES = 8

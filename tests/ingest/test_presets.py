@@ -184,6 +184,17 @@ def test_images_of_pages_in_common_crawl(tmp_path: Path) -> None:
     assert json.loads(stored_rows[0]["metadata"]) == {"page_url": "http://a.example/dir/page.html"}
 
 
+def test_half_of_a_surrogate_pair_in_the_text_of_an_image_is_noted(tmp_path: Path) -> None:
+    texts = ("cut \ud83d", "whole \U0001f600", None)
+    links = [{"path": "IMG@/src", "url": f"{n}.jpg", "alt": t} for n, t in enumerate(texts)]
+    (tmp_path / "one.wat.gz").write_bytes(wat(page(links)))
+    stored_rows = listed(tmp_path, "wat", tmp_path / "one.wat.gz")
+    assert [r["caption"] for r in stored_rows] == ["cut \ufffd\ufffd\ufffd", *texts[1:]]
+    notes = [json.loads(r["metadata"]).get("unreadable", "") for r in stored_rows]
+    assert "image 0 of http://a.example/dir/page.html: alt: halves of surrogate pairs" in notes[0]
+    assert notes[1:] == ["", ""]
+
+
 def test_of_a_truncated_wat_file_the_pages_before_the_end_are_read(tmp_path: Path) -> None:
     path = tmp_path / "one.wat.gz"
     whole = wat(*(page([{"path": "IMG@/src", "url": f"{n}.jpg"}]) for n in range(50)))

@@ -25,24 +25,15 @@ from curation.stages.ingest.sources.listing import list_source
 from curation.stages.ingest.sources.notices import Notice
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import FileInfo
-from tests.ingest.helpers import jpeg, noted, pairs, run, source, table
+from tests.ingest.helpers import jpeg, noted, pairs, run, source, table, write_tar
 
 Members = list[tuple[str, bytes]]
 JPEG = jpeg(1)
 
 
-def tar(path: Path, members: Members, **options: Any) -> Path:
-    with tarfile.open(path, "w", **options) as out:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            out.addfile(info, io.BytesIO(content))
-    return path
-
-
 def samples(tmp_path: Path, members: Members, **spec: Any) -> dict[str, str | None]:
     """The captions of the samples that have a picture, by key."""
-    path = tar(tmp_path / "s.tar", members)
+    path = write_tar(tmp_path / "s.tar", members)
     rows = pairs(tmp_path / "store", source(path, format="webdataset", **spec))
     return {r["source_key"]: r["caption"] for r in rows if r["location"]}
 
@@ -111,7 +102,7 @@ def test_a_text_may_be_named_after_the_whole_name_of_its_picture(
         for name, content in contents:
             (place / name).write_bytes(content)
     else:
-        tar(place, contents)
+        write_tar(place, contents)
     rows = pairs(tmp_path / "store", source(place, format=form))
     read = {
         r["source_key"].removesuffix(".jpg"): (r["caption"], json.loads(r["metadata"] or "{}"))
@@ -172,7 +163,7 @@ def test_names_that_are_not_utf8_are_not_mixed_up(tmp_path: Path) -> None:
         b"caf\xe9".decode(errors="surrogateescape"),
         b"caf\xe8".decode(errors="surrogateescape"),
     ]
-    path = tar(tmp_path / "s.tar", [(f"{n}.jpg", jpeg(i)) for i, n in enumerate(names)])
+    path = write_tar(tmp_path / "s.tar", [(f"{n}.jpg", jpeg(i)) for i, n in enumerate(names)])
     run(tmp_path / "store", source(path, format="webdataset"), until="fetch")
     rows = table(tmp_path / "store", "images").read().to_pylist()
     assert [(r["source_key"], r["status"]) for r in rows] == [
@@ -272,7 +263,7 @@ def test_a_caption_that_cannot_be_read_is_told(tmp_path: Path, kind: str, name: 
     content, caption, problem = TEXTS[name]
     (tmp_path / "f").mkdir()
     if kind == "tar":
-        tar(tmp_path / "f" / "s.tar", [("a.jpg", JPEG), ("a.txt", content)])
+        write_tar(tmp_path / "f" / "s.tar", [("a.jpg", JPEG), ("a.txt", content)])
     else:
         (tmp_path / "f" / "a.jpg").write_bytes(JPEG)
         (tmp_path / "f" / "a.txt").write_bytes(content)
@@ -303,7 +294,7 @@ def test_json_beside_a_picture_arrives_or_is_told(
     (tmp_path / "f").mkdir()
     members = [("a.jpg", JPEG), ("a.json", content), ("a.txt", b"words"), ("a.cls", b"3")]
     if kind == "tar":
-        tar(tmp_path / "f" / "s.tar", members)
+        write_tar(tmp_path / "f" / "s.tar", members)
     else:
         for name, member in members:
             (tmp_path / "f" / name).write_bytes(member)
@@ -320,7 +311,7 @@ def test_json_beside_a_picture_arrives_or_is_told(
 def test_a_caption_that_is_a_list_is_told_and_kept_as_metadata(tmp_path: Path, value: Any) -> None:
     members = [("a.jpg", JPEG), ("a.json", json.dumps({"alt": value}).encode())]
     members += [("b.jpg", jpeg(2)), ("b.json", b'{"alt": "words"}')]
-    path = tar(tmp_path / "s.tar", members)
+    path = write_tar(tmp_path / "s.tar", members)
     spec = source(path, format="webdataset", columns={"caption": "alt"})
     rows = pairs(tmp_path / "store", spec)
     assert [r["caption"] for r in rows] == [None, "words"]
@@ -330,7 +321,7 @@ def test_a_caption_that_is_a_list_is_told_and_kept_as_metadata(tmp_path: Path, v
 
 def test_the_picture_of_a_sample_can_be_chosen(tmp_path: Path) -> None:
     members = [(f"7.{e}", JPEG) for e in ("depth.png", "jpg", "png", "left.png")]
-    path = tar(tmp_path / "s.tar", [*members, ("7.txt", b"c")])
+    path = write_tar(tmp_path / "s.tar", [*members, ("7.txt", b"c")])
     for wanted, chosen in {None: "7.jpg", "png": "7.png", "left.png": "7.left.png"}.items():
         spec = source(path, format="webdataset", **({"image": wanted} if wanted else {}))
         (stored_row,) = pairs(tmp_path / str(wanted), spec)
@@ -347,7 +338,7 @@ def test_the_picture_of_a_sample_can_be_chosen(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_no_sample_fulfils_are_refused(tmp_path: Path, spec: dict[str, Any]) -> None:
-    path = tar(tmp_path / "s.tar", with_texts("ab"))
+    path = write_tar(tmp_path / "s.tar", with_texts("ab"))
     with pytest.raises(RecipeError, match="no sample has what"):
         pairs(tmp_path / "store", source(path, format="webdataset", **spec))
 
@@ -359,7 +350,7 @@ def test_settings_that_no_sample_fulfils_are_refused(tmp_path: Path, spec: dict[
 def test_what_follows_the_end_of_a_tar_is_told(
     tmp_path: Path, after: bytes, problem: str | None
 ) -> None:
-    path = tar(tmp_path / "s.tar", with_texts("a"))
+    path = write_tar(tmp_path / "s.tar", with_texts("a"))
     path.write_bytes(path.read_bytes() + after)
     rows = pairs(tmp_path / "store", source(path, format="webdataset"))
     assert [r["reason"] for r in rows] == [None, *(["bad_row"] if problem else [])]
@@ -385,7 +376,7 @@ def test_no_member_passes_in_silence(
         return b'{"f%d": 1}' % number if name.endswith(".json") else b"t%d" % number
 
     members = [(n, content(i, n)) for i, n in enumerate(names)]
-    path = tar(tmp_path_factory.mktemp("t") / "s.tar", members)
+    path = write_tar(tmp_path_factory.mktemp("t") / "s.tar", members)
     spec = Source(name="web", role="pool", format="webdataset", path=str(path))
     (file,) = list_source(spec, 100).files
     items = list(webdataset.read(file))

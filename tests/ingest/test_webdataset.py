@@ -1,24 +1,12 @@
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from pathlib import Path
 
 import pytest
 
 from curation.errors import StoreError
-from tests.ingest.helpers import jpeg, pairs, source
-
-
-def tar(path: Path, members: list[tuple[str, bytes]]) -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as out:
-        for name, content in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            out.addfile(info, io.BytesIO(content))
-    return path
-
+from tests.ingest.helpers import jpeg, pairs, source, write_tar
 
 MEMBERS = [
     ("a/0001.jpg", jpeg(1)),
@@ -32,7 +20,7 @@ MEMBERS = [
 
 @pytest.mark.parametrize("name", ["s.tar", "s.tar.gz"])
 def test_a_tar_gives_one_row_per_key(tmp_path: Path, name: str) -> None:
-    path = tar(tmp_path / name, MEMBERS)
+    path = write_tar(tmp_path / name, MEMBERS)
     rows = pairs(tmp_path / "store", source(path, format="webdataset"))
     assert [(r["source_key"], r["caption"], r["location"], r["reason"]) for r in rows] == [
         ("a/0001", "one", f"{path}#a/0001.jpg", None),
@@ -43,7 +31,7 @@ def test_a_tar_gives_one_row_per_key(tmp_path: Path, name: str) -> None:
 
 
 def test_a_tar_can_take_caption_and_key_from_its_json(tmp_path: Path) -> None:
-    path = tar(tmp_path / "s.tar", MEMBERS[:3])
+    path = write_tar(tmp_path / "s.tar", MEMBERS[:3])
     columns = {"caption": "alt", "key": "id"}
     (stored_row,) = pairs(tmp_path / "store", source(path, format="webdataset", columns=columns))
     assert (stored_row["caption"], stored_row["source_key"]) == ("other words", "11")
@@ -53,7 +41,7 @@ def test_a_tar_can_take_caption_and_key_from_its_json(tmp_path: Path) -> None:
 def test_a_damaged_tar_gives_the_rows_before_the_damage_and_a_bad_row(
     tmp_path: Path, cut: str
 ) -> None:
-    path = tar(tmp_path / "s.tar", [(f"{i:04d}.jpg", jpeg(i)) for i in range(3)])
+    path = write_tar(tmp_path / "s.tar", [(f"{i:04d}.jpg", jpeg(i)) for i in range(3)])
     content = path.read_bytes()
     second = 512 + -(-len(jpeg(0)) // 512) * 512
     ends = {"in a body": second + 600, "in a header": second + 100, "overwritten": second}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import brotli
-from multidict import CIMultiDictProxy
 
 from curation.media.web.fetch_error import FetchError
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy
 
 _MAX_CODINGS = 3
 _MAX_GZIP_MEMBERS = 64
@@ -71,19 +75,30 @@ def _deflate(content: bytes, limit: int) -> bytes:
 
 
 def _brotli(content: bytes, limit: int) -> bytes:
-    decoder = brotli.Decompressor()
     decoded = b""
     try:
-        while len(decoded) < limit and not decoder.is_finished():
-            part = decoder.process(b"" if decoded else content, output_buffer_limit=limit)
-            if not part:
-                break
+        for part in brotli_parts(content, limit):
             decoded += part
     except brotli.error as error:
         if decoded:
             raise FetchError("bad_response") from error
         return content
     return decoded
+
+
+def brotli_parts(packed: bytes, limit: int) -> Iterator[bytes]:
+    """Yield what brotli has compressed, until it has at least `limit` bytes or ends.
+
+    Raises:
+        brotli.error: it is damaged after what was yielded.
+    """
+    decoder, size = brotli.Decompressor(), 0
+    while size < limit and not decoder.is_finished():
+        part = decoder.process(b"" if size else packed, output_buffer_limit=limit)
+        if not part:
+            break
+        size += len(part)
+        yield part
 
 
 _DECODERS = {

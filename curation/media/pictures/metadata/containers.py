@@ -15,6 +15,7 @@ from curation.media.pictures.metadata.iptc import PHOTOSHOP, add_iptc
 from curation.media.pictures.metadata.tags import add_tags
 from curation.media.pictures.metadata.texts import Texts, add_text, decoded
 from curation.media.pictures.metadata.xmp import MAX_PACKET_BYTES, MAX_PACKETS, add_xmp
+from curation.media.web.content_coding import brotli_parts
 from curation.media.web.fetch_error import FetchError
 
 MAX_BLOCKS = 10_000
@@ -176,13 +177,9 @@ def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _decompressed(packed: bytes) -> bytes:
     """Return the beginning of data that brotli has compressed, as far as it is sound."""
-    unpacker, content = brotli.Decompressor(), b""
+    content = b""
     with suppress(brotli.error):
-        while len(content) < MAX_PACKET_BYTES and not unpacker.is_finished():
-            given = b"" if content else packed
-            part = unpacker.process(given, output_buffer_limit=MAX_PACKET_BYTES)
-            if not part:
-                break
+        for part in brotli_parts(packed, MAX_PACKET_BYTES):
             content += part
     return content[:MAX_PACKET_BYTES]
 

@@ -9,11 +9,11 @@ from curation.media.files.location import OutsideFolderError, shown
 from curation.media.files.magic import HEAD_BYTES, is_picture
 from curation.stages.ingest.formats.boundary import Item, items_or_reason
 from curation.stages.ingest.formats.mapped import limit_metadata
-from curation.stages.ingest.formats.samples import Texts, max_bytes, stem_of, text_endings
+from curation.stages.ingest.formats.samples import Texts, max_bytes, text_endings
 from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.formats.values import as_json
 from curation.stages.ingest.sources import IMAGE_ENDINGS
-from curation.stages.ingest.sources.folder_images import ending_of
+from curation.stages.ingest.sources.folder_images import ending_of, stem_of
 from curation.stages.ingest.sources.notices import Notice
 from curation.stages.ingest.sources.source_file import FileInfo, ImageFile, SourceFile
 

@@ -27,11 +27,10 @@ from curation.stages.ingest.formats.mapped import (
     set_text,
 )
 from curation.stages.ingest.formats.parquet import Layout, read_table
-from curation.stages.ingest.formats.samples import stem_of
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
 from curation.stages.ingest.formats.values import as_json, shortened
 from curation.stages.ingest.sources import IMAGE_ENDINGS
-from curation.stages.ingest.sources.folder_images import ending_of
+from curation.stages.ingest.sources.folder_images import ending_of, stem_of
 from curation.stages.ingest.sources.notices import Notice, Notices, note
 from curation.stages.ingest.sources.source_file import SourceFile
 

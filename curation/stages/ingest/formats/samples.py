@@ -19,6 +19,7 @@ from curation.stages.ingest.formats.values import (
     parse_json,
     text,
 )
+from curation.stages.ingest.sources.folder_images import stem_of
 from curation.stages.ingest.sources.notices import Notice
 
 _SHOWN_PROBLEMS = 20
@@ -31,12 +32,6 @@ _ALWAYS_TEXT = ("txt", "json", "caption")
 def max_bytes(ending: str) -> int:
     """Return the largest size of a text with some ending."""
     return JSON_FILE_BYTES if ending.rpartition(".")[2] == "json" else TEXT_FILE_BYTES
-
-
-def stem_of(name: str) -> str:
-    """Return a member's name without what follows the last dot of its base name."""
-    folder, slash, base = name.rpartition("/")
-    return f"{folder}{slash}{base.rpartition('.')[0] or base}"
 
 
 def sample_keys(names: Iterable[tuple[str, bool]]) -> dict[str, str]:

@@ -231,8 +231,9 @@ def _staged_row(
 
 
 def _named_path(file: SourceFile, row: SourceRow) -> str | None:
-    is_named = file.source.names_files and row.member is None and row.path is not None
-    return escape(row.path) if is_named and row.path is not None else None
+    if row.path is None or row.member is not None or not file.source.names_files:
+        return None
+    return escape(row.path)
 
 
 def _place(

@@ -18,7 +18,14 @@ from curation.media.files.location import FileSystemError
 from curation.media.files.warc import WarcError, read_records
 from curation.stages.ingest.formats.boundary import Item, UnreadableError, items_or_reason
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
-from curation.stages.ingest.formats.values import as_json, clean, parse_json, shortened
+from curation.stages.ingest.formats.values import (
+    ALTERED,
+    as_json,
+    clean,
+    is_altered,
+    parse_json,
+    shortened,
+)
 from curation.stages.ingest.sources.source_file import SourceFile
 
 _IMAGE_PATHS = ("IMG@/src",)
@@ -85,12 +92,16 @@ def _linked(page: str, html: Any) -> Iterator[SourceRow]:
     links = _field(html, "Links")
     for number, link in enumerate(links if isinstance(links, list) else ()):
         if _field(link, "path") in _IMAGE_PATHS:
-            url, caption = _text(_field(link, "url")), _text(_field(link, "alt"))
+            alt = _field(link, "alt")
+            url, caption = _text(_field(link, "url")), _text(alt)
             if max(len(url or ""), len(caption or "")) > FIELD_CHARACTERS:
                 content = f"{page} {number}".encode("utf-8", "replace")
                 yield bad_row(content, f"image {number} of {page}", _TOO_LONG)
             else:
-                yield SourceRow(url=_absolute(base, url), caption=caption, metadata=metadata)
+                row = SourceRow(url=_absolute(base, url), caption=caption, metadata=metadata)
+                if isinstance(alt, str) and is_altered(alt, clean(alt)):
+                    row.where, row.unreadable = f"image {number} of {page}", f"alt: {ALTERED}"
+                yield row
 
 
 def _field(value: Any, name: str) -> Any:

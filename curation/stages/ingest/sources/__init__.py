@@ -13,37 +13,9 @@ from curation.engine.registry import Entry, Registry
 from curation.engine.stage import FunctionPath
 
 IMAGE_ENDINGS = (
-    *(
-        "jpg",
-        "jpeg",
-        "jpe",
-        "jfif",
-        "pjpeg",
-        "pjp",
-        "mpo",
-        "png",
-        "apng",
-        "webp",
-        "gif",
-        "bmp",
-        "dib",
-    ),
-    *(
-        "tif",
-        "tiff",
-        "avif",
-        "avifs",
-        "heic",
-        "heif",
-        "hif",
-        "jp2",
-        "j2k",
-        "j2c",
-        "jpc",
-        "jpf",
-        "jpx",
-    ),
-    *("jxl", "ppm", "pgm", "pbm", "pnm", "ico"),
+    *("jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "mpo", "png", "apng", "webp", "gif"),
+    *("bmp", "dib", "tif", "tiff", "avif", "avifs", "heic", "heif", "hif"),
+    *("jp2", "j2k", "j2c", "jpc", "jpf", "jpx", "jxl", "ppm", "pgm", "pbm", "pnm", "ico"),
 )
 """File name extensions of images. Files with other names are images if they begin as one."""
 
@@ -126,7 +98,7 @@ FORMATS = Registry(
             recognise=_by("files:text"),
         ),
         "wat": FormatEntry(
-            version=3,
+            version=4,
             endings=(".wat.gz", ".wat"),
             optional_columns=(),
             remote_images=True,

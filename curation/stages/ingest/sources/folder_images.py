@@ -31,7 +31,7 @@ def images_of_folder(
     """
     groups: dict[str, list[FileInfo]] = {}
     for file in files:
-        groups.setdefault(_stem(file.name), []).append(file)
+        groups.setdefault(stem_of(file.name), []).append(file)
     longer = {name: groups.pop(name) for name in list(groups) if _names_an_image(name, groups)}
     images = (image for group in groups.values() for image in _images(group, longer))
     chosen = (i for i in images if pattern is None or pattern.fullmatch(i.name))
@@ -43,7 +43,7 @@ def _names_an_image(stem: str, groups: Mapping[str, Sequence[FileInfo]]) -> bool
     if ending_of(stem) not in IMAGE_ENDINGS:
         return False
     are_texts = all(ending_of(file.name) in _TEXT_ENDINGS for file in groups[stem])
-    return are_texts and any(file.name == stem for file in groups.get(_stem(stem), ()))
+    return are_texts and any(file.name == stem for file in groups.get(stem_of(stem), ()))
 
 
 def _images(
@@ -64,6 +64,7 @@ def _images(
         yield ImageFile(file.name, file.size, file.mtime_ns, beside)
 
 
-def _stem(name: str) -> str:
+def stem_of(name: str) -> str:
+    """Return a name without what follows the last dot of its base name."""
     folder, slash, base = name.rpartition("/")
     return f"{folder}{slash}{base.rpartition('.')[0] or base}"

@@ -177,8 +177,10 @@ def _list_uri(source: Source, notices: Notices) -> _Listed:
 def _note_matched_folders(source: Source, listed: _Listed, notices: Notices) -> None:
     """Note the files in folders that a glob matches: `*.parquet` may mean what Spark writes, too."""
     pattern = listed.pattern
-    for file in listed.files if pattern else ():
-        if not pattern or pattern.fullmatch(file.name) or is_hidden(source, file.name, pattern):
+    if pattern is None:
+        return
+    for file in listed.files:
+        if pattern.fullmatch(file.name) or is_hidden(source, file.name, pattern):
             continue
         parts = file.name.split("/")
         if any(pattern.fullmatch("/".join(parts[:end])) for end in range(1, len(parts))):
