@@ -2,7 +2,7 @@
 
 Both give the same bits. Numpy does the first work of a process, until this has taken about as long as
 the import would. Torch, which is faster, does all work after that, and all work of a process that has
-it anyway. Searches count their own products (`curation/algorithms/knn/exact.py`): FAISS does small ones.
+it anyway. Searches count their own products (`curation/algorithms/knn/exact.py`); FAISS does few.
 """
 
 from __future__ import annotations
