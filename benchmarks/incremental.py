@@ -27,7 +27,7 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from benchmarks.command import folder_or_temporary, parse, parser_of
 from benchmarks.machine import conditions
-from curation.engine.parallel import InProcess, Note, ShuffleJob
+from curation.engine.parallel import InProcess, ShuffleJob
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.recipe import parse_recipe
@@ -155,22 +155,16 @@ class Web:
 
 
 class CountingWorkers(InProcess):
-    """Workers in this process that count the units that they compute."""
+    """Workers in this process that count the units that they compute; joint ones count once."""
 
     def __init__(self) -> None:
         self.units = 0
 
     def map(
-        self,
-        label: str,
-        function: Callable[[T], R],
-        items: Sequence[T],
-        note: Note | None = None,
-        gpu: bool = False,
-        isolated: bool = False,
+        self, label: str, function: Callable[[T], R], items: Sequence[T], *args: Any, **options: Any
     ) -> list[R]:
         self.units += len(items)
-        return super().map(label, function, items, note, gpu, isolated)
+        return super().map(label, function, items, *args, **options)
 
     def exchange(self, job: ShuffleJob) -> list[Any]:
         self.units += len(job.parts)

@@ -13,7 +13,6 @@ from curation.engine.units import Unit
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-
 TASKS_PER_SLOT = 2
 """Units are not joined into fewer tasks than this for each worker, so that all have work to the end."""
 

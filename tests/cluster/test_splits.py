@@ -18,7 +18,7 @@ from curation.errors import RecipeError
 from curation.stages.cluster.splits import split_clusters
 from curation.store.store import Store
 
-from ..kmeans.data import names, planted
+from ..kmeans.data import names, planted, planted_pool
 from .test_stage import DIM, clustered, fill, recipe, rows_of
 
 OPTIONS: dict[str, Any] = {"levels": [20, 4], "splits": 3, "iterations": 5}
@@ -26,9 +26,7 @@ OPTIONS: dict[str, Any] = {"levels": [20, 4], "splits": 3, "iterations": 5}
 
 @pytest.fixture(scope="module")
 def pool() -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(3)
-    vectors, _ = planted(rng, 1500, DIM, 30, spread=0.4)
-    return names(rng, 1500), vectors
+    return planted_pool(3, 1500, DIM)
 
 
 def test_each_split_is_k_means_of_its_part(

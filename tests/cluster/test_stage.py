@@ -23,7 +23,7 @@ from curation.flow import plan
 from curation.recipe import Recipe, parse_recipe
 from curation.store.store import Store
 
-from ..kmeans.data import names, planted
+from ..kmeans.data import names, planted, planted_pool
 from ..tables import commit, commit_batches, embedding_batch, run_step
 
 DIM = 24
@@ -58,9 +58,7 @@ def fill(store: Store, ids: np.ndarray, vectors: np.ndarray, parts: int) -> Stor
 
 @pytest.fixture(scope="module")
 def pool() -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(0)
-    vectors, _ = planted(rng, 3000, DIM, 30, spread=0.4)
-    return names(rng, 3000), vectors
+    return planted_pool(0, 3000, DIM)
 
 
 def clustered(store: Store, **cluster: Any) -> Table:

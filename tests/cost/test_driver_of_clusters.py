@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from curation.algorithms.kmeans import balance
+from curation.algorithms.kmeans.backends import torch as backend
 from curation.inspect.cost import claims
+from curation.inspect.cost import clusters as work_of_clusters
 from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.rates import Assumptions
 from curation.recipe import load_recipe
@@ -76,3 +78,9 @@ def test_clusters_of_published_recipes_fits_a_driver_of_16_gib(root: Any, name: 
     assert 0 < works["retrieve"].driver <= 16 * 2**30
     if name != "lvd1689m":
         assert 0 < works["cluster"].driver <= 16 * 2**30
+
+
+def test_the_plan_knows_the_bounds_of_the_back_end() -> None:
+    """It has copies of these numbers, because the back end imports torch."""
+    assert work_of_clusters.BOUNDS == backend.BOUND_BYTES
+    assert work_of_clusters.MIN_GROUP == backend.MIN_GROUP

@@ -28,3 +28,10 @@ def planted(
 def names(rng: np.random.Generator, rows: int) -> Ids:
     """Return random image ids, (rows,)."""
     return np.array([rng.bytes(16).hex() for _ in range(rows)], dtype="S32")
+
+
+def planted_pool(seed: int, rows: int, dim: int) -> tuple[Ids, np.ndarray]:
+    """Return random image ids, (rows,), and vectors in 30 planted clusters, (rows, dim)."""
+    rng = np.random.default_rng(seed)
+    vectors, _ = planted(rng, rows, dim, 30, spread=0.4)
+    return names(rng, rows), vectors

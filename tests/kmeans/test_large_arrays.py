@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+import tempfile
 import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,3 +174,11 @@ def test_a_full_disk_is_an_error_that_names_the_folder(in_files: None) -> None:
             zeros((2**16, 2), np.float64)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_folder_that_is_not_there_is_an_error_as_well(
+    in_files: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "removed"))
+    with pytest.raises(StoreError, match=r"in .*removed \(No such file.*TMPDIR"):
+        zeros((2, 2), np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -82,3 +83,19 @@ def test_few_scores_are_computed_in_float64(
     nearest_in_blocks(points, cut(vectors, metric, 10), load_backend("torch", "cpu"), "cpu")
     assert len(counted) == 32
     assert len(points) < sum(counted) < 8 * len(points)
+
+
+def test_two_blocks_are_in_memory_at_once() -> None:
+    rng = np.random.default_rng(0)
+    points, _ = planted(rng, 50, DIM, 9)
+    made: list[weakref.ref[Centroids]] = []
+    alive: list[int] = []
+
+    def blocks() -> Iterator[Centroids]:
+        for block in cut(planted(rng, 60, DIM, 60, dtype=np.float32)[0], "spherical", 10):
+            made.append(weakref.ref(block))
+            alive.append(sum(reference() is not None for reference in made))
+            yield block
+
+    nearest_in_blocks(points, blocks(), load_backend("torch", "cpu"), "cpu")
+    assert alive == [1, 2, 2, 2, 2, 2]

@@ -22,7 +22,7 @@ from curation.algorithms.kmeans.points import ArrayPoints
 from curation.store.store import Store
 
 from ..cluster.test_stage import DIM, clustered, fill, rows_of
-from .data import names, planted
+from .data import names, planted, planted_pool
 
 ROOT = Path(__file__).resolve().parents[2]
 NEVER, ALWAYS = 0.0, float("inf")
@@ -131,9 +131,7 @@ def test_numpy_works_until_it_has_done_as_much_as_the_import(
 
 @pytest.fixture(scope="module")
 def pool() -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(5)
-    vectors, _ = planted(rng, 2000, DIM, 30, spread=0.4)
-    return names(rng, 2000), vectors
+    return planted_pool(5, 2000, DIM)
 
 
 def test_a_small_store_is_clustered_without_torch(

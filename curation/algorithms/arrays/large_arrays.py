@@ -27,22 +27,22 @@ def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """Return an array of zeros.
 
     Raises:
-        StoreError: it goes into a file, for which the disk has no room.
+        StoreError: it goes into a file, which cannot be made, or for which the disk has no room.
     """
     size = prod(shape) * np.dtype(dtype).itemsize
     if size <= IN_MEMORY_BYTES:
         return np.zeros(shape, dtype)
-    with tempfile.TemporaryFile(prefix="curation-") as file:
-        try:
+    try:
+        with tempfile.TemporaryFile(prefix="curation-") as file:
             # Without reserved space, a full disk would end the process when a page is written.
             os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            raise StoreError(
-                f"An array of {size / 2**30:.1f} GiB does not fit on the disk of "
-                f"{tempfile.gettempdir()} ({error.strerror})",
-                fix="Set the environment variable TMPDIR to a folder on a disk with more room",
-            ) from error
-        return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+            return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+    except OSError as error:
+        raise StoreError(
+            f"An array of {size / 2**30:.1f} GiB cannot be kept in a file in "
+            f"{tempfile.tempdir or 'a temporary folder'} ({error.strerror})",
+            fix="Set the environment variable TMPDIR to a folder on a disk with more room",
+        ) from error
 
 
 def take_rows(vectors: Vectors, rows: RowNumbers, dtype: npt.DTypeLike | None = None) -> Vectors:

@@ -1,7 +1,8 @@
-"""Whether numpy does some work, or torch, whose import takes seconds.
+"""Whether numpy does some work of k-means, or torch, whose import takes seconds.
 
-Both give the same bits. Numpy does the first work of a process, about as much as takes as long as the
-import. Torch, which is faster, does all work after that, and all work of a process that has it anyway.
+Both give the same bits. Numpy does the first work of a process, until this has taken about as long as
+the import would. Torch, which is faster, does all work after that, and all work of a process that has
+it anyway. Searches count their own products (`curation/algorithms/knn/exact.py`); FAISS does few.
 """
 
 from __future__ import annotations

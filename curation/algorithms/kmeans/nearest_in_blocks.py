@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
@@ -42,16 +41,17 @@ def nearest_in_blocks(
     """
     first = next(blocks)
     nearest = backend(points).assign(first)
-    second = next(blocks, None)
-    if second is None:
+    block = next(blocks, None)
+    if block is None:
         rows = np.arange(len(points))
         return nearest, _similarity(points, first, rows, nearest, device)
     best, passed = _Best.of(points, first, nearest, device), len(first)
     del first
-    for block in chain([second], blocks):
+    while block is not None:
         # A new one each time: bounds of an earlier block say nothing about this one.
         best.compare(block, passed, backend(points).assign(block))
         passed += len(block)
+        block = next(blocks, None)
     return best.nearest, best.similarity
 
 

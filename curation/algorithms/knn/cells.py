@@ -10,7 +10,6 @@ measured on a sample.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
-from curation.algorithms.arrays.vectors import Ids, Vectors, vector_matrix
+from curation.algorithms.arrays.vectors import Ids, RowNumbers, Vectors, vector_matrix
 from curation.algorithms.knn.blocks import PAIRS, candidates_of_pairs, nearest_others, pairs_batch
 from curation.algorithms.knn.cell_shares import CellTasks, cell_tasks, count_vectors, share_of
 from curation.algorithms.knn.codebooks import read_codebooks
@@ -28,7 +27,7 @@ from curation.algorithms.knn.exact import build_base, load_screen, merge
 from curation.algorithms.knn.routing import read_routed, route, task_batches
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
-from curation.engine.sorted_arrays import run_starts
+from curation.engine.sorted_arrays import run_starts, runs
 from curation.engine.units import StageOutput, empty_batch
 from curation.store.fragment import Fragment
 
@@ -115,21 +114,41 @@ def _vectors_by_cell(
     """
     if not len(table):
         return
-    lists = table.column("cells").combine_chunks()
+    encoded = table.column("role").combine_chunks().dictionary_encode()
+    roles, role = np.array(encoded.dictionary.to_pylist()), encoded.indices.to_numpy()
+    ids = to_ids(table.column("image_id"))
+    cell, row = _rows_by_cell(table.column("cells"), first, end, (role, ids))
+    # Copied last, because sorting takes memory as well.
+    vectors = vector_matrix(table.column("vector"))
+    for _, low, high in runs(cell):
+        rows = row[low:high]
+        yield roles[role[rows]], ids[rows], vectors[rows]
+
+
+def _rows_by_cell(
+    cells: pa.ChunkedArray,
+    first: int,
+    end: int,
+    identity: tuple[npt.NDArray[np.int32], Ids],
+) -> tuple[npt.NDArray[np.int32], RowNumbers]:
+    """Return cells from `first` to `end` − 1, ascending, and their rows, by role and id.
+
+    Args:
+        cells: of each row.
+        first: the first cell.
+        end: the cell after the last.
+        identity: number of the role, and id, of each row; the first of equal rows counts.
+    """
+    lists = cells.combine_chunks()
     cell = lists.flatten().to_numpy()
-    row = np.repeat(np.arange(len(table)), lists.type.list_size)
+    row = np.repeat(np.arange(len(lists)), lists.type.list_size)
     in_range = (cell >= first) & (cell < end)
     cell, row = cell[in_range], row[in_range]
-    roles = table.column("role").to_numpy(zero_copy_only=False).astype(str)
-    ids, vectors = to_ids(table.column("image_id")), vector_matrix(table.column("vector"))
-    order = np.lexsort((ids[row], roles[row], cell))
+    role, ids = identity
+    order = np.lexsort((ids[row], role[row], cell))
     cell, row = cell[order], row[order]
-    distinct = run_starts(cell, roles[row], ids[row])
-    cell, row = cell[distinct], row[distinct]
-    _, start = np.unique(cell, return_index=True)
-    for low, high in pairwise([*start.tolist(), len(cell)]):
-        rows = row[low:high]
-        yield roles[rows], ids[rows], vectors[rows]
+    distinct = run_starts(cell, role[row], ids[row])
+    return cell[distinct], row[distinct]
 
 
 def search_cells(

@@ -214,12 +214,11 @@ def search(
 
 
 def load_screen(products: float) -> None:
-    """Import torch if its screen will save more time than that in several searches.
+    """Import torch if its screen saves more time in some searches than the import takes.
 
     Args:
-        products: multiplications of all of them.
+        products: multiplications of all these searches.
     """
-    # The import takes seconds, which small searches are spared.
     if products >= SCREEN_FROM_PRODUCTS:
         import torch  # noqa: F401
 

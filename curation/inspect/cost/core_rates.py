@@ -36,6 +36,8 @@ def measure_core(seconds: float) -> dict[str, float]:
     """
     import cv2
     import faiss
+
+    # Where torch is there, searches and k-means use it, as they do where there is much work.
     import torch
 
     for limit_threads in (torch.set_num_threads, faiss.omp_set_num_threads, cv2.setNumThreads):
@@ -174,14 +176,13 @@ def multiply(device: str, side: int) -> float:
 def _search_in_cell(floor: float) -> Callable[[], float]:
     """Return what joins the 1,024 vectors of a cell above a floor, and returns the GFLOP."""
     from curation.algorithms.knn.blocks import nearest_others
-    from curation.algorithms.knn.exact import SCREEN_FROM_PRODUCTS, build_base, load_screen
+    from curation.algorithms.knn.exact import build_base
 
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((1024, 256), np.float32)
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
     ids = np.char.mod("%032x", np.arange(len(vectors))).astype("S32")
     options = {"k": 64, "floor": floor, "self_join": 1.0}
-    load_screen(SCREEN_FROM_PRODUCTS)
 
     def search() -> float:
         nearest_others(ids, vectors, build_base(vectors, ids), options, "cpu")

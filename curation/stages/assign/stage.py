@@ -83,8 +83,9 @@ def _blocks_of(level: Fragment, metric: Metric) -> Iterator[Centroids]:
     for batch in level.batches(["vector"], rows=ROWS_PER_READ):
         held.append(vector_matrix(batch.column("vector"), "<f4"))
         if sum(part.nbytes for part in held) >= BLOCK_BYTES:
-            yield make_centroids(np.concatenate(held), metric)
-            held = []
+            # The parts are not held while the block is used.
+            block, held = np.concatenate(held), []
+            yield make_centroids(block, metric)
     if held:
         yield make_centroids(np.concatenate(held), metric)
 
