@@ -79,7 +79,7 @@ def contents(store: Store, parts: dict[str, Any], recipe: str) -> dict[str, str]
 def cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Join by cells, also a small pool."""
     monkeypatch.setattr(
-        "curation.stages.neighbours.stage.choose_join", lambda *_: JoinChoice("cells", 9, 0, 0)
+        "curation.stages.neighbours.stage.choose_join", lambda *_: JoinChoice("cells", 9, 0, 0, 0)
     )
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from torch import Tensor
 
-from curation.algorithms.arrays import device_memory, nearest_pairs, screen_choice
+from curation.algorithms.arrays import (
+    device_memory,
+    nearest_pairs,
+    screen_choice,
+    screened_products,
+)
 from curation.algorithms.arrays.device_memory import TileSizes
 from curation.algorithms.knn import exact
 from curation.algorithms.knn.exact import build_base, search
@@ -53,6 +59,29 @@ def test_a_floor_spares_work() -> None:
     base, queries = unit(rng, 4000, 64), unit(rng, 50, 64)
     query, _ = nearest_pairs.candidate_pairs(queries, base, 10, 0.9)
     assert len(query) == 0
+
+
+@pytest.mark.parametrize("crowd", [0, 3, 200, 600])
+def test_the_best_are_ranked_where_many_reach_the_floor(
+    crowd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The crowd is in some tiles of 256 rows, and few reach the floor in the others."""
+    rng = np.random.default_rng(6)
+    base, ids = unit(rng, 1500, 24), names(rng, 1500)
+    near = base[7].astype(np.float64) + 0.08 * rng.normal(size=(crowd, 24))
+    base[400 : 400 + crowd] = near / np.linalg.norm(near, axis=1, keepdims=True)
+    queries = np.concatenate([unit(rng, 40, 24), base[:10]])
+    ranked: list[int] = []
+    rank = screened_products._best
+
+    def recorded(best: Tensor, scores: Tensor) -> Tensor:
+        ranked.append(len(scores))
+        return rank(best, scores)
+
+    monkeypatch.setattr(screened_products, "_best", recorded)
+    expected = [pair for pair in brute_force(queries, base, ids, 5) if pair[2] >= np.float32(0.8)]
+    assert_same(search(queries, build_base(base, ids), 5, 0.8), expected)
+    assert bool(ranked) == (crowd > 5)
 
 
 def test_neighbours_closer_than_bfloat16_can_tell() -> None:

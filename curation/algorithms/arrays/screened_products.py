@@ -208,10 +208,12 @@ def scan(
         error = widest_bound((error, tile.error(queries)))
         scores = tile.scores(queries.half)
         top = tile.tops(scores)
-        # Groups share no vector, so the k best tops are scores of k vectors. With fewer than k groups
-        # all scores count.
-        best = _best(best, top if k <= tile.groups else scores)
-        least = torch.maximum(_least_screened(best.amin(dim=1), error), error.screened_from(wanted))
+        least = error.screened_from(wanted)
+        if not _few_reach(least, top, k):
+            # Groups share no vector, so the k best tops are scores of k vectors. With fewer than k
+            # groups all scores count.
+            best = _best(best, top if k <= tile.groups else scores)
+            least = torch.maximum(_least_screened(best.amin(dim=1), error), least)
         least[held > most_pairs(k)] = torch.inf
         query, place, score = tile.reaching(least, scores, top)
         held += torch.bincount(query, minlength=count)
@@ -242,6 +244,20 @@ def widest_bound(errors: Iterable[ErrorBound]) -> ErrorBound:
     """Return a bound that holds wherever one of some bounds does."""
     bounds = list(errors)
     return ErrorBound(max(e.fixed for e in bounds), max(e.relative for e in bounds))
+
+
+def _few_reach(least: Tensor, top: Tensor, k: int) -> bool:
+    """Whether so few scores reach the thresholds that it does not matter which are the k best.
+
+    Args:
+        least: screened score below which no row is wanted, of all queries or of each, (queries,).
+        top: the best score of each group, (queries, groups).
+        k: how many rows each query wants.
+    """
+    if not bool((least > -1).all()):
+        return False
+    reaching = (top >= _round_down(least, top.dtype).expand(len(top))[:, None]).sum(dim=1)
+    return int(reaching.max()) <= k
 
 
 def _best(best: Tensor, scores: Tensor) -> Tensor:

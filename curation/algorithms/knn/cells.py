@@ -10,7 +10,7 @@ measured on a sample.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from curation.algorithms.arrays.vectors import Ids, RowNumbers, Vectors, vector_
 from curation.algorithms.knn.blocks import PAIRS, candidates_of_pairs, nearest_others, pairs_batch
 from curation.algorithms.knn.cell_shares import CellTasks, cell_tasks, count_vectors, share_of
 from curation.algorithms.knn.codebooks import read_codebooks
-from curation.algorithms.knn.exact import build_base, load_screen, merge
+from curation.algorithms.knn.exact import Base, Candidates, build_base, load_screen, merge
 from curation.algorithms.knn.routing import read_routed, route, task_batches
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
@@ -31,7 +31,7 @@ from curation.engine.sorted_arrays import run_starts, runs
 from curation.engine.units import StageOutput, empty_batch
 from curation.store.fragment import Fragment
 
-BYTES_PER_GROUP = 2**29
+BYTES_PER_GROUP = 2**28
 """Bytes of vectors that one task joins, twice that if cells are not equally full. The task needs about
 four times that memory."""
 PAIRS_PER_MERGE = 2_000_000
@@ -83,22 +83,62 @@ def join_cells(
     first, end = tasks.starts[group : group + 2]
     # Every vector is in one of the cells at least, and equally full cells take the fewest products.
     load_screen(len(vectors) ** 2 / (end - first) * _dim_of(vectors))
+    joins = _by_base(role_pairs)
     for roles, ids, cell_vectors in _vectors_by_cell(vectors, first, end):
         share = share_of(ids, shares)
-        for number, (query_role, base_role) in enumerate(role_pairs):
-            left = (roles == query_role) & (share == query_share)
+        for base_role, numbers in joins.items():
+            left = np.isin(roles, list(numbers)) & (share == query_share)
             right = (roles == base_role) & (share == base_share)
             if left.any() and right.any():
-                join_options = dict(options) | {"self_join": float(query_role == base_role)}
+                queries = _Queries(roles[left], ids[left], cell_vectors[left])
                 base = build_base(cell_vectors[right], ids[right])
-                near = nearest_others(ids[left], cell_vectors[left], base, join_options, device)
-                yield _with_role_pair(pairs_batch(ids[left], near), number)
+                near = queries.nearest(base, base_role, options, device)
+                yield queries.pairs(near, numbers)
     return None
 
 
-def _with_role_pair(pairs: pa.RecordBatch, number: int) -> pa.RecordBatch:
-    role_pair = pa.array(np.full(pairs.num_rows, number, np.int32))
-    return pa.RecordBatch.from_arrays([*pairs.columns, role_pair], schema=CELL_PAIRS)
+def _by_base(role_pairs: RolePairs) -> dict[str, dict[str, int]]:
+    """Return the number of each pair of roles, by role of the base and role of the queries."""
+    numbers: dict[str, dict[str, int]] = {}
+    for number, (query_role, base_role) in enumerate(role_pairs):
+        numbers.setdefault(base_role, {})[query_role] = number
+    return numbers
+
+
+class _Queries(NamedTuple):
+    """Queries of several roles that are joined with one base in one go.
+
+    Attributes:
+        roles: role of each query, (n,).
+        ids: image id of each, (n,).
+        vectors: unit vectors, (n, dim).
+    """
+
+    roles: npt.NDArray[np.str_]
+    ids: Ids
+    vectors: Vectors
+
+    def nearest(
+        self, base: Base, base_role: str, options: Mapping[str, float], device: str
+    ) -> Candidates:
+        """Return the nearest images of each query. No query of the role of the base finds itself."""
+        in_base = self.roles == base_role
+        # No image has the empty id.
+        excluded = np.where(in_base, self.ids, b"")
+        search_options = dict(options) | {"self_join": float(in_base.any())}
+        return nearest_others(excluded, self.vectors, base, search_options, device)
+
+    def pairs(self, near: Candidates, numbers: Mapping[str, int]) -> pa.RecordBatch:
+        """Return candidates as CELL_PAIRS; `numbers` has that of the pair of roles, by query role."""
+        role_pair = np.zeros(len(self.ids), np.int32)
+        for role, number in numbers.items():
+            role_pair[self.roles == role] = number
+        return _numbered(pairs_batch(self.ids, near), role_pair[near.query])
+
+
+def _numbered(pairs: pa.RecordBatch, role_pair: npt.NDArray[np.int32]) -> pa.RecordBatch:
+    """Return PAIRS as CELL_PAIRS, with the number of the pair of roles of each, (n,)."""
+    return pa.RecordBatch.from_arrays([*pairs.columns, pa.array(role_pair)], schema=CELL_PAIRS)
 
 
 def _dim_of(vectors: pa.Table) -> int:
@@ -271,7 +311,7 @@ def merge_cell_pairs(cell_pairs: pa.Table, k: int) -> StageOutput:
     """
     yield empty_batch(CELL_PAIRS)
     for number, pairs in nearest_by_role_pair(cell_pairs, k):
-        yield _with_role_pair(pairs, number)
+        yield _numbered(pairs, np.full(len(pairs), number, np.int32))
     return None
 
 

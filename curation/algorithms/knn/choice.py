@@ -75,13 +75,20 @@ class JoinChoice:
         join: kind of the join.
         cells: number of cells.
         exact: cost of the exact join, in multiplications.
-        by_cells: cost of the join by cells, in multiplications.
+        assigning: of the join by cells, the cost of finding the cells of each vector.
+        within: of the join by cells, the cost of comparing the vectors of each cell.
     """
 
     join: Literal["exact", "cells"]
     cells: int
     exact: float
-    by_cells: float
+    assigning: float
+    within: float
+
+    @property
+    def by_cells(self) -> float:
+        """Cost of the join by cells, in multiplications."""
+        return self.assigning + self.within
 
 
 def choose_join(spec: JoinParams, rows: int, dim: int) -> JoinChoice:
@@ -100,11 +107,12 @@ def choose_join(spec: JoinParams, rows: int, dim: int) -> JoinChoice:
     cells = min(max(rows, 1), default_nlist(rounded_size(rows)))
     spread = min(spec.spread, cells)
     exact = float(rows) * rows * dim
-    by_cells = float(rows) * cells * dim + (float(spread) * rows) ** 2 * dim / cells
-    use_exact = exact <= EXACT_JOIN_LIMIT or exact <= MIN_SAVING * by_cells
-    if spec.join != "auto":
-        return JoinChoice(spec.join, cells, exact, by_cells)
-    return JoinChoice("exact" if use_exact else "cells", cells, exact, by_cells)
+    assigning = float(rows) * cells * dim
+    within = (float(spread) * rows) ** 2 * dim / cells
+    use_exact = exact <= EXACT_JOIN_LIMIT or exact <= MIN_SAVING * (assigning + within)
+    best: Literal["exact", "cells"] = "exact" if use_exact else "cells"
+    join = best if spec.join == "auto" else spec.join
+    return JoinChoice(join, cells, exact, assigning, within)
 
 
 def default_nlist(pool: int) -> int:

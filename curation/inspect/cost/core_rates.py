@@ -53,8 +53,8 @@ def measure_core(seconds: float) -> dict[str, float]:
         "table_mb": _write_and_read_table,
         "cpu_gflop": lambda: multiply("cpu", 1024),
         "cpu_product_gflop": nearest_on("cpu", 2**13, 2**10, 256),
-        "cell_gflop": _search_in_cell(floor=-1.0),
-        "near_cell_gflop": _search_in_cell(floor=0.75),
+        "cell_gflop": _search_in_cell(floor=-1.0, k=8),
+        "near_cell_gflop": _search_in_cell(floor=0.75, k=64),
     }
     return {name: per_second(function, seconds) for name, function in work.items()}
 
@@ -173,7 +173,7 @@ def multiply(device: str, side: int) -> float:
     return 2 * side**3 / 1e9
 
 
-def _search_in_cell(floor: float) -> Callable[[], float]:
+def _search_in_cell(floor: float, k: int) -> Callable[[], float]:
     """Return what joins the 1,024 vectors of a cell above a floor, and returns the GFLOP."""
     from curation.algorithms.knn.blocks import nearest_others
     from curation.algorithms.knn.exact import build_base
@@ -182,7 +182,7 @@ def _search_in_cell(floor: float) -> Callable[[], float]:
     vectors = rng.standard_normal((1024, 256), np.float32)
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
     ids = np.char.mod("%032x", np.arange(len(vectors))).astype("S32")
-    options = {"k": 64, "floor": floor, "self_join": 1.0}
+    options = {"k": k, "floor": floor, "self_join": 1.0}
 
     def search() -> float:
         nearest_others(ids, vectors, build_base(vectors, ids), options, "cpu")

@@ -6,6 +6,7 @@ from curation.algorithms.knn.blocks import ROWS_PER_BLOCK
 from curation.algorithms.knn.choice import choose_join
 from curation.algorithms.knn.hamming import HASHES_COMPARED
 from curation.algorithms.knn.hash_parts import choose_parts, query_cost
+from curation.algorithms.knn.ivf import ITERATIONS, TRAIN_PER_LIST
 from curation.inspect.cost.work import CostInputs
 
 HASHED_ROW = 72
@@ -13,7 +14,7 @@ HASHED_ROW = 72
 
 
 def vector_joins(inputs: CostInputs) -> tuple[float, float, float]:
-    """Return the operations of exact joins and of joins by cells, and the bytes that they move."""
+    """Return the operations of large products, those within cells, and the bytes that joins move."""
     counts = inputs.counts
     images, flop, in_cells, moved = counts.images, 0.0, 0.0, 0.0
     for level in inputs.recipe.dedup.vector_levels.values():
@@ -24,7 +25,10 @@ def vector_joins(inputs: CostInputs) -> tuple[float, float, float]:
             flop += 2 * dim * (counts.pool * images + counts.held_out * counts.seeds)
             moved += max(1.0, images / ROWS_PER_BLOCK) * images * 2 * dim
         else:
-            in_cells += 2 * choice.by_cells
+            points = min(counts.pool, TRAIN_PER_LIST * choice.cells)
+            training = points * choice.cells * dim * ITERATIONS
+            flop += 2 * (training + choice.assigning)
+            in_cells += 2 * choice.within
             # Each vector is sent once to each of its cells.
             moved += level.spread * images * 2 * dim
     return flop, in_cells, moved

@@ -63,9 +63,8 @@ class Rates(StrictModel):
     cpu_product_gflop: float = Field(gt=0)
     """GFLOP per second and core in products that find the nearest of some thousand vectors."""
     cell_gflop: float = Field(gt=0)
-    """GFLOP per second and core in searches for the 64 nearest within lists of a thousand vectors, with
-    all that belongs to them. They have no floor. Those of `match` have one after the first lists, the
-    k-th nearest so far, so `match` of a large pool takes less time than its plan."""
+    """GFLOP per second and core in searches for the 8 nearest within lists of a thousand vectors, with
+    all that belongs to them. More neighbours take longer: 64 of them about twice as long."""
     near_cell_gflop: float = Field(gt=0)
     """The same where few pairs of a cell reach a floor, as in joins of near vectors."""
     gpu_gflop: float | None = Field(default=None, gt=0)
