@@ -111,7 +111,9 @@ def tiny_benchmarks() -> list[Command]:
 
 def slow_tests() -> list[Command]:
     """Return the tests that are marked `slow` or `nightly`."""
-    selected = python("-m", "pytest", "-m", "slow or nightly", "--durations", "10")
+    selected = python("-m", "pytest", "-m", "slow or nightly", "-n", "2", "--durations", "10")
+    # Tests of one file share stores that are made once, as in `make test`.
+    selected += ("--dist", "loadfile", "--no-loadscope-reorder")
     return [Command((*selected, "--ignore", HISTORIES), allowed=(0, NO_TESTS))]
 
 
