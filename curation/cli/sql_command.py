@@ -45,7 +45,9 @@ def sql(
     recipe: RecipeName = None,
     run: Annotated[
         str | None,
-        typer.Option("--run", help="Run of the store, or how its name begins, whose tables count."),
+        typer.Option(
+            "--run", help="Query the tables of this run: its name, or the beginning of it."
+        ),
     ] = None,
     rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="Rows to print.")] = 40,
     as_json: Annotated[
