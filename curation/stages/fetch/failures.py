@@ -38,7 +38,7 @@ def too_many_failures(params: FetchStep, outcomes: Outcomes) -> list[Detail]:
     )
     return [
         Detail(
-            f"{_count(outcomes, name):,} of {_asked(outcomes):,} rows failed "
+            f"{_count(outcomes, name):,} of {_requested_rows(outcomes):,} rows failed "
             f"({_largest(outcomes, name)}), a share of {_share(outcomes, name):.3g}; the bound is "
             f"{bound:g}",
             f"fetch.fail_over.{name}",
@@ -56,14 +56,14 @@ def _exceeded(params: FetchStep, outcomes: Outcomes) -> Iterator[tuple[str, floa
 
 
 def _share(outcomes: Outcomes, name: str) -> float:
-    return _count(outcomes, name) / max(_asked(outcomes), 1)
+    return _count(outcomes, name) / max(_requested_rows(outcomes), 1)
 
 
 def _count(outcomes: Outcomes, name: str) -> int:
     return sum(rows for reason, rows in outcomes.items() if is_called(reason, name))
 
 
-def _asked(outcomes: Outcomes) -> int:
+def _requested_rows(outcomes: Outcomes) -> int:
     """Return the number of rows that a host or a file was asked for."""
     return sum(rows for reason, rows in outcomes.items() if reason not in DROPPED)
 
