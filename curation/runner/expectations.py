@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from curation.engine.table import open_table
-from curation.errors import Detail, ExpectationError
+from curation.errors import ExpectationError
 from curation.flow import Step
 from curation.recipe.expect import ExpectParams
 from curation.runner.work import StepContext
@@ -34,52 +33,42 @@ def check_expectations(
     if expect.change is not None:
         problems += _change_problems(expect.change, dataset.rows, _rows_before(step, within.store))
     if problems:
-        fix = (
-            f"The run {within.run.record.run} is kept, but its dataset is not the latest. Look at it "
-            "with `--run`, mend the cause, or change `expect`"
+        raise ExpectationError(
+            f"The dataset of {step.recipe!r} is not what the recipe expects:\n  "
+            + "\n  ".join(problems)
+            + f"\nThe run {within.run.record.run} is kept, but its dataset is not the "
+            "latest. Look at it with `--run`, mend the cause, or change `expect`."
         )
-        details = (replace(problem, fix=fix) for problem in problems)
-        raise ExpectationError(*details, within=f"dataset of {step.recipe!r}")
 
 
-def _row_problems(expect: ExpectParams, rows: int) -> Iterator[Detail]:
+def _row_problems(expect: ExpectParams, rows: int) -> Iterator[str]:
     bounds = expect.rows
     if bounds.at_least is not None and rows < bounds.at_least:
-        message = f"{rows:,} images; at least {bounds.at_least:,} are expected"
-        yield Detail(message, "expect.rows.at_least", rows)
+        yield f"{rows:,} images; expect.rows.at_least is {bounds.at_least:,}"
     if bounds.at_most is not None and rows > bounds.at_most:
-        message = f"{rows:,} images; at most {bounds.at_most:,} are expected"
-        yield Detail(message, "expect.rows.at_most", rows)
+        yield f"{rows:,} images; expect.rows.at_most is {bounds.at_most:,}"
 
 
-def _arm_problems(
-    expect: ExpectParams, composition: Iterable[Mapping[str, Any]]
-) -> Iterator[Detail]:
+def _arm_problems(expect: ExpectParams, composition: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     for arm in composition:
         name, requested = arm["arm"], arm["requested"]
-        place = f"expect.arms.{name}" if name in expect.arms else "expect.filled"
+        place = f"arms.{name}" if name in expect.arms else "filled"
         bound = expect.arms.get(name, expect.filled)
         if bound and not requested:
-            message = (
+            yield (
                 f"arm {name!r} requests no image, since nothing is left that it could take them for "
-                f"or from; the bound is {bound:g}"
+                f"or from; expect.{place} is {bound:g}"
             )
-            yield Detail(message, place, 0)
         elif bound is not None and arm["final"] < bound * requested:
-            share = arm["final"] / requested
-            message = (
+            yield (
                 f"arm {name!r} has {arm['final']:,} of {requested:,} requested images, a share of "
-                f"{share:.3g}; the bound is {bound:g}"
+                f"{arm['final'] / requested:.3g}; expect.{place} is {bound:g}"
             )
-            yield Detail(message, place, share)
 
 
-def _change_problems(bound: float, rows: int, before: int | None) -> Iterator[Detail]:
+def _change_problems(bound: float, rows: int, before: int | None) -> Iterator[str]:
     if before is not None and abs(rows - before) > bound * before:
-        message = (
-            f"{rows:,} images after {before:,} in the latest finished run; the bound is {bound:g}"
-        )
-        yield Detail(message, "expect.change", rows)
+        yield f"{rows:,} images after {before:,} in the latest finished run; expect.change is {bound:g}"
 
 
 def _rows_before(step: Step, store: Store) -> int | None:
