@@ -166,8 +166,8 @@ def test_errors_of_any_kind_are_masked_and_still_travel() -> None:
 def test_details_have_no_secret_where_only_the_worker_knew_it() -> None:
     secret = "Zq8vKp2mX4rT"
     note_secrets(f"https://user:{secret}@h.example/")
-    fields = {"where": f"key {secret}", "found": {secret: [secret]}, "valid": [secret]}
-    error = StoreError(Detail(f"no {secret}", fix=f"not {secret}", **fields))
+    fields = f"no {secret}", f"key {secret}", {secret: [secret]}, [secret], f"not {secret}"
+    error = StoreError(Detail(*fields))
     sent = pickle.dumps(error)
     forget_secrets()
     assert secret not in json.dumps(pickle.loads(sent).to_json())
