@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,6 +65,16 @@ class Detail:
     def below(self, key: str) -> Detail:
         """Return the detail with its place as a key below another one."""
         return replace(self, where=".".join(filter(None, (key, self.where))))
+
+    def concealed(self) -> Detail:
+        """Return the detail without secrets."""
+        return Detail(
+            conceal(self.message),
+            conceal(self.where),
+            _plain(self.found),
+            tuple(conceal(name) for name in self.valid),
+            conceal(self.fix),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return it as values that JSON can hold, without secrets; a suggestion is a fix."""
@@ -159,7 +170,10 @@ class CurationError(Exception):
     exit_status: ClassVar[int] = 1
 
     def __init__(self, *details: str | Detail, within: str = "", fix: str = "") -> None:
-        known = tuple(Detail(d, fix=fix) if isinstance(d, str) else d for d in details)
+        # Here, and not where they are shown: the process that shows them may not know the secrets.
+        known = tuple(
+            (Detail(d, fix=fix) if isinstance(d, str) else d).concealed() for d in details
+        )
         lines = "\n  ".join(_lines(known))
         super().__init__(conceal(f"{within}:\n  {lines}" if within else lines))
         self.details = tuple(detail.within(within) for detail in known) if within else known
@@ -221,17 +235,18 @@ class DamagedFileError(StoreError):
     """A data file cannot be read.
 
     Args:
-        message: for the user.
+        details: what is wrong.
         path: of the file, within the store.
         sha256: checksum of the bytes that were written.
+        fix: what to do about a single text.
     """
 
-    def __init__(self, message: str, path: str, sha256: str) -> None:
-        super().__init__(message)
+    def __init__(self, *details: str | Detail, path: str, sha256: str, fix: str = "") -> None:
+        super().__init__(*details, fix=fix)
         self.path, self.sha256 = path, sha256
 
-    def __reduce__(self) -> tuple[type[DamagedFileError], tuple[str, str, str]]:
-        return DamagedFileError, (str(self), self.path, self.sha256)
+    def __reduce__(self) -> tuple[Any, tuple[Detail, ...]]:
+        return partial(DamagedFileError, path=self.path, sha256=self.sha256), self.details
 
 
 class TakenDownError(StoreError):
@@ -247,10 +262,11 @@ class WorkerError(CurationError):
     """The process that worked on a task has ended, or had no memory left, again and again.
 
     Args:
-        message: for the user.
+        details: what is wrong.
         task: number of the task within its job; None if Spark names none.
+        fix: what to do about a single text.
     """
 
-    def __init__(self, message: str, task: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, *details: str | Detail, task: int | None = None, fix: str = "") -> None:
+        super().__init__(*details, fix=fix)
         self.task = task

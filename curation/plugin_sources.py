@@ -25,16 +25,16 @@ def source_files(module: ModuleType) -> list[Path]:
     A package counts as a whole. Modules that are imported by other means than a statement do not count.
     """
     top = module.__name__.partition(".")[0]
-    own = _files_in(_places_of(sys.modules.get(top, module).__spec__))
-    own = own or [Path(str(module.__file__))]
+    plugin_files = _files_in(_places_of(sys.modules.get(top, module).__spec__))
+    plugin_files = plugin_files or [Path(str(module.__file__))]
     imported: dict[str, list[Path]] = {top: []}
-    waiting = list(own)
+    waiting = list(plugin_files)
     while waiting:
         for name in _imported_by(waiting.pop().read_bytes()):
             if name not in imported:
                 imported[name] = _files_near(name)
                 waiting += imported[name]
-    return [*own, *(path for name in sorted(imported) for path in imported[name])]
+    return [*plugin_files, *(path for name in sorted(imported) for path in imported[name])]
 
 
 @lru_cache(maxsize=256)

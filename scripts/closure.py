@@ -218,11 +218,13 @@ class Significant:
             return ""
         if isinstance(value, list):
             return " ".join(self._item(item) for item in self._significant(node, value))
-        if isinstance(node, ast.Raise) and isinstance(value, ast.Call) and self._is_error(value):
+        if isinstance(node, ast.Raise) and isinstance(value, ast.Call) and _is_of_python(value):
             value = value.func
         return self._item(value)
 
     def _item(self, item: object) -> str:
+        if isinstance(item, ast.Call) and self._is_error(item):
+            item = item.func
         return self.text(item) if isinstance(item, ast.AST) else repr(item)
 
     def _significant(self, node: ast.AST, items: list[object]) -> Iterator[object]:
@@ -237,12 +239,9 @@ class Significant:
                 yield item
 
     def _is_error(self, call: ast.Call) -> bool:
-        """Whether the arguments of a call are text for people: of Python's errors and of ours."""
+        """Whether a call makes an error, or a detail of one: its arguments are text for people."""
         if not isinstance(call.func, ast.Name):
             return False
-        known = getattr(builtins, call.func.id, None)
-        if isinstance(known, type) and issubclass(known, BaseException):
-            return True
         return any(module == ERRORS for module, _ in self._module.resolved(call.func.id))
 
 
@@ -256,6 +255,12 @@ LEFT_OUT: dict[type[ast.AST], tuple[str, ...]] = {
     ast.Raise: ("cause",),
 }
 """Fields of the syntax tree that cannot change a row."""
+
+
+def _is_of_python(call: ast.Call) -> bool:
+    """Whether a call makes an error of Python's own."""
+    known = getattr(builtins, call.func.id, None) if isinstance(call.func, ast.Name) else None
+    return isinstance(known, type) and issubclass(known, BaseException)
 
 
 def _does_nothing(statement: ast.stmt) -> bool:

@@ -61,4 +61,4 @@ def extensions(page: Path = PAGE) -> dict[str, list[Block]]:
         name: [Block(path, kind == "file", text) for kind, path, text in BLOCK.findall(body)]
         for name, body in sections
     }
-    return {name: own for name, own in blocks.items() if own}
+    return {name: of_section for name, of_section in blocks.items() if of_section}

@@ -183,11 +183,11 @@ def make_venv(python: Python, folder: Path) -> None:
     elif virtualenv:
         run(virtualenv, "--quiet", "--python", python.path, folder)
     elif answer(python.path, "-m", "pip", "--version"):
-        with tempfile.TemporaryDirectory() as aside:
+        with tempfile.TemporaryDirectory() as temporary:
             # A folder of its own needs no rights and leaves the system's packages as they are.
-            pinned = pinned_uv(Path(aside))
-            run(python.path, "-m", "pip", "install", "--quiet", "--target", aside, *pinned)
-            uv_venv(str(Path(aside, "bin", "uv")), python, folder)
+            pinned = pinned_uv(Path(temporary))
+            run(python.path, "-m", "pip", "install", "--quiet", "--target", temporary, *pinned)
+            uv_venv(str(Path(temporary, "bin", "uv")), python, folder)
     else:
         minor = ".".join(python.version.split(".")[:2])
         raise SetupError(
@@ -318,8 +318,8 @@ def install(environment: Environment) -> None:
     folder = environment.folder
     python, uv = folder / "bin" / "python", folder / "bin" / "uv"
     say("installing uv")
-    with tempfile.TemporaryDirectory() as aside:
-        run(python, "-m", "pip", "install", "--quiet", *pinned_uv(Path(aside)))
+    with tempfile.TemporaryDirectory() as temporary:
+        run(python, "-m", "pip", "install", "--quiet", *pinned_uv(Path(temporary)))
     say(f"installing {environment.label}: minutes the first time, seconds from uv's cache")
     hint = (
         "mend the cause and run it again. uv does not read pip's configuration: behind a mirror, "

@@ -8,18 +8,20 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from typer.testing import CliRunner
 
 from curation.cli import app
 from curation.engine.params_base import annotations_in
 from curation.errors import RecipeError
 from curation.recipe import Recipe, load_recipe, parse_recipe
+from curation.recipe.explain import explain
+from curation.stages.retrieve.strategies.arm import Arm
 
 from .test_flow import SPEC
 
@@ -216,6 +218,34 @@ def test_any_value_at_any_place_is_valid_or_one_error(
         around[key] = value
     with suppress(RecipeError):
         parse_recipe(spec)
+
+
+def mappings_of(kind: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[Any, type]]:
+    """Yield the place of each model that a recipe may hold, also within lists and mappings."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield place, kind
+        for name, field in kind.model_fields.items():
+            yield from mappings_of(field.annotation, (*place, field.alias or name))
+        return
+    step = {dict: ("x",), list: (0,)}.get(get_origin(kind), ())
+    for part in get_args(kind):
+        yield from mappings_of(part, (*place, *step))
+
+
+# The strategy of an arm chooses its model.
+@pytest.mark.parametrize(
+    ("place", "model"), [each for each in mappings_of(Recipe) if each[1] is not Arm]
+)
+def test_an_unknown_key_is_shown_the_valid_ones_wherever_it_stands(
+    place: tuple[str | int, ...], model: type[BaseModel]
+) -> None:
+    value: Any = {"zzz": 1}
+    for step in reversed(place):
+        value = [value] if step == 0 else {step: value}
+    with pytest.raises(ValidationError) as caught:
+        Recipe.model_validate(value)
+    (detail,) = (d for d in explain(caught.value, Recipe) if d.where.endswith("zzz"))
+    assert {field.alias or name for name, field in model.model_fields.items()} <= {*detail.valid}
 
 
 def test_all_problems_are_told_at_once() -> None:

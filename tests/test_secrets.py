@@ -6,6 +6,7 @@ import base64
 import html
 import http.server
 import json
+import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from curation.cli.sql_command import _cell
 from curation.engine.params_base import StrictModel, changed_fields, manifest_params
 from curation.engine.spark import load_cluster
 from curation.engine.spark_workers import _ErrorAsResult
-from curation.errors import CurationError, DamagedFileError, RecipeError, StoreError
+from curation.errors import CurationError, DamagedFileError, Detail, RecipeError, StoreError
 from curation.inspect.html import render_page
 from curation.inspect.report.album import shorten
 from curation.inspect.why.text import _short
@@ -156,10 +157,21 @@ def test_a_secret_is_concealed_before_a_text_is_cut(shown: Callable[[str], str])
 
 
 def test_errors_of_any_kind_are_masked_and_still_travel() -> None:
-    error = DamagedFileError("https://u:abcdefgh@h/x is damaged", "a/b", "ab")
-    again = error.__reduce__()
+    error = DamagedFileError("https://u:abcdefgh@h/x is damaged", path="a/b", sha256="ab")
     assert str(error) == "https://***@h/x is damaged"
-    assert (error.path, again[1][1:]) == ("a/b", ("a/b", "ab"))
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.path, again.sha256) == (str(error), "a/b", "ab")
+
+
+def test_details_have_no_secret_where_only_the_worker_knew_it() -> None:
+    secret = "Zq8vKp2mX4rT"
+    note_secrets(f"https://user:{secret}@h.example/")
+    fields = f"no {secret}", f"key {secret}", {secret: [secret]}, [secret], f"not {secret}"
+    error = StoreError(Detail(*fields))
+    sent = pickle.dumps(error)
+    forget_secrets()
+    assert secret not in json.dumps(pickle.loads(sent).to_json())
+    assert secret.encode() not in sent
 
 
 def test_exceptions_of_libraries_leave_a_worker_without_secrets() -> None:

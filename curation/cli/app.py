@@ -70,8 +70,8 @@ RunName = Annotated[
     str | None,
     typer.Option(
         "--run",
-        help="Run of the store, or how its name begins. The default is the latest finished run that "
-        "has the table.",
+        help="Run of the store, or the beginning of its name. The default is the latest finished run "
+        "that has the tables.",
         autocompletion=complete_run,
     ),
 ]

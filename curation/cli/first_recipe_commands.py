@@ -32,12 +32,15 @@ Paths = Annotated[
 ]
 Seeds = Annotated[
     list[str] | None,
-    typer.Option("--seeds", help="A curated set that retrieves its like; may be given again."),
+    typer.Option(
+        "--seeds", help="A curated set: the recipe retrieves similar pictures. It may be repeated."
+    ),
 ]
 HeldOut = Annotated[
     list[str] | None,
     typer.Option(
-        "--held-out", help="An evaluation set whose copies leave the dataset; may be given again."
+        "--held-out",
+        help="An evaluation set: the dataset has no copies of it. It may be repeated.",
     ),
 ]
 
@@ -59,11 +62,11 @@ def init(
         str | None,
         typer.Option(
             "--contact",
-            help="E-mail address or web page of yours, which hosts see; lists of URLs need it.",
+            help="Your e-mail address or web page, which is sent to hosts. Lists of URLs need it.",
         ),
     ] = None,
 ) -> None:
-    """Look at files, and write a commented recipe for them that runs. No picture is downloaded."""
+    """Look at files, and write a recipe for them, with comments. No picture is downloaded."""
     from curation.inspect.first_recipe.draft import draft, name_of
     from curation.inspect.first_recipe.text import recipe_text
 
@@ -97,7 +100,8 @@ def _existing(path: Path) -> RecipeError:
 def check(
     recipe: RecipePath,
     store: Annotated[
-        str | None, typer.Option("--store", help="Where a run would write: its disk is looked at.")
+        str | None,
+        typer.Option("--store", help="Store of the later run: its free space is checked."),
     ] = None,
     sample: Annotated[
         int,

@@ -58,22 +58,24 @@ def gc(
     keep: Annotated[
         int | None,
         typer.Option(
-            "--keep", min=1, help="Keep so many of the latest finished runs of each recipe: 1."
+            "--keep",
+            min=1,
+            help="Number of finished runs of each recipe to keep, the latest first. The default is 1.",
         ),
     ] = None,
     older_than: Annotated[
         str | None,
         typer.Option(
             "--older-than",
-            help="Keep every finished run that ended less than this ago, such as 30d, and the latest "
-            "of each recipe.",
+            help="Remove only finished runs that ended longer ago than this, such as 30d. The latest "
+            "run of each recipe is kept.",
         ),
     ] = None,
     grace: Annotated[
         str,
         typer.Option(
             "--grace",
-            help="Keep for this time a run that a later one replaced, and files that nothing names.",
+            help="How long to keep runs that a later run replaced, and files that no run names.",
         ),
     ] = "24h",
     no_wait: NoWait = False,
@@ -148,7 +150,7 @@ def tag(
         str | None,
         typer.Option(
             "--run",
-            help="Run, or how its name begins. The default is the latest finished run.",
+            help="Run, or the beginning of its name. The default is the latest finished run.",
             autocompletion=complete_run,
         ),
     ] = None,
@@ -160,7 +162,7 @@ def tag(
 ) -> None:
     """Give a run a name, so that gc keeps it; or list the tags of a store.
 
-    With --json, the tags that the store has then are printed.
+    With --json, all tags are printed, as they are after the command.
     """
     from curation.runner.gc.restore import tag_run
     from curation.store.store import Store
@@ -198,7 +200,7 @@ def restore(
         str,
         typer.Argument(
             metavar="RUN_OR_TAG",
-            help="A tag, or a run, or how the run's name begins.",
+            help="A tag, a run, or the beginning of a run's name.",
             autocompletion=complete_run_or_tag,
         ),
     ],

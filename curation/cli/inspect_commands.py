@@ -42,7 +42,7 @@ Version = Annotated[
     str | None,
     typer.Option(
         "--version",
-        help="Version of the table, or how its name begins. The default is that of the run.",
+        help="Version of the table, or the beginning of its name. The default is that of the run.",
         autocompletion=complete_version,
     ),
 ]

@@ -31,7 +31,7 @@ def quickstart(
 ) -> None:
     """Make a small web on this machine, serve it on loopback, and curate it.
 
-    It needs no internet, no checkout and no root. A second call computes nothing again.
+    It needs no internet, no checkout and no root. A second call computes only what is missing.
     """
     if ":/" in str(folder):
         name = one_line(str(folder))

@@ -45,7 +45,9 @@ def sql(
     recipe: RecipeName = None,
     run: Annotated[
         str | None,
-        typer.Option("--run", help="Run of the store, or how its name begins, whose tables count."),
+        typer.Option(
+            "--run", help="Query the tables of this run: its name, or the beginning of it."
+        ),
     ] = None,
     rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="Rows to print.")] = 40,
     as_json: Annotated[
@@ -127,9 +129,9 @@ def _statements() -> Iterator[str]:
 
 def _print_rows(result: duckdb.DuckDBPyRelation, rows: int) -> None:
     """Print the first rows. One more is computed, to say whether there are others."""
-    from curation.inspect.api.sql import asked
+    from curation.inspect.api.sql import call_duckdb
 
-    fetched = asked(lambda: result.limit(rows + 1).fetchall())
+    fetched = call_duckdb(lambda: result.limit(rows + 1).fetchall())
     grid = Grid(*(one_line(name) for name in result.columns))
     for row in fetched[:rows]:
         grid.add_row(*(_cell(value) for value in row))
@@ -146,9 +148,9 @@ def _cell(value: Any) -> str:
 
 
 def _print_json(result: duckdb.DuckDBPyRelation) -> None:
-    from curation.inspect.api.sql import asked
+    from curation.inspect.api.sql import call_duckdb
 
-    rows = asked(result.fetchall)
+    rows = call_duckdb(result.fetchall)
     names = _distinct(result.columns)
     named = [dict(zip(names, map(_jsonable, row), strict=True)) for row in rows]
     out.print_json(json.dumps(named, allow_nan=False))
@@ -182,12 +184,12 @@ def _write(result: duckdb.DuckDBPyRelation, path: str) -> None:
     """Write all rows, some at a time."""
     import pyarrow.parquet as pq
 
-    from curation.inspect.api.sql import asked, asked_each
+    from curation.inspect.api.sql import call_duckdb, duckdb_batches
 
     rows = 0
-    reader = asked(result.to_arrow_reader)
+    reader = call_duckdb(result.to_arrow_reader)
     with whole_file(path) as part, pq.ParquetWriter(part, reader.schema) as writer:
-        for batch in asked_each(reader):
+        for batch in duckdb_batches(reader):
             writer.write_batch(batch)
             rows += batch.num_rows
     out.print(f"Wrote {rows:,} rows to {path}")

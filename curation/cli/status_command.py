@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from curation.cli.app import STORE_PANEL, AsJson, RunName, StorePath, app, out, print_facts
+import typer
+
+from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out, print_facts
+from curation.cli.completion import complete_run
 from curation.cli.facts.runs import RunStatus as Facts
 from curation.terminal import styled
 
@@ -20,12 +23,19 @@ _SHOWN_REASONS = 8
 @app.command(rich_help_panel=STORE_PANEL)
 def status(
     store: StorePath,
-    run: RunName = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            help="Show this run alone: its name, or the beginning of it.",
+            autocompletion=complete_run,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the runs that work on a store: stage, rows, rate, time left, failures and leases.
 
-    Without one, the latest run is shown. Nothing is written.
+    If no run is at work, the latest one is shown. Nothing is written.
     """
     from curation.inspect.status import read_status
     from curation.store.store import Store

@@ -61,7 +61,7 @@ def versions(
     store: StorePath,
     as_json: AsJson = False,
 ) -> None:
-    """List the versions of a table, the one that was written last first, and the runs that have it."""
+    """List the versions of a table, the latest first, and the runs that have each."""
     from curation.engine.contract import contract
     from curation.store.run_log import read_runs
     from curation.store.store import Store, in_parallel

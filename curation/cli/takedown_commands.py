@@ -23,27 +23,38 @@ if TYPE_CHECKING:
 
 Urls = Annotated[
     list[str] | None,
-    typer.Option("--url", help="URL of a picture. It may be repeated, as all of these may."),
+    typer.Option("--url", help="URL of a picture. It may be repeated."),
 ]
-Hosts = Annotated[list[str] | None, typer.Option("--host", help="Host, with all its subdomains.")]
+Hosts = Annotated[
+    list[str] | None, typer.Option("--host", help="Host, with its subdomains. It may be repeated.")
+]
 Sums = Annotated[
     list[str] | None,
-    typer.Option("--sha256", help="SHA-256 of the bytes of a picture, as its host gives them."),
+    typer.Option(
+        "--sha256",
+        help="SHA-256 of the file of a picture, as its host sends it. It may be repeated.",
+    ),
 ]
 ImageIds = Annotated[
-    list[str] | None, typer.Option("--image-id", help="image_id of a picture in the tables.")
+    list[str] | None,
+    typer.Option("--image-id", help="image_id of a picture in the tables. It may be repeated."),
 ]
 Likes = Annotated[
     list[Path] | None,
     typer.Option(
         "--like",
-        help="Picture: what looks like it is taken down, by perceptual hash, and copies of it by the "
-        "copy descriptors of the store.",
+        help="File of a picture. Stored pictures with a near perceptual hash are taken down, and its "
+        "copies by the copy descriptors of the store. It may be repeated.",
     ),
 ]
 Within = Annotated[
     int,
-    typer.Option("--within", min=0, max=128, help="With --like: how many of 256 bits may differ."),
+    typer.Option(
+        "--within",
+        min=0,
+        max=128,
+        help="With --like: number of bits, of 256, in which hashes may differ.",
+    ),
 ]
 Cosine = Annotated[
     float | None,
@@ -51,8 +62,8 @@ Cosine = Annotated[
         "--cosine",
         min=-1,
         max=1,
-        help="With --like: from which cosine on the vector of a copy descriptor alone makes a copy. By "
-        "default pixels are compared as the recipes of the store say (dedup.near, dedup.verify).",
+        help="With --like: smallest cosine of the copy descriptors of copies; pixels are not compared. "
+        "By default the recipes of the store decide (dedup.near, dedup.verify).",
     ),
 ]
 HashOnly = Annotated[
@@ -66,26 +77,28 @@ OptOuts = Annotated[
     bool,
     typer.Option(
         "--opt-outs",
-        help="Stored pictures whose hosts have withheld them since, by robots.txt or another opt-out, "
-        "for at least --after.",
+        help="Take down stored pictures that their hosts no longer offer, by robots.txt or another "
+        "opt-out, since at least --after.",
     ),
 ]
 After = Annotated[
     str,
     typer.Option(
         "--after",
-        help="With --opt-outs: how long the opt-out has been seen, so that one broken robots.txt takes "
-        "nothing down.",
+        help="With --opt-outs: smallest age of an opt-out, such as 30d, so that one broken robots.txt "
+        "takes nothing down.",
     ),
 ]
-By = Annotated[str, typer.Option("--by", help="Who asks. It stays in the record.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why. It stays in the record.")]
+By = Annotated[str, typer.Option("--by", help="Who requests it. It is kept in the record.")]
+Reason = Annotated[
+    str, typer.Option("--reason", help="Why it is requested. It is kept in the record.")
+]
 Prove = Annotated[
     bool,
     typer.Option(
         "--prove",
-        help="Take nothing down: decode every value of every file of the store, and show whether "
-        "anything is left. The exit status is 1 if so.",
+        help="Take nothing down, but search every value of every file of the store for what was taken "
+        "down. The exit status is 1 if something is left.",
     ),
 ]
 NoWait = Annotated[

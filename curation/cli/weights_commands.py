@@ -23,7 +23,7 @@ def weights(
 ) -> None:
     """List the weights, lists and plug-ins that a recipe needs, and download missing weights.
 
-    A file takes its place only if it has the SHA-256 of the recipe.
+    A downloaded file is kept only if its SHA-256 is that of the recipe.
     """
     from curation.inspect.weights import needs_of
 

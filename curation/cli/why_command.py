@@ -35,7 +35,7 @@ def why(
 ) -> None:
     """Say what each stage made of a row, and why it is in the dataset or not.
 
-    For a picture that is not in the store, the nearest ones that are.
+    For a picture that is not in the store, print the nearest stored ones.
     """
     from curation.inspect.api.store import OpenStore
 

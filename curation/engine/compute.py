@@ -248,14 +248,15 @@ def _with_names(
 ) -> WorkerError:
     """Return an error that names the units which the failed task has not finished."""
     if error.task is None or error.task >= len(tasks):
-        return WorkerError(f"{label}: {error}", error.task)
+        return WorkerError(*(d.within(label) for d in error.details), task=error.task)
     units = [unit for chain in tasks[error.task] for unit in chain]
     # An error of the store here would hide the one that happened.
     with suppress(CurationError, OSError):
         units = [unit for unit in units if _finished(store, unit, stale) is None] or units
     shown = ", ".join(unit.name for unit in units[:_SHOWN_UNITS])
     more = f" and {len(units) - _SHOWN_UNITS} more" if len(units) > _SHOWN_UNITS else ""
-    return WorkerError(f"{label}, at {shown}{more}: {error}", error.task)
+    place = f"{label}, at {shown}{more}"
+    return WorkerError(*(d.within(place) for d in error.details), task=error.task)
 
 
 def _find_records(

@@ -18,7 +18,7 @@ from curation.engine.column_types import VECTOR, Type, arrow_type, ddl_type
 from curation.engine.resources import resource_dir
 from curation.engine.schema_file import ColumnSpec, TableSpec, read_schema_file
 from curation.engine.table_name import TableName
-from curation.errors import ContractError, unknown
+from curation.errors import ContractError, Detail, unknown
 
 _DYNAMIC_TYPES = (pa.float32(), pa.float64(), pa.int32(), pa.int64(), pa.bool_(), pa.string())
 
@@ -125,7 +125,7 @@ class Contract:
         extra = [f for f in batch.schema if f.name not in self.names]
         if extra and not self.dynamic:
             names = [f.name for f in extra]
-            raise self._error(f"unknown columns {names}; valid are {list(self.names)}")
+            raise self._error(f"unknown columns {', '.join(names)}", self.names)
         arrays, fields = [], []
         for column in self.columns:
             if column.optional and column.name not in batch.schema.names:
@@ -136,8 +136,8 @@ class Contract:
         for extra_field in extra:
             if extra_field.type not in _DYNAMIC_TYPES:
                 raise self._error(
-                    f"column {extra_field.name!r} has type {extra_field.type}; valid are "
-                    f"{', '.join(map(str, _DYNAMIC_TYPES))}"
+                    f"column {extra_field.name!r} has type {extra_field.type}",
+                    [str(kind) for kind in _DYNAMIC_TYPES],
                 )
             arrays.append(batch.column(extra_field.name))
             fields.append(extra_field)
@@ -161,8 +161,9 @@ class Contract:
             raise self._error(f"column {column.name!r}: {problem}")
         return values
 
-    def _error(self, problem: str) -> ContractError:
-        return ContractError(f"Table {self.table!r}: {problem}. Its contract is in schemas/.")
+    def _error(self, problem: str, valid: Sequence[str] = ()) -> ContractError:
+        fix = "Mend the stage that writes it, or its contract in schemas/"
+        return ContractError(Detail(problem, f"table {self.table!r}", valid=tuple(valid), fix=fix))
 
 
 def read_contracts(folder: Path) -> dict[str, Contract]:
@@ -177,7 +178,8 @@ def read_contracts(folder: Path) -> dict[str, Contract]:
         spec = read_schema_file(path)
         if spec.table in specs:
             raise ContractError(
-                f"{files[spec.table]} and {path} both describe table {spec.table!r}."
+                f"{files[spec.table]} and {path} both describe table {spec.table!r}",
+                fix="Delete one of the two files, or give one another `table`",
             )
         specs[spec.table], files[spec.table] = spec, path
     return {table: _contract_from(spec) for table, spec in specs.items()}

@@ -102,7 +102,7 @@ class DriverFirst:
             return results + self._workers.map(label, function, rest, note, gpu, isolated)
         except WorkerError as error:
             number = None if error.task is None else error.task + len(results)
-            raise WorkerError(str(error), number) from error
+            raise WorkerError(*error.details, task=number) from error
 
     def exchange(self, job: ShuffleJob) -> list[Any]:
         """Run a shuffle and return the result of each part. See `Parallel.exchange`."""

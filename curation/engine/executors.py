@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -56,7 +56,8 @@ def check_master(master: str) -> None:
     for place in master.removeprefix(STANDALONE).split(","):
         host, _, port = place.rpartition(":")
         if not port.isdigit():
-            raise RecipeError(f"{master!r} is no address of a master: spark://HOST:PORT.")
+            message = f"{master!r} is no address of a Spark master"
+            raise RecipeError(Detail(message, "master", master, fix="Write spark://HOST:PORT"))
         try:
             socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
             return

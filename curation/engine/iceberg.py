@@ -89,8 +89,8 @@ def open_path(recipe: str, table: str) -> str:
     for name in (recipe, table):
         if not _NAME.fullmatch(name):
             raise StoreError(
-                f"No folder can be named {name!r}, so that readers open the table by it. Valid are "
-                "letters, digits, '.', '_' and '-', beginning with a letter or a digit."
+                f"{name!r} cannot name the folder by which readers open the table",
+                fix="Use letters, digits, '.', '_' and '-', beginning with a letter or a digit",
             )
     return f"{FOLDER}/{recipe}/{table}"
 

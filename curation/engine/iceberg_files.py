@@ -101,7 +101,10 @@ class Schema:
             # Parquet files of pyarrow before version 15 call the elements `item`.
             names = ["element", "item"]
             return spec, {"fields": [{"field-id": number, "names": names, **inner}]}
-        raise ContractError(f"Iceberg, by which readers open tables, has no type for {kind}.")
+        raise ContractError(
+            f"Iceberg, by which readers open tables, has no type for {kind}",
+            fix="Give the column another type in schemas/",
+        )
 
 
 def _documentation(field: pa.Field) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from curation.engine.parallel import Parallel
-from curation.engine.row_groups import group_by_size
+from curation.engine.task_groups import split_by_size
 from curation.engine.units import Unit
 
 EXECUTION_ONLY = True
@@ -31,7 +31,7 @@ def join_units(units: Sequence[Unit], parallel: Parallel) -> list[Unit]:
     slots = parallel.gpu_slots if units[0].gpu else parallel.slots
     share = sum(map(_bytes_of, units)) // (TASKS_PER_SLOT * (slots or 1))
     at_most = min(units[0].together.at_most, share)
-    return [_joined(group) for group in group_by_size(units, _bytes_of, at_most)]
+    return [_joined(group) for group in split_by_size(units, _bytes_of, at_most)]
 
 
 def _bytes_of(unit: Unit) -> int:

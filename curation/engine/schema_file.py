@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from curation.engine.column_types import NUMBERS, type_problem
-from curation.errors import ContractError, did_you_mean
+from curation.errors import ContractError, Detail, unknown
 
 
 class _Model(BaseModel):
@@ -116,35 +116,34 @@ def read_schema_file(path: Path) -> TableSpec:
     try:
         spec = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
     except yaml.YAMLError as error:
-        raise ContractError(f"{path} is not YAML: {error}") from error
+        message = f"not YAML: {error}"
+        raise ContractError(Detail(message, str(path), fix="Mend the file")) from error
     if not isinstance(spec, dict):
-        raise ContractError(
-            f"{path} holds {type(spec).__name__}, not a mapping with the keys "
-            f"{', '.join(TableSpec.model_fields)}."
-        )
+        keys = tuple(TableSpec.model_fields)
+        message = f"the file holds {type(spec).__name__}, and not a mapping with keys"
+        raise ContractError(Detail(message, str(path), valid=keys))
     try:
         return TableSpec.model_validate(spec)
     except ValidationError as error:
-        problems = "\n  ".join(_problems(error, spec))
-        raise ContractError(f"{path} is not a valid contract:\n  {problems}") from error
+        raise ContractError(*_details(error, spec), within=str(path)) from error
 
 
-def _problems(error: ValidationError, spec: dict[str, Any]) -> Iterator[str]:
-    """Yield one line for each problem: its place, what was found, what is valid."""
+def _details(error: ValidationError, spec: dict[str, Any]) -> Iterator[Detail]:
+    """Yield a detail for each problem."""
     for problem in error.errors():
         place, model, keys = _place(problem["loc"], spec)
         key = keys[-1] if keys else None
         if problem["type"] == "extra_forbidden":
-            valid = list(model.model_fields)
-            message = f"unknown key {key!r}{did_you_mean(key, valid)}. Valid: {', '.join(valid)}"
-        elif problem["type"] == "missing":
+            yield unknown("key", key, model.model_fields, place)
+            continue
+        if problem["type"] == "missing":
             message = f"key {key!r} is missing"
         elif problem["type"] == "value_error":
             message = problem["msg"].removeprefix("Value error, ")
         else:
             message = f"{problem['msg']}, found {problem['input']!r}"
             message = f"{'.'.join(map(str, keys))}: {message}" if keys else message
-        yield f"{place}: {message}"
+        yield Detail(message, place)
 
 
 def _place(

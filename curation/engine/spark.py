@@ -122,8 +122,11 @@ def with_ui(cluster: Cluster) -> Cluster:
     """
     if not (cluster.master or "").startswith("local"):
         raise RecipeError(
-            f"--spark-ui is for runs on this machine, and the master is {cluster.master!r}. On others, "
-            "set spark.ui.enabled in the cluster file, with a filter: the page has no password."
+            Detail(
+                f"the page is for runs on this machine, and the master is {cluster.master!r}",
+                "--spark-ui",
+                fix="Set spark.ui.enabled in the cluster file, with a filter: the page has no password",
+            )
         )
     os.environ["SPARK_LOCAL_IP"] = LOOPBACK
     loopback = {"spark.driver.host": LOOPBACK, "spark.driver.bindAddress": LOOPBACK}
@@ -156,14 +159,12 @@ def _read_secret(path: str) -> str:
         open_to_others = Path(path).stat().st_mode & 0o077
         secret = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        raise RecipeError(
-            f"secret_file: {path!r} cannot be read ({error}). `make cluster` writes it while its "
-            "cluster runs."
-        ) from error
+        message = f"{path!r} cannot be read ({error})"
+        fix = "Name a file that can; `make cluster` writes one while its cluster runs"
+        raise RecipeError(Detail(message, "secret_file", path, fix=fix)) from error
     if open_to_others:
-        raise RecipeError(
-            f"secret_file: others than its owner can read {path!r}. Take that away: chmod 600 {path}"
-        )
+        message = f"others than its owner can read {path!r}"
+        raise RecipeError(Detail(message, "secret_file", path, fix=f"Run: chmod 600 {path}"))
     return secret
 
 

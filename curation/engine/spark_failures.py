@@ -50,13 +50,17 @@ def failure(error: Exception) -> CurationError | None:
         return None
     match = _TASK.search(text)
     task, times = (int(match[1]), int(match[2])) if match else (None, 1)
-    return WorkerError(f"A task failed {times} times: {meaning}. {LOWER}, and {_KEPT}.", task)
+    fix = f"{LOWER}, and {_KEPT}"
+    return WorkerError(f"A task failed {times} times: {meaning}", task=task, fix=fix)
 
 
 def lost_java() -> CurationError:
     """Return the error for the user after Java, the driver of Spark, has ended."""
     return WorkerError(
         "Spark's own process (Java) has ended. Mostly the system ends it, because memory is short, "
-        "or somebody stopped it. Let fewer tasks run at the same time (`master: local[1]`), or lower "
-        f"`spark.driver.memory` if it is more than the machine has, and {_KEPT}."
+        "or somebody stopped it",
+        fix=(
+            "Let fewer tasks run at the same time (`master: local[1]`), or lower "
+            f"`spark.driver.memory` if it is more than the machine has, and {_KEPT}"
+        ),
     )

@@ -75,8 +75,9 @@ def open_table(
     Args:
         store: where it is.
         name: name of the table.
-        version: which one, or how its name begins. The default is that of `run`.
-        run: a run, or how its name begins. The default is the latest finished run that has the table.
+        version: which one, or the beginning of its name. The default is that of `run`.
+        run: a run, or the beginning of its name. The default is the latest finished run that has the
+            table.
 
     Raises:
         StoreError: there is no such version; the message lists what there is.

@@ -50,7 +50,7 @@ def find_current(store: Store, recipe: str | None = None, run: str | None = None
         store: where to look.
         recipe: name of a recipe, or the path of its file; then only runs with exactly its parameters
             count. The default is the one recipe of the store.
-        run: a run, or how its name begins. Only its tables count then.
+        run: a run, or the beginning of its name. Only its tables count then.
 
     Raises:
         StoreError: there is no such recipe or run, or several recipes and none is named.

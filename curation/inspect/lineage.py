@@ -73,7 +73,7 @@ def trace(recipe: Recipe, store: Store, run: str | None = None) -> Lineage:
     Args:
         recipe: the recipe.
         store: where its runs are.
-        run: one of its runs, or how its name begins. The default is the latest that finished.
+        run: one of its runs, or the beginning of its name. The default is the latest that finished.
 
     Raises:
         StoreError: the recipe has no finished run, the run is of another recipe, or a table no longer

@@ -16,8 +16,8 @@ def open_folder(table: Table, run: str | None = None, any_recipe: bool = False) 
 
     Args:
         table: the version.
-        run: the run that has it, or how its name begins. The default is the latest finished run that
-            has the table.
+        run: the run that has it, or the beginning of its name. The default is the latest finished run
+            that has the table.
         any_recipe: the folder of any recipe that made the version serves.
 
     Raises:

@@ -78,12 +78,12 @@ def count_opt_outs(images: Table) -> OptOuts:
             counts.rows += (
                 batch.num_rows - pc.sum(pc.equal(batch.column("status"), "skipped")).as_py()
             )
-            for row in _told(batch.to_pylist()):
+            for row in _withheld_or_licensed(batch.to_pylist()):
                 _count(counts, row)
     return counts
 
 
-def _told(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _withheld_or_licensed(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield the rows that are withheld, and those with a licence."""
     for row in rows:
         if row["rsl_license"] is not None or is_opt_out(row["reason"] or ""):

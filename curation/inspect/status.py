@@ -125,7 +125,7 @@ def read_status(store: Store, run: str | None = None) -> list[RunStatus]:
 
     Args:
         store: where the runs are.
-        run: this run alone, or how its name begins.
+        run: this run alone, or the beginning of its name.
 
     Raises:
         StoreError: there is no such run.

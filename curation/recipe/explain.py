@@ -3,29 +3,49 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterator
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from curation.engine.params_base import StrictModel, annotations_in, key_of
+from curation.engine.params_base import StrictModel, key_of
 from curation.errors import Detail, InvalidValueError, unknown
 
 
-def _fields_at(model: Any, place: tuple[Any, ...]) -> list[str]:
+def _fields_at(model: type[StrictModel], place: tuple[Any, ...]) -> list[str]:
     """Return the keys that are valid at `place` within a model."""
+    kinds: list[Any] = [model]
     for step in place:
-        if isinstance(model, type) and issubclass(model, StrictModel):
-            names = {key_of(model, name): name for name in model.model_fields}
-            info = model.model_fields.get(names.get(step, ""))
-            model = info.annotation if info else None
-        kinds = annotations_in(model)
-        models = [a for a in kinds if isinstance(a, type) and issubclass(a, StrictModel)]
-        model = models[0] if models else model
-    return (
-        [key_of(model, name) for name in model.model_fields]
-        if isinstance(model, type) and issubclass(model, StrictModel)
-        else []
-    )
+        # Pydantic also names the member of a union in a place, which is no step into a value.
+        kinds = [inner for kind in kinds for inner in _kinds_in(kind, step)] or kinds
+    models = [kind for kind in kinds if _is_model(kind)]
+    return list(dict.fromkeys(key_of(each, name) for each in models for name in each.model_fields))
+
+
+def _kinds_in(kind: Any, step: Any) -> Iterator[Any]:
+    """Yield what is at a key or an index of a model, a mapping or a list."""
+    if _is_model(kind):
+        for name, info in kind.model_fields.items():
+            if key_of(kind, name) == step:
+                yield from _members(info.annotation)
+    elif parts := get_args(kind):
+        yield from _members(parts[-1] if get_origin(kind) is dict else parts[0])
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    """Yield the members of an annotation if it is a union, and the annotation itself otherwise."""
+    if get_origin(annotation) in (Union, UnionType):
+        for part in get_args(annotation):
+            yield from _members(part)
+    elif get_origin(annotation) is Annotated:
+        yield from _members(get_args(annotation)[0])
+    else:
+        yield annotation
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, StrictModel)
 
 
 def explain(error: ValidationError, model: type[StrictModel]) -> list[Detail]:

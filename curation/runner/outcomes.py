@@ -69,9 +69,9 @@ def check_outcomes(step: Step, manifests: Iterable[Manifest]) -> None:
     """
     if step.stage.check is not None:
         check = step.stage.check.load()
-        problem: str | None = check(step.params, count_outcomes(m.counts for m in manifests))
-        if problem is not None:
-            raise BoundsError(f"{step.name}: {problem}")
+        details: list[Detail] = check(step.params, count_outcomes(m.counts for m in manifests))
+        if details:
+            raise BoundsError(*details)
 
 
 def count_outcomes(counts: Iterable[RowCounts]) -> Outcomes:

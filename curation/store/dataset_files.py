@@ -63,10 +63,13 @@ def _copy(store: Store, record: FragmentRecord, number: int, target: str) -> Non
         same = [file.path for file in files if file.sha256 == entry.sha256]
         if not same:
             raise DamagedFileError(
-                f"{store.address(entry.path)} has vanished. Run the whole recipe again: it computes "
-                "what is missing and reuses what is finished.",
-                entry.path,
-                entry.sha256,
+                f"{store.address(entry.path)} has vanished",
+                path=entry.path,
+                sha256=entry.sha256,
+                fix=(
+                    "Run the whole recipe again: it computes what is missing and reuses what is "
+                    "finished"
+                ),
             ) from error
     if target not in same:
         store.storage.copy(same[0], target)

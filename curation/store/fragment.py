@@ -77,9 +77,10 @@ class Fragment:
             )
         except FileNotFoundError as error:
             raise DamagedFileError(
-                f"{address} has vanished. Run the whole recipe again: {_REMEDY}",
-                entry.path,
-                entry.sha256,
+                f"{address} has vanished",
+                path=entry.path,
+                sha256=entry.sha256,
+                fix=f"Run the whole recipe again: {_REMEDY}",
             ) from error
         except Exception as error:
             self._raise_unless_damaged(entry, error)
@@ -126,11 +127,13 @@ class Fragment:
 
     def _damaged(self, entry: FileEntry, problem: str) -> StoreError:
         return DamagedFileError(
-            f"{problem}; it is in fragment {self.name!r} of {self.record.table_dir}. Set damaged files "
-            f"aside (curation verify-store --set-aside --store {self.store.uri}) and run the whole "
-            f"recipe again: {_REMEDY}",
-            entry.path,
-            entry.sha256,
+            f"{problem}; it is in fragment {self.name!r} of {self.record.table_dir}",
+            path=entry.path,
+            sha256=entry.sha256,
+            fix=(
+                f"Set damaged files aside (curation verify-store --set-aside --store {self.store.uri}) "
+                f"and run the whole recipe again: {_REMEDY}"
+            ),
         )
 
     def schema(self) -> pa.Schema | None:

@@ -325,9 +325,10 @@ def _acquire(log: StepLog, wanted: Entry, waiting: Waiting) -> Entry:
                 return entry
             continue
         if not waiting.wait:
-            raise LeaseError(f"{_describe(last)} Leave out --no-wait to wait until it has ended.")
+            fix = "Leave out --no-wait to wait until it has ended"
+            raise LeaseError(_describe(last), fix=fix)
         if not notified:
-            waiting.notify(f"{_describe(last)} Waiting until it has ended.")
+            waiting.notify(f"{_describe(last)}. Waiting until it has ended.")
             notified = True
         waiting.clock.sleep(pause)
         pause = min(2 * pause, POLL_S[1])
@@ -341,7 +342,7 @@ def _is_free(last: Entry, silent_s: float) -> bool:
 
 
 def _describe(lease: Entry) -> str:
-    return f"Stage {lease.stage!r} is being worked on by {lease.holder} since {lease.time}."
+    return f"Stage {lease.stage!r} is being worked on by {lease.holder} since {lease.time}"
 
 
 def _now() -> str:

@@ -68,7 +68,7 @@ def test_any_error_is_json_and_survives_a_process(
 
 
 def test_an_error_with_more_fields_survives_a_process() -> None:
-    copy = pickle.loads(pickle.dumps(WorkerError("no memory", 7)))
+    copy = pickle.loads(pickle.dumps(WorkerError("no memory", task=7)))
     assert (str(copy), copy.task) == ("no memory", 7)
 
 

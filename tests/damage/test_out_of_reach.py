@@ -92,7 +92,7 @@ def test_a_damaged_file_is_set_aside_only_where_its_bytes_can_be_read(store: Sto
     table = open_table(store, "eligible")
     (entry,) = next(iter(table.fragments.values())).record.files
     flip(Path(store.uri, entry.path))
-    error = DamagedFileError("damaged", entry.path, entry.sha256)
+    error = DamagedFileError("damaged", path=entry.path, sha256=entry.sha256)
     with no_more_files():
         set_aside_damaged(error, store)
     assert store.storage.status(entry.path) is not None

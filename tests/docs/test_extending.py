@@ -18,7 +18,12 @@ TREES = ("curation", "schemas", "conf", "jobs")
 HELPERS = (
     "benchmarks/__init__.py",
     "benchmarks/tables.py",
+    "scripts/__init__.py",
+    "scripts/closure.py",
+    "scripts/structure.py",
     "tests/__init__.py",
+    "tests/pins.json",
+    "tests/pins.py",
     "tests/tables.py",
     "tests/docs/__init__.py",
     "tests/docs/checks",
@@ -27,6 +32,20 @@ HEAVY = "curation/media/encoders/weights"
 EXTENSIONS = extensions()
 MOST_EDITED = {"Stage": 4, "Table column": 2, "Export": 2, "Plug-ins": 0}
 """Existing files that an extension may need to edit; any other kind may edit one."""
+STAGES_OF_K_MEANS = ("assign", "cluster", "index", "neighbours", "quantise")
+CHANGED_PINS = {
+    *(f"stage {stage}: code changed" for stage in STAGES_OF_K_MEANS),
+    "contract dataset: columns changed",
+    "stage assemble: code changed",
+}
+"""Pins of what was there that all examples together change: by a back end, and by a column."""
+RULES = (
+    "tests/structure/test_error_sites.py",
+    "tests/test_recipe_docs.py",
+    "tests/cli/test_output_files.py",
+    "tests/cost/test_cost.py::test_every_stage_has_a_cost",
+)
+"""Tests of rules that every file, field, command and stage keeps."""
 
 
 def slug(kind: str) -> str:
@@ -59,6 +78,18 @@ def applied(blocks: list[Block], tree: Path) -> Path:
     return tree
 
 
+def run_in(tree: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a Python module with the code of a tree."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("kind", EXTENSIONS)
 def test_an_example_works_and_touches_what_the_page_says(
     kind: str, root: Path, tmp_path: Path
@@ -67,14 +98,7 @@ def test_an_example_works_and_touches_what_the_page_says(
     work.mkdir()
     before = contents(tree)
     applied(EXTENSIONS[kind], tree)
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.docs.checks.{slug(kind)}"],
-        cwd=work,
-        env=os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_in(tree, work, f"tests.docs.checks.{slug(kind)}")
     assert done.returncode == 0, done.stdout + done.stderr
     after = contents(tree)
     edited = {path for path, content in before.items() if after.get(path) != content}
@@ -90,9 +114,19 @@ def test_every_kind_has_a_check_and_every_check_a_kind(root: Path) -> None:
     assert checks == {slug(kind) for kind in EXTENSIONS}
 
 
-def test_examples_keep_the_rules_of_the_code(root: Path, tmp_path: Path) -> None:
-    """All together: layers, and what ruff asks for."""
+def test_examples_change_no_pin_of_what_was_there(root: Path, tmp_path: Path) -> None:
     tree = copied(root, tmp_path)
+    for blocks in EXTENSIONS.values():
+        applied(blocks, tree)
+    done = run_in(tree, tree, "tests.pins", "--check")
+    assert not done.stderr
+    changed = {line.partition(",")[0] for line in done.stdout.splitlines()}
+    assert {line for line in changed if not line.endswith(": new")} == CHANGED_PINS
+
+
+def test_examples_keep_the_rules_of_the_code(root: Path, tmp_path: Path) -> None:
+    """All together: layers, what ruff asks for, and the tests of rules."""
+    tree = copied(root, tmp_path / "tree")
     for blocks in EXTENSIONS.values():
         applied(blocks, tree)
     graph = import_graph(tree / "curation")
@@ -100,14 +134,13 @@ def test_examples_keep_the_rules_of_the_code(root: Path, tmp_path: Path) -> None
     assert not upward_imports(graph) + sideways_imports(graph)
     shutil.copy(root / "pyproject.toml", tree)
     for command in (["check"], ["format", "--check"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "."],
-            cwd=tree,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_in(tree, tree, "ruff", *command, ".")
         assert done.returncode == 0, done.stdout
+    for name in ("tests", "scripts", "quickstart", "examples"):
+        shutil.copytree(root / name, tree / name, dirs_exist_ok=True)
+    options = ("-q", "-n", "0", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'work'}")
+    done = run_in(tree, tree, "pytest", *options, *RULES)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_block_whose_place_is_not_found_is_an_error(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ def test_every_problem_of_a_file_is_named(tmp_path: Path) -> None:
     assert "key 'grain' is missing" in text and "'text' is no type" in text
 
 
-@pytest.mark.parametrize(("text", "words"), [("a: [", "is not YAML"), ("- a", "holds list")])
+@pytest.mark.parametrize(("text", "words"), [("a: [", "not YAML"), ("- a", "holds list")])
 def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "00_things.yaml").write_text(text)
     assert words in refusal(tmp_path)

@@ -121,11 +121,11 @@ def test_old_transient_failures_are_asked_again(web: Web, tmp_path: Path, path: 
 def test_every_transient_reason_counts(reason: str) -> None:
     outcomes = {"ok": 80, reason: 20, "http_404": 100, "duplicate_url": 1000}
     params = FetchStep(fail_over={"transient": 0.09})
-    problem = too_many_failures(params, outcomes)
-    assert problem is not None
-    assert f"20 of 200 rows failed ({reason} 20)" in problem
+    (detail,) = too_many_failures(params, outcomes)
+    assert f"20 of 200 rows failed ({reason} 20)" in detail.message
+    assert (detail.where, detail.found) == ("fetch.fail_over.transient", 0.1)
     assert outcomes_to_retry(params, outcomes, 0.0, ()) == {reason}
-    assert too_many_failures(FetchStep(fail_over={"transient": 0.1}), outcomes) is None
+    assert too_many_failures(FetchStep(fail_over={"transient": 0.1}), outcomes) == []
     assert outcomes_to_retry(FetchStep(), outcomes, 0.0, ("all",)) == {reason, "http_404"}
 
 

@@ -58,7 +58,7 @@ def test_what_cannot_take_effect_is_refused(tiny: Tiny) -> None:
     store = str(tiny.store)
     for words, text in (
         (("--url", url_of("p1")), "--by is empty"),
-        (BY, "Name what to take down"),
+        (BY, "Name it by --url"),
         (("--url", url_of("p1"), "--prove"), "takes nothing down"),
         (("--url", url_of("p1"), "--by", "x", "--reason", f"see {url_of('p1')}"), "other words"),
         (("--prove",), "Nothing was taken down"),

@@ -224,7 +224,7 @@ def test_the_column_of_vectors_is_named_where_there_are_several(tmp_path: Path) 
     lists = list_column(np.eye(3), fixed=False)
     pq.write_table(pa.table({"a": lists, "b": lists, "id": [1, 2, 3]}), tmp_path / "v.parquet")
     path = str(tmp_path / "v.parquet")
-    with pytest.raises(RecipeError, match=r"several columns of lists of floats: a, b"):
+    with pytest.raises(RecipeError, match=r"several columns of lists of floats.* Valid: a, b"):
         VectorSet(path)
     with pytest.raises(RecipeError, match=r"'id' has the type int64"):
         VectorSet(path, "id")
@@ -340,7 +340,7 @@ def test_ids_that_are_none_are_refused(tmp_path: Path) -> None:
         (None, "id", "ids.file"),
         ("floats.npy", None, "texts or whole numbers"),
         ("floats.npy", "f", "has no columns"),
-        ("f.parquet", None, "set ids.column"),
+        ("f.parquet", None, "Set ids.column"),
         ("f.parquet", "f", "type double"),
         ("absent.txt", None, "no regular file"),
     ):

@@ -15,7 +15,7 @@ from curation.algorithms.kmeans.backends.nearest import Centroids, Doubles
 from curation.algorithms.kmeans.lloyd import Metric, make_centroids
 from curation.algorithms.kmeans.points import ArrayPoints, ClusterSums, Counts
 from curation.engine.context import Context
-from curation.engine.row_groups import group_by_rows
+from curation.engine.task_groups import split_by_rows
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
 from curation.store.manifest import FragmentRecord
@@ -99,7 +99,7 @@ class ShardedPoints:
 
 def group_into_shards(sample: Mapping[str, Fragment]) -> dict[str, list[Fragment]]:
     """Group neighbouring fragments into shards of at most SHARD_ROWS points, or of one fragment."""
-    shards = group_by_rows(sample.values(), SHARD_ROWS) or [[]]
+    shards = split_by_rows(sample.values(), SHARD_ROWS) or [[]]
     return {f"shard-{number:05d}": shard for number, shard in enumerate(shards)}
 
 

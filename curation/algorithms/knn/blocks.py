@@ -16,7 +16,7 @@ from curation.algorithms.arrays.vectors import Ids, Vectors
 from curation.algorithms.knn.exact import Base, Candidates, build_base, merge, search
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.context import Context
-from curation.engine.row_groups import group_by_rows
+from curation.engine.task_groups import split_by_rows
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
 
@@ -41,7 +41,7 @@ def blocks_of(
     Returns:
         The fragments of each block, by the name of the first.
     """
-    return {block[0].name: block for block in group_by_rows(fragments.values(), rows)}
+    return {block[0].name: block for block in split_by_rows(fragments.values(), rows)}
 
 
 def read_block(block: Sequence[Fragment]) -> tuple[Ids, Vectors]:

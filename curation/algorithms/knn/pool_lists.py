@@ -20,8 +20,8 @@ from curation.algorithms.knn.pool import Shard, read_shard
 from curation.algorithms.knn.search_plan import SearchLimits
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
-from curation.engine.row_groups import group_by_rows
 from curation.engine.sorted_arrays import run_starts
+from curation.engine.task_groups import split_by_rows
 from curation.engine.units import StageOutput
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
@@ -88,7 +88,7 @@ def order_by_lists(
     Returns:
         Tables with the columns `list`, `image_id` and `vector`. Each image occurs once.
     """
-    batches = group_by_rows(shards.values(), ROWS_PER_TASK)
+    batches = split_by_rows(shards.values(), ROWS_PER_TASK)
     counts = np.zeros(nlist, np.int64)
     items = {f"lists-{batch[0].embeddings.name}": {"shards": batch} for batch in batches}
     for record in context.compute("count", write_counts, items).values():

@@ -18,9 +18,9 @@ from curation.algorithms.knn.routing import cell_base, nearest_cells
 from curation.algorithms.knn.search_plan import SearchLimits
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
-from curation.engine.row_groups import group_by_rows
 from curation.engine.sorted_arrays import run_starts
 from curation.engine.table import Table
+from curation.engine.task_groups import split_by_rows
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
 
@@ -103,7 +103,7 @@ def query_blocks(
     blocks = []
     for k, fragments in sorted(seeds.items()):
         parts = [part for part in _query_parts(k, fragments, dim, limits, context) if part.rows]
-        groups = group_by_rows(parts, limits.block_rows(k, dim, nprobe))
+        groups = split_by_rows(parts, limits.block_rows(k, dim, nprobe))
         blocks += [QueryBlock(k, tuple(group)) for group in groups]
     return blocks
 
@@ -116,7 +116,7 @@ def _query_parts(
     schema = pa.schema(
         [("set", pa.int32()), ("image_id", pa.string()), ("vector", pa.binary(2 * dim))]
     )
-    batches = group_by_rows(fragments, ROWS_PER_TASK)
+    batches = split_by_rows(fragments, ROWS_PER_TASK)
     tasks = [MapTask(read_seeds, {"fragments": batch}) for batch in batches]
     job = Exchange(
         f"queries of {k}",

@@ -18,7 +18,7 @@ from curation.algorithms.knn.exact import Base, build_base
 from curation.algorithms.knn.exact import search as search_exact
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.device import CPU
-from curation.engine.row_groups import group_by_rows
+from curation.engine.task_groups import split_by_rows
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
 
@@ -56,7 +56,7 @@ def task_batches(fragments: RoleFragments) -> Iterator[list[tuple[str, Fragment]
     A batch has one role, so that new fragments of one role do not change the batches of others.
     """
     for role, of_role in groupby(fragments, key=itemgetter(0)):
-        for batch in group_by_rows((fragment for _, fragment in of_role), ROWS_PER_TASK):
+        for batch in split_by_rows((fragment for _, fragment in of_role), ROWS_PER_TASK):
             yield [(role, fragment) for fragment in batch]
 
 

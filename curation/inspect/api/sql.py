@@ -87,7 +87,7 @@ class SqlSession:
             StoreError: a file of a table has vanished or is damaged.
         """
         self.make_views(sql)
-        relation: duckdb.DuckDBPyRelation | None = asked(
+        relation: duckdb.DuckDBPyRelation | None = call_duckdb(
             lambda: self._connection.sql(sql, params=params)
         )
         if relation is not None:
@@ -199,7 +199,7 @@ class SqlSession:
         self._functions.add(name)
 
 
-def asked(function: Callable[[], Any]) -> Any:
+def call_duckdb(function: Callable[[], Any]) -> Any:
     """Return what a call of DuckDB returns.
 
     Raises:
@@ -211,7 +211,7 @@ def asked(function: Callable[[], Any]) -> Any:
         raise QueryError(f"{error}") from error
 
 
-def asked_each(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+def duckdb_batches(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a reader of DuckDB, which computes them.
 
     Raises:

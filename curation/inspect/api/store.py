@@ -32,7 +32,7 @@ class OpenStore:
     Args:
         path: folder or URI of the store.
         recipe: name of a recipe, or the path of its file. The default is the one recipe of the store.
-        run: a run, or how its name begins. The default is the latest finished run of the recipe.
+        run: a run, or the beginning of its name. The default is the latest finished run of the recipe.
 
     Raises:
         StoreError: see `find_current`.
@@ -68,7 +68,7 @@ class OpenStore:
 
         Args:
             name: of the table, such as `copies` or `embeddings.semantic`.
-            version: another version, or how its name begins.
+            version: another version, or the beginning of its name.
 
         Raises:
             StoreError: there is no such table or version; the message lists what there is.

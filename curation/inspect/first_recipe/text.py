@@ -28,8 +28,8 @@ _WORDS = {
 }
 _ROLES: Mapping[Role, str] = {
     "pool": "uncurated pictures, from which the dataset is made",
-    "seed": "curated pictures, which retrieve their like from the pool",
-    "held_out": "evaluation pictures: their copies leave the dataset",
+    "seed": "curated pictures: similar ones are retrieved from the pool",
+    "held_out": "evaluation pictures: the dataset has no copies of them",
 }
 
 

@@ -35,8 +35,11 @@ def compare_sha256(path: str, sha256: str, expected: str | None, required: bool 
     if expected is None and required:
         raise RecipeError(
             f"The weights {path!r} are a program, which runs with your permissions, and the recipe "
-            "has no sha256 for it. If you trust the source of the file, and it publishes this "
-            f"checksum, add sha256: {sha256}"
+            "has no sha256 for it",
+            fix=(
+                "If you trust the source of the file, and it publishes this checksum, add sha256: "
+                f"{sha256}"
+            ),
         )
     if expected not in (None, sha256):
         folder = " (of a folder: of all its files)" if Path(path).is_dir() else ""

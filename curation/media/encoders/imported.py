@@ -48,7 +48,10 @@ def one_dim(sets: Iterable[VectorSet]) -> int:
     dims = {vectors.path: vectors.dim for vectors in sets}
     if len(set(dims.values())) > 1:
         listed = ", ".join(f"{path!r} {dim}" for path, dim in dims.items())
-        raise RecipeError(f"vectors of one encoder have one dimension; these have: {listed}.")
+        raise RecipeError(
+            f"vectors of one encoder have one dimension; these have: {listed}",
+            fix="Write vectors of one dimension, or make two encoders of them",
+        )
     return next(iter(dims.values()), 0)
 
 
@@ -112,7 +115,8 @@ def load(name: str, spec: EncoderSpec) -> NoReturn:
     """
     raise RecipeError(
         "These vectors are imported, and no model of theirs is known here, so nothing can be embedded "
-        "with it. Give vectors instead, or name an encoder with a `model`."
+        "with it",
+        fix="Give vectors instead, or name an encoder with a `model`",
     )
 
 

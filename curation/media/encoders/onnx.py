@@ -26,7 +26,7 @@ from curation.media.encoders.encoder import (
     image_transform,
     override_config,
 )
-from curation.media.encoders.onnx_files import external_files
+from curation.media.encoders.onnx_files import WRITE_AGAIN, external_files
 from curation.media.encoders.params import EncoderSpec
 from curation.media.encoders.private_copy import PrivateCopy
 from curation.media.encoders.probe import measure_dim
@@ -133,15 +133,15 @@ def _graph_in(folder: Path) -> str:
     graphs = sorted(file.name for file in folder.glob("*.onnx") if file.is_file())
     if len(graphs) != 1:
         raise RecipeError(
-            f"The folder {str(folder)!r} has {len(graphs)} files .onnx; it must have one, with the "
-            "files that it names beside it."
+            f"The folder {str(folder)!r} has {len(graphs)} files .onnx",
+            fix="It must have one, with the files that it names beside it",
         )
     return graphs[0]
 
 
 def _named_files(file: Path, shown: str) -> list[str]:
     if not file.stat().st_size:
-        raise RecipeError(f"{shown!r} is not an ONNX graph: it is empty.")
+        raise RecipeError(f"{shown!r} is not an ONNX graph: it is empty", fix=WRITE_AGAIN)
     with file.open("rb") as stream:
         return external_files(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), shown)
 
@@ -179,7 +179,8 @@ def _open(path: Path, shown: str, providers: list[Any]) -> onnxruntime.Inference
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
-        raise RecipeError(f"onnxruntime cannot load {shown!r}: {error}") from error
+        message = f"onnxruntime cannot load {shown!r}: {error}"
+        raise RecipeError(message, fix=WRITE_AGAIN) from error
 
 
 def _size(model: Graph, spec: EncoderSpec) -> tuple[int, int, int]:
@@ -188,16 +189,16 @@ def _size(model: Graph, spec: EncoderSpec) -> tuple[int, int, int]:
     if len(shape) != 4 or (isinstance(shape[1], int) and shape[1] != 3):
         described = [[each.name, each.type, each.shape] for each in inputs]
         raise RecipeError(
-            f"{spec.weights!r} has the inputs {described}; it must have one, images of shape "
-            "(n, 3, side, side)."
+            f"{spec.weights!r} has the inputs {described}",
+            fix="It must have one input: images of shape (n, 3, side, side)",
         )
     sides = {side for side in shape[2:] if isinstance(side, int)}
     if spec.input_size is not None:
         sides.add(spec.input_size)
     if len(sides) != 1:
         raise RecipeError(
-            f"{spec.weights!r} takes images of shape {shape}; set `input_size` to the side in pixels"
-            + (" that the file has." if sides else ".")
+            f"{spec.weights!r} takes images of shape {shape}",
+            fix="Set `input_size` to the side in pixels" + (" that the file has" if sides else ""),
         )
     side = sides.pop()
     return 3, side, side

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 
 from curation.errors import RecipeError
 
+WRITE_AGAIN = "Export the model again, or download the file again"
 MAX_DEPTH = 64
 """Graphs within graphs."""
 MAX_FILES = 10_000
@@ -50,7 +51,7 @@ def external_files(content: bytes | mmap, shown: str) -> list[str]:
         entries = list(_Walk().entries(memoryview(content), "model", 0))
     except (_BadGraphError, IndexError) as error:
         raise RecipeError(
-            f"{shown!r} is not an ONNX graph: {error or 'it ends too early'}."
+            f"{shown!r} is not an ONNX graph: {error or 'it ends too early'}", fix=WRITE_AGAIN
         ) from None
     names = sorted({value for key, value in entries if key == "location"})
     for name in names:
@@ -68,7 +69,10 @@ def external_files(content: bytes | mmap, shown: str) -> list[str]:
                 fix="Export the model into one file, or into a folder with all its files",
             )
     if len(names) > MAX_FILES:
-        raise RecipeError(f"{shown!r} names {len(names)} files; the limit is {MAX_FILES}.")
+        raise RecipeError(
+            f"{shown!r} names {len(names)} files; the limit is {MAX_FILES}",
+            fix="Export the model into fewer files",
+        )
     return names
 
 

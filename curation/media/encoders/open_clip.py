@@ -152,9 +152,11 @@ def _load_model(source: ModelSource, spec: EncoderSpec) -> Any:
             ) from error
         raise RecipeError(
             f"The weights {source.shown_file!r} do not fit open_clip/{source.architecture}, or a "
-            f"part of the model is missing ({type(error).__name__}: {error}). Text towers of "
-            "transformers are loaded from a folder with their own config.json (model: open_clip, "
-            "weights: FOLDER)."
+            f"part of the model is missing ({type(error).__name__}: {error})",
+            fix=(
+                "Text towers of transformers are loaded from a folder with their own config.json "
+                "(model: open_clip, weights: FOLDER)"
+            ),
         ) from error
 
 
@@ -200,7 +202,8 @@ def _create_model(source: ModelSource, spec: EncoderSpec, load_weights: bool) ->
 def _preprocessing_overrides(spec: EncoderSpec) -> dict[str, Any]:
     if spec.crop_pct not in (None, 1.0):
         raise RecipeError(
-            "open_clip models crop nothing from the shorter side of an image; remove `crop_pct`."
+            "open_clip models crop nothing from the shorter side of an image",
+            fix="Remove `crop_pct`",
         )
     overrides = {
         "mean": spec.mean,

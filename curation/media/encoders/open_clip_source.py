@@ -13,7 +13,7 @@ import open_clip
 import timm
 from open_clip.factory import _find_checkpoint_in_dir
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.media.encoders import close_names
 from curation.media.encoders.folder_config import check_numbers, check_preprocessing, without_hub
 from curation.media.encoders.params import EncoderSpec
@@ -76,23 +76,23 @@ def find_model(name: str, spec: EncoderSpec) -> ModelSource:
     config = open_clip.get_model_config(architecture)
     if config is None:
         raise RecipeError(
-            f"open_clip has no model {architecture!r}. "
-            + close_names(architecture, open_clip.list_models())
+            f"open_clip has no model {architecture!r}",
+            fix=close_names(architecture, open_clip.list_models()),
         )
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if tag and tag.lower() not in tags:
-        raise RecipeError(
-            f"open_clip has no weights {tag!r} of {architecture}. Valid: {', '.join(tags)}"
-        )
+        message = f"open_clip has no weights {tag!r} of {architecture}"
+        raise RecipeError(Detail(message, found=tag, valid=tuple(tags)))
     if tag and spec.weights:
         raise RecipeError(
-            f"open_clip/{name} names weights of the hub; remove either `weights` or the tag."
+            f"open_clip/{name} names weights of the hub, and the recipe has `weights`",
+            fix="Remove either `weights` or the tag",
         )
     if not tag and not spec.weights:
-        raise RecipeError(
-            f"open_clip/{architecture} needs weights: a file under `weights`, or a tag of the hub, as "
-            f"in open_clip/{architecture}/{tags[0] if tags else '<tag>'}. Valid tags: {', '.join(tags)}"
-        )
+        example = f"open_clip/{architecture}/{tags[0] if tags else '<tag>'}"
+        fix = f"Name a file as `weights`, or a tag of the hub, as in {example}"
+        message = f"open_clip/{architecture} needs weights"
+        raise RecipeError(Detail(message, valid=tuple(tags), fix=fix))
     return ModelSource(architecture, config, spec.weights, spec.weights, tag or None)
 
 
@@ -119,7 +119,7 @@ def _from_folder(folder: str, shown: str | None = None) -> ModelSource:
     weights = _find_checkpoint_in_dir(Path(folder))
     if weights is None:
         raise RecipeError(
-            f"The folder {shown!r} has no weights; put open_clip_model.safetensors there."
+            f"The folder {shown!r} has no weights", fix="Put open_clip_model.safetensors there"
         )
     return ModelSource(f"local-dir:{folder}", config, str(weights), shown)
 
@@ -129,9 +129,9 @@ def _check_names(config: dict[str, Any], shown: str) -> None:
     name = config["vision_cfg"].get("timm_model_name")
     if name is not None and not timm.is_model(str(name).partition(".")[0]):
         raise RecipeError(
-            f"{shown!r} names the image tower {name!r}, which is no architecture of timm. Folders and "
-            "repositories are not accepted there: download the file again from where the model was "
-            "published."
+            f"{shown!r} names the image tower {name!r}, which is no architecture of timm; folders and "
+            "repositories are not accepted there",
+            fix="Download the file again from where the model was published",
         )
 
 

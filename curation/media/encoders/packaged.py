@@ -75,8 +75,8 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     packaged = PACKAGED[spec.model]
     if spec.weights or spec.input_size not in (None, packaged.input_size):
         raise RecipeError(
-            f"{spec.model} has weights and an input size of its own; remove `weights` and "
-            "`input_size`, or choose a timm model."
+            f"{spec.model} has weights and an input size of its own",
+            fix="Remove `weights` and `input_size`, or choose a timm model",
         )
     config = override_config(packaged.config(), spec)
     identity = encoder_identity(spec.model, file_sha256(packaged.weights), vit_micro.DIM, config)

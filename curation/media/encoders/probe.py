@@ -29,8 +29,8 @@ def measure_dim(model: torch.nn.Module, side: int, path: str) -> int:
     # The runtimes raise errors of different types, whose messages explain the problem.
     except Exception as error:
         raise RecipeError(
-            f"{path!r} does not take images of shape ({PROBE_IMAGES}, 3, {side}, {side}); perhaps "
-            f"`input_size` is wrong. The error was: {error}"
+            f"{path!r} does not take images of shape ({PROBE_IMAGES}, 3, {side}, {side}): {error}",
+            fix="Set `input_size` to the side that the model takes",
         ) from error
     if not isinstance(features, torch.Tensor):
         output = f"a {type(features).__name__}"

@@ -48,7 +48,8 @@ def read_content(file: Path, path: str) -> Any:
         raise
     except Exception as error:
         raise RecipeError(
-            f"{path!r} is neither safetensors nor a state dict of plain tensors: {error}"
+            f"{path!r} is neither safetensors nor a state dict of plain tensors: {error}",
+            fix="Save the state dict of the model with safetensors, or with torch.save",
         ) from error
 
 
@@ -98,8 +99,8 @@ def _state_dict(content: Any, checkpoint: Checkpoint, path: str) -> dict[str, to
     others = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
     if others:
         raise RecipeError(
-            f"{path!r} is not a plain state dict: {_list_names(others)} are not tensors. If one of "
-            "them holds the model, set `checkpoint.entry` to it."
+            f"{path!r} is not a plain state dict: {_list_names(others)} are not tensors",
+            fix="If one of them holds the model, set `checkpoint.entry` to it",
         )
     return dict(content)
 

@@ -92,10 +92,9 @@ def check_transformers_files(
             fix="Put the config.json of the text tower there",
         )
     if tower and config["model_type"] not in TOWERS:
-        raise RecipeError(
-            f"{shown}/{TOWER_CONFIG} has the model_type {config['model_type']!r}, which is no text "
-            f"tower of open_clip. Valid: {', '.join(TOWERS)}."
-        )
+        kind = config["model_type"]
+        message = f"the model_type {kind!r} is no text tower of open_clip"
+        raise RecipeError(Detail(message, f"{shown}/{TOWER_CONFIG}", kind, tuple(TOWERS)))
     if tokenizer:
         _check_tokenizer_files(folder, shown)
     _check_options(options, shown)
@@ -104,8 +103,11 @@ def check_transformers_files(
 def _check_tokenizer_files(folder: str, shown: str) -> None:
     if not any((Path(folder) / name).is_file() for name in VOCABULARY_FILES):
         raise RecipeError(
-            f"The folder {shown!r} has no tokenizer: put the model's tokenizer.json there, with "
-            f"{TOKENIZER_CONFIG}; or one of {', '.join(VOCABULARY_FILES[1:])}."
+            f"The folder {shown!r} has no tokenizer",
+            fix=(
+                f"Put the model's tokenizer.json there, with {TOKENIZER_CONFIG}; or one of "
+                f"{', '.join(VOCABULARY_FILES[1:])}"
+            ),
         )
     _read_config(folder, TOKENIZER_CONFIG, True, shown)
 
@@ -113,11 +115,12 @@ def _check_tokenizer_files(folder: str, shown: str) -> None:
 def _check_options(options: Mapping[str, Any], shown: str | None) -> None:
     unknown = set(options) - set(TOKENIZER_OPTIONS)
     if unknown:
-        raise RecipeError(
+        message = (
             f"The configuration in {shown!r} sets {', '.join(sorted(unknown))} for its tokenizer, "
-            "which is not accepted from a folder. Valid in tokenizer_kwargs: "
-            f"{', '.join(TOKENIZER_OPTIONS)}."
+            "which is not accepted from a folder"
         )
+        fix = "Remove it from tokenizer_kwargs"
+        raise RecipeError(Detail(message, valid=tuple(TOKENIZER_OPTIONS), fix=fix))
 
 
 def tower_config(folder: str) -> dict[str, Any]:
@@ -161,8 +164,8 @@ def _read_config(folder: str, name: str, required: bool, shown: str) -> dict[str
         )
     if "auto_map" in config:
         raise RecipeError(
-            f"{str(path)!r} names code of its own (auto_map), which is not run. Only text towers and "
-            "tokenizers that are part of transformers are loaded."
+            f"{str(path)!r} names code of its own (auto_map), which is not run",
+            fix="Use a text tower and a tokenizer that are part of transformers",
         )
     if name == TOWER_CONFIG:
         check_numbers(config, str(path))
@@ -186,8 +189,11 @@ def load_tokenizer(name: str, architecture: str, model: Any) -> Tokens:
     except Exception as error:
         raise RecipeError(
             f"The tokenizer of open_clip/{architecture} cannot be loaded ({type(error).__name__}: "
-            f"{error}). It needs the hub, or a folder with the files of the tokenizer (model: "
-            "open_clip, weights: FOLDER)."
+            f"{error})",
+            fix=(
+                "It needs the hub, or a folder with the files of the tokenizer (model: open_clip, "
+                "weights: FOLDER)"
+            ),
         ) from error
     identity = {"tokenizer": type(tokenizer).__name__, "length": len(blank)}
     size = _vocabulary_size(model)

@@ -82,7 +82,7 @@ def _create_model(name: str, **options: Any) -> Any:
     except RuntimeError as error:
         known = timm.list_models() + timm.list_models(pretrained=True)
         raise RecipeError(
-            f"timm cannot create {name!r}: {error}. {close_names(name, known)}"
+            f"timm cannot create {name!r}: {error}", fix=close_names(name, known)
         ) from error
     return model
 
@@ -105,8 +105,11 @@ def _load_from_files(name: str, spec: EncoderSpec, size: dict[str, int]) -> tupl
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise RecipeError(
-            f"The weights {path!r} do not fit timm/{name}: {error}. If they are of that architecture "
-            "but have other keys, set `checkpoint: {entry, drop, rename}`."
+            f"The weights {path!r} do not fit timm/{name}: {error}",
+            fix=(
+                "If they are of that architecture but have other keys, set `checkpoint: {entry, drop, "
+                "rename}`"
+            ),
         ) from error
     return model, sha256
 

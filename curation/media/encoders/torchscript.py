@@ -110,7 +110,10 @@ def _load_archive(file: str, path: str) -> Scripted:
             warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
             script = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
-        raise RecipeError(f"torch cannot load the TorchScript archive {path!r}: {error}") from error
+        raise RecipeError(
+            f"torch cannot load the TorchScript archive {path!r}: {error}",
+            fix="Download the file again, or save the model with torch.jit.save",
+        ) from error
     return Scripted(script).eval()
 
 

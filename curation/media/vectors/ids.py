@@ -59,8 +59,8 @@ def read_ids(
         paths = [each.path for each in vectors.files]
         if any(path.suffix.lower() not in PARQUET_ENDINGS for path in paths):
             raise RecipeError(
-                f"{vectors.path!r} is of .npy files, which hold no ids: set ids.file to the file with "
-                "the ids, in the order of the vectors."
+                f"{vectors.path!r} is of .npy files, which hold no ids",
+                fix="Set ids.file to the file with the ids, in the order of the vectors",
             )
     else:
         paths = files_of(file, (".npy", ".txt", *PARQUET_ENDINGS), "ids")
@@ -75,12 +75,13 @@ def _ids_of(path: Path, column: str | None) -> Iterator[list[Any]]:
     if ending in PARQUET_ENDINGS:
         if column is None:
             raise RecipeError(
-                f"{str(path)!r} is a Parquet file: set ids.column to its column with the ids."
+                f"{str(path)!r} is a Parquet file, and the recipe names no column of it",
+                fix="Set ids.column to its column with the ids",
             )
         return _of_parquet(path, column)
     if column is not None:
         raise RecipeError(
-            f"{str(path)!r} has no columns; remove ids.column, or name a Parquet file."
+            f"{str(path)!r} has no columns", fix="Remove ids.column, or name a Parquet file"
         )
     return _of_npy(path) if ending == ".npy" else _of_txt(path)
 
@@ -89,8 +90,8 @@ def _of_npy(path: Path) -> Iterator[list[Any]]:
     array = open_npy(path)
     if array.ndim != 1 or array.dtype.kind not in "USiu":
         raise RecipeError(
-            f"{str(path)!r} holds {array.dtype} of shape {array.shape}; ids are texts or whole "
-            "numbers, of shape (n,)."
+            f"{str(path)!r} holds {array.dtype} of shape {array.shape}",
+            fix="Write ids as texts or whole numbers, of shape (n,)",
         )
     rows = max(1, min(_PART_ROWS, _PART_BYTES // max(array.dtype.itemsize, 1)))
     for start in range(0, len(array), rows):
@@ -117,8 +118,8 @@ def _of_parquet(path: Path, column: str) -> Iterator[list[Any]]:
         texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer)
         if not (is_bytes(kind) or any(of(kind) for of in texts)):
             raise RecipeError(
-                f"{str(path)!r}: column {column!r} has the type {values.type}; ids are texts, bytes or "
-                "whole numbers."
+                f"{str(path)!r}: column {column!r} has the type {values.type}",
+                fix="Name a column of texts, bytes or whole numbers",
             )
         yield values.to_pylist()
 
@@ -135,10 +136,12 @@ def _as_text(value: Any, path: str) -> str | None:
         try:
             value = value.decode()
         except UnicodeDecodeError as error:
-            raise RecipeError(f"{path!r}: the id {value[:40]!r} is not UTF-8.") from error
+            message = f"{path!r}: the id {value[:40]!r} is not UTF-8"
+            raise RecipeError(message, fix="Write ids as texts in UTF-8") from error
     text = str(value)
     if len(text) > ID_CHARACTERS:
-        raise RecipeError(f"{path!r}: an id has more than {ID_CHARACTERS:,} characters.")
+        message = f"{path!r}: an id has more than {ID_CHARACTERS:,} characters"
+        raise RecipeError(message, fix="Write shorter ids, in the source too")
     return text
 
 
@@ -156,8 +159,8 @@ def _sha256(value: Any, path: str) -> str | None:
     text = text.strip().lower()
     if not re.fullmatch("[0-9a-f]{64}", text):
         raise RecipeError(
-            f"{path!r}: the id {text[:80]!r} is no SHA-256 of 64 hexadecimal digits. If the ids are "
-            "keys of the source, set ids.join: key."
+            f"{path!r}: the id {text[:80]!r} is no SHA-256 of 64 hexadecimal digits",
+            fix="If the ids are keys of the source, set ids.join: key",
         )
     return text
 
@@ -207,8 +210,8 @@ def build_index(parts: Iterable[Texts], vectors: VectorSet) -> IdIndex:
         rows += len(part)
     if rows != vectors.rows:
         raise RecipeError(
-            f"{vectors.path!r} holds {vectors.rows:,} vectors, but there are {rows:,} ids. There must "
-            "be one id for each vector, in their order."
+            f"{vectors.path!r} holds {vectors.rows:,} vectors, but there are {rows:,} ids",
+            fix="Write one id for each vector, in their order",
         )
     every, places = np.concatenate(digests), np.concatenate(numbers)
     order = np.argsort(every, kind="stable")
@@ -218,6 +221,7 @@ def build_index(parts: Iterable[Texts], vectors: VectorSet) -> IdIndex:
         rows_of = f"{places[same[0]]:,} and {places[same[0] + 1]:,}"
         raise RecipeError(
             f"{vectors.path!r}: {len(same):,} ids are repeated; the vectors {rows_of} (counted from 0) "
-            "have the same one. Keep one vector for each id."
+            "have the same one",
+            fix="Keep one vector for each id",
         )
     return IdIndex(every, places, tuple(first))

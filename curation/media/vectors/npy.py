@@ -26,12 +26,13 @@ def open_npy(path: Path) -> Any:
     except Exception as error:
         # Its header is an expression of Python, whose parser raises errors of many kinds.
         raise RecipeError(
-            f"{str(path)!r} cannot be read as an array ({error}). Write it again with numpy.save, "
-            "without objects."
+            f"{str(path)!r} cannot be read as an array ({error})",
+            fix="Write it again with numpy.save, without objects",
         ) from error
     raise RecipeError(
         f"{str(path)!r} is no .npy file: it does not begin as numpy.save writes one (an .npz holds "
-        "several). Write the array with numpy.save."
+        "several)",
+        fix="Write the array with numpy.save",
     )
 
 
@@ -50,9 +51,11 @@ class NpyVectors:
         array = open_npy(path)
         if array.ndim != 2 or array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
             raise RecipeError(
-                f"{str(path)!r} holds {array.dtype} of shape {array.shape}; vectors are float16, "
-                "float32 or float64 of shape (n, dim). If these are ids, put them in another folder, "
-                "and name it as ids.file."
+                f"{str(path)!r} holds {array.dtype} of shape {array.shape}",
+                fix=(
+                    "Write vectors as float16, float32 or float64 of shape (n, dim). If these are "
+                    "ids, put them in another folder, and name it as ids.file"
+                ),
             )
         self.rows, self.dim = array.shape
         self._array = array

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.errors import RecipeError, StoreError, did_you_mean
+from curation.errors import Detail, RecipeError, StoreError
 from curation.media.files.location import open_local
 from curation.media.files.parquet_images import leaves, plain_type
 from curation.media.files.parquet_reading import BoundedParquet, Unread
@@ -34,8 +34,8 @@ def open_parquet(path: Path) -> BoundedParquet:
         return BoundedParquet(open_local(str(path)))
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RecipeError(
-            f"{str(path)!r} cannot be read as Parquet ({error}). Write the file again, or correct its "
-            "path in the recipe."
+            f"{str(path)!r} cannot be read as Parquet ({error})",
+            fix="Write the file again, or correct its path in the recipe",
         ) from error
 
 
@@ -59,8 +59,8 @@ def column_batches(
     for part in bounded.batches(leaves(schema, place_of(path, schema, column)), rows, groups):
         if isinstance(part, Unread):
             raise StoreError(
-                f"{str(path)!r}: {part.problem}. Write the file again, with smaller row groups if it "
-                "is not damaged."
+                f"{str(path)!r}: {part.problem}",
+                fix="Write the file again, with smaller row groups if it is not damaged",
             )
         yield part.start, part.rows.column(0)
 
@@ -73,10 +73,9 @@ def place_of(path: Path, schema: pa.Schema, column: str) -> int:
     """
     if schema.names.count(column) != 1:
         problem = "several columns" if column in schema.names else "no column"
-        raise RecipeError(
-            f"{str(path)!r} has {problem} {column!r}{did_you_mean(column, schema.names)}. It has: "
-            f"{', '.join(schema.names)}. Correct `column` in the recipe."
-        )
+        message = f"the file has {problem} {column!r}"
+        fix = "Correct `column` in the recipe"
+        raise RecipeError(Detail(message, repr(str(path)), column, tuple(schema.names), fix))
     return int(schema.names.index(column))
 
 
@@ -155,22 +154,22 @@ def _column_of_vectors(path: Path, schema: pa.Schema, column: str | None) -> str
     if column is None and len(candidates) == 1:
         return str(candidates[0])
     if column is None:
-        raise RecipeError(
-            f"{str(path)!r} has {'several columns' if candidates else 'no column'} of lists of floats"
-            f"{': ' + ', '.join(candidates) if candidates else ''}. It has: {', '.join(schema.names)}. "
-            + ("Name the one with the vectors as `column`." if candidates else _AS_LISTS)
-        )
+        count = "several columns" if candidates else "no column"
+        message = f"the file has {count} of lists of floats; it has {', '.join(schema.names)}"
+        fix = "Name the one with the vectors as `column`" if candidates else _AS_LISTS
+        raise RecipeError(Detail(message, repr(str(path)), valid=tuple(candidates), fix=fix))
     place = place_of(path, schema, column)
     if column not in candidates:
-        raise RecipeError(
-            f"{str(path)!r}: column {column!r} has the type {schema.field(place).type}; vectors are "
-            "lists of float16, float32 or float64, of one length. Columns that can hold vectors: "
-            f"{', '.join(candidates) or 'none'}."
+        message = (
+            f"column {column!r} has the type {schema.field(place).type}; vectors are lists of float16, "
+            "float32 or float64, of one length"
         )
+        fix = "Name one of these columns" if candidates else _AS_LISTS
+        raise RecipeError(Detail(message, repr(str(path)), column, tuple(candidates), fix))
     return column
 
 
-_AS_LISTS = "Write vectors as lists of float16, float32 or float64."
+_AS_LISTS = "Write vectors as lists of float16, float32 or float64"
 
 
 def _holds_vectors(kind: pa.DataType) -> bool:

@@ -50,18 +50,18 @@ def files_of(path: str, endings: tuple[str, ...], what: str) -> list[Path]:
         files = [file for file in files if not file.name.startswith(".")]
     if not files:
         raise RecipeError(
-            f"{path!r} is no file of {what}, and no folder with some: their names end with "
-            f"{', '.join(endings)}."
+            f"{path!r} is no file of {what}, and no folder with some",
+            fix=f"Name a file or folder; names of files end with {', '.join(endings)}",
         )
     kinds = {"parquet" if f.suffix.lower() in PARQUET_ENDINGS else f.suffix.lower() for f in files}
     if len(kinds) > 1:
         raise RecipeError(
-            f"The folder {path!r} holds {what} of several kinds: {', '.join(sorted(kinds))}. Keep one "
-            "kind in a folder, or name one file."
+            f"The folder {path!r} holds {what} of several kinds: {', '.join(sorted(kinds))}",
+            fix="Keep one kind in a folder, or name one file",
         )
     for file in files:
         if not file.exists() or not stat.S_ISREG(file.stat().st_mode):
-            raise RecipeError(f"{str(file)!r} is no regular file. Put the file itself there.")
+            raise RecipeError(f"{str(file)!r} is no regular file", fix="Put the file itself there")
     return files
 
 
@@ -93,12 +93,13 @@ class VectorSet:
             if file.dim != self.dim:
                 raise RecipeError(
                     f"{str(file.path)!r} holds vectors of dimension {file.dim}, "
-                    f"{str(known[0].path)!r} of {self.dim}. Vectors of one encoder have one dimension."
+                    f"{str(known[0].path)!r} of {self.dim}",
+                    fix="Write all vectors of an encoder with one dimension",
                 )
         if not 0 < self.dim <= MAX_DIM or not self.rows:
             raise RecipeError(
-                f"{path!r} holds {self.rows:,} vectors of dimension {self.dim}; there must be at least "
-                f"one, of 1 to {MAX_DIM:,} numbers."
+                f"{path!r} holds {self.rows:,} vectors of dimension {self.dim}",
+                fix=f"Write at least one vector, of 1 to {MAX_DIM:,} numbers",
             )
 
     def take(self, numbers: Any) -> tuple[Any, Any]:
@@ -130,7 +131,7 @@ def _open(path: Path, column: str | None) -> VectorFile:
     if path.suffix.lower() == ".npy":
         if column is not None:
             raise RecipeError(
-                f"{str(path)!r} is a .npy file, which has no columns; remove `column`."
+                f"{str(path)!r} is a .npy file, which has no columns", fix="Remove `column`"
             )
         return NpyVectors(path)
     return ParquetVectors(path, column)

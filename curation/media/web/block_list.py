@@ -6,8 +6,9 @@ import codecs
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.media.web.host_names import canonical_host
 
 MAX_LINES_NAMED = 10
@@ -59,19 +60,20 @@ def parse_block_list(content: bytes, place: str) -> frozenset[str]:
         RecipeError: it names each line that has none of the valid forms.
     """
     domains: set[str] = set()
-    wrong: list[str] = []
+    wrong: list[Detail] = []
     for number, line in _lines(content):
         try:
             domains.update(_domains(line))
         except ValueError as error:
-            wrong.append(f"  {place}, line {number}: {line[:100]!r}: {_describe(error)}")
+            where = f"{place}, line {number}"
+            wrong.append(Detail(f"{line[:100]!r}: {_describe(error)}", where, line[:100]))
     if wrong:
-        more = [f"  and {len(wrong) - MAX_LINES_NAMED:,} more"] if wrong[MAX_LINES_NAMED:] else []
-        raise RecipeError(
-            f"ingest.blocked_domains: {len(wrong):,} lines would block nothing.\n"
-            + "\n".join(wrong[:MAX_LINES_NAMED] + more)
-            + f"\nValid is, {VALID}. Mend these lines or remove them."
-        )
+        named = wrong[:MAX_LINES_NAMED]
+        if more := len(wrong) - len(named):
+            named.append(Detail(f"and {more:,} more"))
+        named[-1] = replace(named[-1], fix=f"Valid is, {VALID}. Mend these lines or remove them")
+        what = f"ingest.blocked_domains: {len(wrong):,} lines would block nothing"
+        raise RecipeError(*named, within=what)
     return frozenset(domains)
 
 

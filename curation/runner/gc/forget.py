@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError, start_of_paths
 from curation.media.pictures.likeness import likeness
 from curation.media.web.host_names import canonical_host
 from curation.media.web.urls import InvalidURLError, normalize
@@ -135,9 +135,8 @@ def _tombstone(request: Request, takedowns: Takedowns) -> Tombstone:
     }
     likes = tuple(_like(path, request.within) for path in request.likes)
     if request.is_empty:
-        raise RecipeError(
-            "Name what to take down: --url, --host, --sha256, --image-id, --like, --list or --opt-outs."
-        )
+        options = "--url, --host, --sha256, --image-id, --like, --list or --opt-outs"
+        raise RecipeError("Nothing is named to take down", fix=f"Name it by {options}")
     if (request.cosine is not None) + request.hash_only > bool(likes):
         raise RecipeError(
             "--cosine and --hash-only say how pictures are compared with one of --like",
@@ -188,14 +187,15 @@ def _each(values: Sequence[str], read: Callable[[str], str], option: str) -> lis
         try:
             good.append(read(value))
         except ValueError as error:
-            wrong.append(f"{value[:200]!r} ({error})")
+            wrong.append((value[:200], str(error)))
     if wrong:
+        named = ", ".join(f"{value!r} ({why})" for value, why in wrong[:MAX_LINES_NAMED])
         more = f" and {len(wrong) - MAX_LINES_NAMED} more" if wrong[MAX_LINES_NAMED:] else ""
-        raise RecipeError(
-            f"{option}: {', '.join(wrong[:MAX_LINES_NAMED])}{more}. Nothing was taken down. Valid are: "
-            "an http or https URL; a host name or an address; 64 hex digits of a SHA-256, or 32 of an "
-            "image_id."
+        fix = (
+            "Nothing was taken down. Give an http or https URL, a host name or an address, 64 hex "
+            "digits of a SHA-256, or 32 of an image_id"
         )
+        raise RecipeError(Detail(f"{named}{more}", option, [v for v, _ in wrong], fix=fix))
     return good
 
 
@@ -226,7 +226,9 @@ def _like(path: Path, within: int) -> Likeness:
     try:
         look = likeness(path.read_bytes(), within)
     except OSError as error:
-        raise RecipeError(f"--like: {path} cannot be read ({error}).") from error
+        message = f"{path} cannot be read ({error})"
+        fix = f"Name a picture that can. {start_of_paths()}"
+        raise RecipeError(Detail(message, "--like", str(path), fix=fix)) from error
     if look is None:
         raise RecipeError(
             f"--like: {path} is no picture, or it is so plain that all plain pictures would "
@@ -245,7 +247,9 @@ def read_list(path: Path, request: Request) -> Request:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeError) as error:
-        raise RecipeError(f"--list: {path} cannot be read as UTF-8 text ({error}).") from error
+        message = f"{path} cannot be read as UTF-8 text ({error})"
+        fix = f"Name a text file with a URL, host or checksum on each line. {start_of_paths()}"
+        raise RecipeError(Detail(message, "--list", str(path), fix=fix)) from error
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     urls = [line for line in lines if "://" in line]

@@ -29,7 +29,7 @@ def tag_run(store: Store, name: str, run: str | None, waiting: Waiting) -> Tag:
     Args:
         store: where it is.
         name: the name.
-        run: the run, or how its name begins. The default is the latest finished run.
+        run: the run, or the beginning of its name. The default is the latest finished run.
         waiting: what to do while gc is at work.
 
     Raises:

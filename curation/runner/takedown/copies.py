@@ -128,10 +128,12 @@ def find_copies(store: Store, picture: bytes, cosine: float | None = None) -> li
             f"--like: the picture cannot be decoded ({error.reason})",
             fix=f"Give a JPEG, PNG or WebP that a browser shows, {_WITHOUT}",
         ) from error
-    return [_found(store, space, pixels, cosine) for space in spaces]
+    return [_copies_in_space(store, space, pixels, cosine) for space in spaces]
 
 
-def _found(store: Store, space: _Space, pixels: Pixels, cosine: float | None) -> FoundCopies:
+def _copies_in_space(
+    store: Store, space: _Space, pixels: Pixels, cosine: float | None
+) -> FoundCopies:
     vector = _vector(space, pixels)
     at_least = space.at_least if cosine is None else cosine
     near = _nearest(store, space, vector, at_least)

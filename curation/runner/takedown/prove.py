@@ -63,7 +63,10 @@ def prove(store: Store) -> Proof:
     """
     takedowns = store.takedowns(again=True)
     if takedowns is None:
-        raise StoreError(f"Nothing was taken down in {store.uri}, so there is nothing to prove.")
+        raise StoreError(
+            f"Nothing was taken down in {store.uri}, so there is nothing to prove",
+            fix="Take something down first, or name another --store",
+        )
     check_searched(store, takedowns)
     proof = Proof(hashes=_hashes(takedowns))
     search = FileSearch(takedowns, decode=True)

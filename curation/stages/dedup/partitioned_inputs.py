@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from curation.engine.exchange import split_by_file
-from curation.engine.row_groups import group_by_rows
 from curation.engine.table import Table
+from curation.engine.task_groups import split_by_rows
 from curation.stages.dedup.decide import similarity_thresholds
 from curation.stages.dedup.fetched_rows import held_out_sets
 from curation.stages.dedup.params import DedupParams
@@ -48,7 +48,7 @@ class PartitionedInputs:
     @cached_property
     def fragment_groups(self) -> list[list[Fragment]]:
         """Fragments of `images` in groups; one task reads, or writes, the fragments of a group."""
-        return group_by_rows(self.tables["images"].fragments.values(), ROWS_PER_PART) or [[]]
+        return split_by_rows(self.tables["images"].fragments.values(), ROWS_PER_PART) or [[]]
 
     @cached_property
     def scores(self) -> Mapping[str, Fragment]:

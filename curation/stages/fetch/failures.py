@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from curation.engine.stage import Outcomes
+from curation.errors import Detail
 from curation.media.web.failure_reasons import DROPPED, TRANSIENT, is_called
 from curation.stages.fetch.params import FetchStep
 
@@ -29,20 +30,23 @@ def outcomes_to_retry(
     return {reason for reason in outcomes for name in names if is_called(reason, name)}
 
 
-def too_many_failures(params: FetchStep, outcomes: Outcomes) -> str | None:
-    """Return what is wrong if a larger share of the rows failed than `fail_over` allows."""
-    problems = [
-        f"{_count(outcomes, name):,} of {_asked(outcomes):,} rows failed ({_largest(outcomes, name)}), "
-        f"a share of {_share(outcomes, name):.3g}; fetch.fail_over.{name} is {bound:g}"
+def too_many_failures(params: FetchStep, outcomes: Outcomes) -> list[Detail]:
+    """Return the bounds of `fail_over` that are exceeded: a larger share of the rows failed."""
+    fix = (
+        "The images that were fetched are kept. Run the same command again once the cause is mended: "
+        "it asks for these rows again. Or raise the bound"
+    )
+    return [
+        Detail(
+            f"{_count(outcomes, name):,} of {_requested_rows(outcomes):,} rows failed "
+            f"({_largest(outcomes, name)}), a share of {_share(outcomes, name):.3g}; the bound is "
+            f"{bound:g}",
+            f"fetch.fail_over.{name}",
+            _share(outcomes, name),
+            fix=fix,
+        )
         for name, bound in _exceeded(params, outcomes)
     ]
-    if not problems:
-        return None
-    return (
-        "\n  ".join(problems)
-        + "\nThe images that were fetched are kept. Run the same command again "
-        "once the cause is mended: it asks for these rows again. Or raise the bound."
-    )
 
 
 def _exceeded(params: FetchStep, outcomes: Outcomes) -> Iterator[tuple[str, float]]:
@@ -52,14 +56,14 @@ def _exceeded(params: FetchStep, outcomes: Outcomes) -> Iterator[tuple[str, floa
 
 
 def _share(outcomes: Outcomes, name: str) -> float:
-    return _count(outcomes, name) / max(_asked(outcomes), 1)
+    return _count(outcomes, name) / max(_requested_rows(outcomes), 1)
 
 
 def _count(outcomes: Outcomes, name: str) -> int:
     return sum(rows for reason, rows in outcomes.items() if is_called(reason, name))
 
 
-def _asked(outcomes: Outcomes) -> int:
+def _requested_rows(outcomes: Outcomes) -> int:
     """Return the number of rows that a host or a file was asked for."""
     return sum(rows for reason, rows in outcomes.items() if reason not in DROPPED)
 

@@ -26,8 +26,8 @@ from curation.engine.exchange import (
     group_bounds,
     read_by_group,
 )
-from curation.engine.row_groups import group_by_rows
 from curation.engine.sorted_arrays import run_starts, runs
+from curation.engine.task_groups import split_by_rows
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.ingest.formats.source_row import DUPLICATE_KEY, DUPLICATE_KEY_BYTES
 from curation.store.fragment import Fragment
@@ -83,7 +83,7 @@ def find_duplicates(staged: Sequence[Fragment], context: Context) -> list[Duplic
         context: where workers run.
     """
     parts = max(1, -(-sum(fragment.rows for fragment in staged) // ROWS_PER_PART))
-    groups = group_by_rows(staged, ROWS_PER_PART) or [[]]
+    groups = split_by_rows(staged, ROWS_PER_PART) or [[]]
     bounds = group_bounds(groups)
     rows = [
         MapTask(read_keys, {"staged": group, "first": first})

@@ -15,9 +15,9 @@ from curation.algorithms.kmeans.levels import at_level, read_parents
 from curation.engine.context import Context
 from curation.engine.exchange import Exchange, ExchangeInput, MapTask, exchange, split_by_file
 from curation.engine.exchange_runner import ExchangeRunner, WorkTable
-from curation.engine.row_groups import group_by_rows
 from curation.engine.shared_arrays import Shared, share
 from curation.engine.table import Table
+from curation.engine.task_groups import split_by_rows
 from curation.stages.retrieve.claims import MATCHES, Arms, claim_part, read_matches
 from curation.stages.retrieve.clusters import images_by_cluster
 from curation.stages.retrieve.images import POOL, AlignedFragments, RowSources, images_exchange
@@ -91,7 +91,7 @@ class Retrieval:
             with_host=params.balance.per_host is not None,
         )
         parents = self.shared_parents[:level]
-        groups = group_by_rows(self._fragments(), self.rows_per_part)
+        groups = split_by_rows(self._fragments(), self.rows_per_part)
         job = images_exchange(groups, sources, parents, self.parts)
         return self.runner.exchange(job)
 

@@ -23,7 +23,7 @@ from curation.engine.exchange import (
     read_by_group,
 )
 from curation.engine.exchange_runner import OnWorkers
-from curation.engine.row_groups import group_by_rows
+from curation.engine.task_groups import split_by_rows
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.tally.captions import (
     CAPTION_KEY,
@@ -66,7 +66,7 @@ def tally_in_parts(
     """
     runner = OnWorkers(context.private())
     tables = [Fragment(context.store, record) for record in keys]
-    groups = group_by_rows(tables, ROWS_PER_PART)
+    groups = split_by_rows(tables, ROWS_PER_PART)
     tasks = [
         MapTask(read_keys, {"tables": group, "first": first})
         for group, first in zip(groups, group_bounds(groups).tolist(), strict=False)
@@ -129,7 +129,7 @@ def _write(
 ) -> Iterator[FragmentRecord]:
     """Yield the records of the fragments of `tallies`, which workers write."""
     images = [fragment for fragment, _ in fragments.values()]
-    bounds = group_bounds(group_by_rows(images, ROWS_PER_PART))
+    bounds = group_bounds(split_by_rows(images, ROWS_PER_PART))
     names = list(fragments)
     groups = [names[start:stop] for start, stop in pairwise(bounds.tolist())]
     tasks = [MapTask(read_by_group, {"rows": table, "bounds": bounds}) for table in counted]

@@ -28,8 +28,8 @@ from curation.engine.exchange import (
     split_by_file,
 )
 from curation.engine.exchange_runner import OnWorkers
-from curation.engine.row_groups import group_by_rows
 from curation.engine.table import Table
+from curation.engine.task_groups import split_by_rows
 from curation.engine.units import StageOutput
 from curation.stages.verify import measured_pairs, reduced_tables
 from curation.stages.verify.measured_pairs import measured_schema
@@ -124,7 +124,7 @@ class _Parts:
     @cached_property
     def fragment_groups(self) -> list[list[Fragment]]:
         """The fragments of `images`; one task reads those of a group."""
-        return group_by_rows(self.images.fragments.values(), ROWS_PER_PART) or [[]]
+        return split_by_rows(self.images.fragments.values(), ROWS_PER_PART) or [[]]
 
     @cached_property
     def group_bounds(self) -> RowNumbers:

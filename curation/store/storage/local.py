@@ -237,9 +237,8 @@ def _explained(path: Path, numbers: Collection[int] = tuple(HOW_TO_MEND)) -> Ite
     except OSError as error:
         if error.errno is None or error.errno not in numbers:
             raise
-        raise StoreError(
-            f"Cannot write {str(path)!r}: {error.strerror}. {HOW_TO_MEND[error.errno]}"
-        ) from error
+        message = f"Cannot write {str(path)!r}: {error.strerror}"
+        raise StoreError(message, fix=HOW_TO_MEND[error.errno]) from error
 
 
 def _check_root(root: str) -> None:

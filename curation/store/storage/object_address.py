@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from curation.errors import StoreError
+from curation.errors import StoreError, unknown
 from curation.secrets import note_settings
 from curation.store.storage.azure import SCHEMES as AZURE
 from curation.store.storage.azure import azure_writer_settings
@@ -62,14 +62,15 @@ def read_options(uri: str) -> dict[str, str]:
         )
     valid = OPTIONS.get(parts.scheme, ())
     options = {n: v[-1] for n, v in parse_qs(parts.query, keep_blank_values=True).items()}
-    unknown = sorted(options.keys() - set(valid))
-    if unknown:
-        # Not with their values, which may be secrets.
-        raise StoreError(
-            f"The address of the store {parts._replace(query='').geturl()} has options that a store "
-            f"does not have: {', '.join(unknown)}. Valid for {parts.scheme}://: "
-            f"{', '.join(valid) or 'none'}. Credentials belong into the environment."
-        )
+    address = parts._replace(query="").geturl()
+    fix = "Leave it out; credentials belong in the environment"
+    # Not with their values, which may be secrets.
+    unknown_options = [
+        unknown("option", name, valid, f"address of the store {address}", fix)
+        for name in sorted(options.keys() - set(valid))
+    ]
+    if unknown_options:
+        raise StoreError(*unknown_options)
     _check_values(uri, options)
     return options
 
@@ -83,7 +84,7 @@ def _check_values(uri: str, options: Mapping[str, str]) -> None:
         )
     if options.get("scheme", "https") not in ("http", "https"):
         raise StoreError(
-            f"The address {uri!r} has the scheme {options['scheme']!r}. Valid: http, https."
+            unknown("scheme", options["scheme"], ("http", "https"), f"address of the store {uri}")
         )
 
 
@@ -130,8 +131,11 @@ def _credentials() -> dict[str, Any]:
     if profile:
         raise StoreError(
             f"The AWS profile {profile!r} has no access key in {_aws_file('credentials')} or "
-            f"{_aws_file('config')}. For profiles that assume a role or sign on, install boto3, or set "
-            f"{CREDENTIALS['s3']} and AWS_SESSION_TOKEN (aws configure export-credentials)."
+            f"{_aws_file('config')}",
+            fix=(
+                "For profiles that assume a role or sign on, install boto3, or set "
+                f"{CREDENTIALS['s3']} and AWS_SESSION_TOKEN (aws configure export-credentials)"
+            ),
         )
     return {}
 
@@ -142,7 +146,8 @@ def _keys_of_profile(profile: str) -> dict[str, str]:
         try:
             parser.read(_aws_file(name), encoding="utf-8")
         except (ConfigError, UnicodeDecodeError) as error:
-            raise StoreError(f"{_aws_file(name)} cannot be read: {error}") from error
+            message = f"{_aws_file(name)} cannot be read: {error}"
+            raise StoreError(message, fix="Mend the file") from error
         section = "default" if section == "profile default" else section
         if parser.has_option(section, "aws_secret_access_key"):
             values = parser[section]

@@ -89,7 +89,10 @@ class ObjectStorage:
             self._store = from_url(writer_address(uri), **settings)
         except (ValueError, OSError, BaseError) as error:
             problem = str(error).partition("\n")[0]
-            raise StoreError(f"Cannot open the store {uri!r}: {problem}") from error
+            raise StoreError(
+                f"Cannot open the store {uri!r}: {problem}",
+                fix="Mend its address, or the credentials and the region in the environment",
+            ) from error
         self.root = self.root.rstrip("/")
 
     @_explained

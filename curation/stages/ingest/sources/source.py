@@ -29,7 +29,7 @@ class Source(StrictModel):
     """Name of the source, unique in the recipe."""
     role: Role
     """`pool` for uncurated pairs, `seed` for a curated set that retrieves from the pool, `held_out` for
-    an evaluation set whose copies leave the dataset."""
+    an evaluation set: the dataset has no copies of it."""
     format: str
     """Format of the files (as `parquet`, `webdataset` or `folder`), or a published list (as `laion` or
     `datacomp`), whose columns are known."""

@@ -1,4 +1,4 @@
-"""Items in groups, so that the number of tasks grows with rows and not with fragments."""
+"""Splits items into groups of one task each, so that tasks grow with rows and not with fragments."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ Item = TypeVar("Item", bound=HasRows)
 Anything = TypeVar("Anything")
 
 
-def group_by_rows(items: Iterable[Item], rows: int) -> list[list[Item]]:
-    """Return items in groups, in their order; one task reads, or writes, those of a group.
+def split_by_rows(items: Iterable[Item], at_most: int) -> list[list[Item]]:
+    """Split items into groups of neighbours, in their order; one task reads, or writes, a group.
 
     Args:
         items: such as fragments.
-        rows: largest number of rows of a group. A larger item is a group of its own.
+        at_most: largest number of rows of a group. A larger item is a group of its own.
     """
-    return group_by_size(items, lambda item: item.rows, rows)
+    return split_by_size(items, lambda item: item.rows, at_most)
 
 
-def group_by_size(
+def split_by_size(
     items: Iterable[Anything], size_of: Callable[[Anything], int], at_most: int
 ) -> list[list[Anything]]:
-    """Return items in groups, in their order.
+    """Split items into groups of neighbours, in their order.
 
     Args:
         items: anything.
         size_of: returns the size of an item.
-        at_most: largest size of a group. A larger item is a group of its own.
+        at_most: largest size of a group, in the unit of `size_of`. A larger item is a group of its own.
     """
     groups: list[list[Anything]] = []
     size = 0
