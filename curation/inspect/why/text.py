@@ -101,12 +101,14 @@ def _dedup(part: Part | None) -> Iterator[str]:
     if part["rows"] == 1:
         yield from _line("copies", "none")
     else:
-        names = (
-            f"{part['rows']:,} rows of {part['images']:,} images, component {part['component_id']}"
+        images = f"{part['images']:,} image{'s' * (part['images'] != 1)}"
+        yield from _line(
+            "copies", f"{part['rows']:,} rows of {images}, component {part['component_id']}"
         )
-        yield from _line("copies", names)
-        if part["method"] == "representative":
+        if part["stands_for"] == part["rows"]:
             yield from _line("", "this row stands for them")
+        elif part["method"] == "representative":
+            yield from _line("", f"this row stands for {part['stands_for']:,} of them")
         else:
             stands = f"{part['representative_pair_id']}, image {part['representative_id']}"
             yield from _line("", f"a copy ({part['method']}); pair {stands} stands for them")

@@ -1,0 +1,246 @@
+"""`store.why` names the limit that left an image out, of the arms and of `select`, for every row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import curation
+from curation.inspect.api.store import OpenStore
+from curation.inspect.why.scores import _passes
+from curation.stages.select.params import Threshold
+from curation.stages.select.stage import _fails
+
+from ..gc.helpers import edited, run_recipe
+
+ARMS = [
+    {"name": "as-is", "seeds": "birds", "strategy": "as_is"},
+    {"name": "near", "seeds": "birds", "strategy": "sample", "k": 4, "cap": 12},
+    {"name": "once", "seeds": "birds", "strategy": "sample", "k": 4, "collisions": "once"},
+    {"name": "reassign", "seeds": "cats", "strategy": "sample", "k": 3, "collisions": "reassign"},
+    {"name": "cells", "seeds": "birds", "strategy": "cluster", "per_cluster": 4, "more_than": 0},
+    {
+        "name": "coarse",
+        "seeds": "birds",
+        "strategy": "cluster",
+        "per_cluster": 9,
+        "more_than": 0,
+        "level": 1,
+        "cap": 7,
+    },
+    {
+        "name": "skip",
+        "seeds": "cats",
+        "strategy": "cluster",
+        "per_cluster": 6,
+        "more_than": 0,
+        "small_clusters": "skip",
+    },
+    {"name": "all-twice", "strategy": "hierarchical", "target": 500, "multiplier": 2},
+    {"name": "everything", "strategy": "everything"},
+]
+BALANCE = {"target": 30, "per_cluster": 9, "per_seed_set": {"birds": 12}}
+AT_THE_BOUND = "abcdefg123"
+"""A caption with a share of letters of 0.7, which no float32 holds."""
+
+
+def limited_recipe(folder: Path) -> dict[str, Any]:
+    """Write rows with vectors and without pixels; some images are in the pool and in the sets."""
+    rng = np.random.default_rng(5)
+    shared = [hashlib.sha256(name).hexdigest() for name in (b"in both sets", b"held out too")]
+    rows = {
+        "web": [
+            {"key": f"p{n}", "caption": AT_THE_BOUND if n % 7 else "12345a"} for n in range(60)
+        ],
+        "birds": [{"key": f"b{n}", "caption": "bird"} for n in range(8)],
+        "cats": [{"key": f"c{n}", "caption": "cat"} for n in range(5)],
+        "bench": [{"key": f"h{n}", "caption": "held out"} for n in range(3)],
+    }
+    vectors: dict[str, Any] = {}
+    for role, listed in rows.items():
+        for row in listed:
+            row |= {"url": f"https://a.example/{row['key']}", "sha256": None}
+            vectors[row["key"]] = rng.normal(size=8) + 3 * np.eye(8)[rng.integers(4)]
+        if role != "bench":
+            # One image in the pool, where it is listed twice, and in both seed sets.
+            names = ["shared", "shared again"] if role == "web" else ["shared"]
+            listed += [
+                {"key": f"{role} {name}", "caption": AT_THE_BOUND, "sha256": shared[0]}
+                for name in names
+            ]
+    rows["web"].append({**rows["web"][3], "key": "listed again"})
+    for role, key in (("bench", "shared"), ("bench", "again"), ("birds", "leak")):
+        rows[role].append({"key": f"{role} {key}", "caption": "", "sha256": shared[1]})
+    by_digest = {digest: rng.normal(size=8) for digest in shared}
+    for listed in rows.values():
+        for row in listed:
+            row.setdefault("url", f"https://b.example/{row['key']}")
+            vectors.setdefault(row["key"], by_digest.get(row["sha256"]))
+    for role, listed in rows.items():
+        pq.write_table(pa.Table.from_pylist(listed), folder / f"{role}.parquet")
+    kept = {key: vector for key, vector in vectors.items() if vector is not None}
+    np.save(folder / "vectors.npy", np.array(list(kept.values()), np.float32))
+    np.save(folder / "ids.npy", np.array(list(kept)))
+    columns = {name: name for name in ("key", "caption", "url", "sha256")}
+    roles = {"web": "pool", "birds": "seed", "cats": "seed", "bench": "held_out"}
+    return {
+        "name": "limited",
+        "sources": [
+            {
+                "name": name,
+                "role": role,
+                "format": "parquet",
+                "path": str(folder / f"{name}.parquet"),
+                "columns": columns,
+            }
+            for name, role in roles.items()
+        ],
+        "ingest": {"rows_per_fragment": 20},
+        "fetch": {"pixels": "none"},
+        "screen": {"filters": ["caption_letters"]},
+        "embed": {
+            "encoders": {
+                "semantic": {
+                    "import": str(folder / "vectors.npy"),
+                    "ids": {"join": "key", "file": str(folder / "ids.npy")},
+                }
+            }
+        },
+        "dedup": {"near": {"encoder": "semantic", "at_least": 0.9999}, "perceptual": None},
+        "select": {"caption_letters": {"at_least": 0.7}},
+        "cluster": {"encoder": "semantic", "levels": [5, 2], "iterations": 5},
+        "retrieve": ARMS,
+    }
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two recipes: with the limits of `balance`, and without."""
+    folder = tmp_path_factory.mktemp("limited")
+    spec = limited_recipe(folder)
+    run_recipe(spec, folder / "store")
+    run_recipe(edited(spec, name="balanced", balance=BALANCE), folder / "store")
+    return folder / "store"
+
+
+@pytest.fixture(params=["limited", "balanced"])
+def store(limited: Path, request: pytest.FixtureRequest) -> Iterator[OpenStore]:
+    """The store as one of the recipes has it."""
+    with curation.open(limited, recipe=request.param) as opened:
+        yield opened
+
+
+@pytest.fixture
+def rows(store: OpenStore) -> list[dict[str, Any]]:
+    """What is said of every row that was not dropped by `ingest`."""
+    pairs = store.table("pairs").pandas()
+    named = pairs[pairs["status"] == "ok"]["pair_id"]
+    return [row for pair_id in named for row in store.why(pair_id).rows[:1]]
+
+
+def of_pool(row: dict[str, Any]) -> bool:
+    return row["role"] == "pool" and row["select"]["status"] == "eligible"
+
+
+def test_as_many_images_are_claimed_or_capped_as_were_retrieved(
+    store: OpenStore, rows: list[dict[str, Any]]
+) -> None:
+    composition = {row["arm"]: row for row in store.table("claims").stats["composition"]}
+    for number, arm in enumerate(ARMS):
+        limits = [
+            (row["arms"][number]["claims"], row["arms"][number]["left_out"] or "")
+            for row in rows
+            if (row["source"] == "birds" if arm["strategy"] == "as_is" else of_pool(row))
+        ]
+        claimed = sum(bool(claims) for claims, _ in limits)
+        capped = sum("claims of the arm out" in text for _, text in limits)
+        unsure = sum(", or " in text for _, text in limits)
+        totals = composition[str(arm["name"])]
+        assert 0 <= claimed + capped - totals["unique"] <= unsure, arm
+        assert bool(capped) <= bool(totals["capped"]), arm
+        assert not unsure or (store.recipe, arm["name"]) == ("balanced", "reassign")
+
+
+def test_a_limit_is_named_as_the_recipe_sets_it(
+    store: OpenStore, rows: list[dict[str, Any]]
+) -> None:
+    names = {"limited": set(), "balanced": {"per_seed_set, per_cluster, target"}}
+    texts = {arm["left_out"] or "" for row in rows for arm in row["arms"]}
+    assert {t.partition("balance (")[2].partition(")")[0] for t in texts} - {""} == names[
+        store.recipe
+    ]
+    assert any("its cap of 7" in text for text in texts)
+    assert any("drawn of" in text for text in texts)
+
+
+def test_rows_and_images_of_a_component_are_those_of_the_pool_or_of_one_set(
+    store: OpenStore, rows: list[dict[str, Any]]
+) -> None:
+    copies = store.table("copies").pandas()
+    for row in rows:
+        shared = "role" if row["role"] == "pool" else "source"
+        same = copies[copies["component_id"] == row["dedup"]["component_id"]]
+        same = same[same[shared] == row[shared]]
+        assert (row["dedup"]["rows"], row["dedup"]["images"]) == (
+            len(same),
+            same["image_id"].nunique(),
+        )
+        represented = same["representative_pair_id"] == row["pair_id"]
+        assert row["dedup"]["stands_for"] == represented.sum()
+    several = [row for row in rows if row["dedup"]["rows"] > 1]
+    assert {row["role"] for row in several} == {"pool", "held_out"}
+
+
+def test_an_eligible_row_fails_no_threshold(rows: list[dict[str, Any]]) -> None:
+    passes = [
+        (score["passes"], row["select"])
+        for row in rows
+        for score in row["scores"]
+        if score["name"] == "caption_letters"
+    ]
+    assert all(passed is not False for passed, select in passes if select["status"] == "eligible")
+    assert all(passed is False for passed, s in passes if s["reason"] == "caption_letters")
+    assert {select["reason"] for _, select in passes} >= {None, "caption_letters", "held_out"}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+@pytest.mark.parametrize("missing", ["drop", "keep"])
+def test_a_score_passes_where_select_lets_it_pass(dtype: Callable[..., Any], missing: str) -> None:
+    bounds = [0.1, 0.7, 1.6, 3.0, 2**24 + 1.0, 1e-9]
+    values = [dtype(bound) for bound in bounds] + [dtype(-2), dtype(0)]
+    values += [dtype("nan"), dtype("inf")] if dtype is not np.int32 else []
+    series = pd.Series(values, dtype=dtype)
+    kind = pa.from_numpy_dtype(dtype)
+    for bound in bounds:
+        for name in ("at_least", "at_most"):
+            threshold = Threshold.model_validate({name: bound, "missing": missing})
+            expected = (~_fails(series, threshold)).tolist()
+            passes = [_passes(v.item(), kind, threshold.model_dump()) for v in values]
+            assert passes == expected, (name, bound)
+
+
+def test_a_row_that_repeats_another_has_the_answer_of_that_one(store: OpenStore) -> None:
+    first, again = store.why("p3").rows[0], store.why("listed again").rows[0]
+    assert again["ingest"]["reason"] == "duplicate_url"
+    assert again["ingest"]["duplicate_of"] == first["pair_id"]
+    assert again["dedup"] is None
+    assert [again[n] for n in ("dataset", "arms")] == [first[n] for n in ("dataset", "arms")]
+    assert "dataset" in str(store.why("listed again"))
+
+
+def test_before_there_is_a_dataset_nothing_is_said_of_it(limited: Path, tmp_path: Path) -> None:
+    spec = limited_recipe(tmp_path)
+    run_recipe(spec, tmp_path / "store", until="retrieve")
+    with curation.open(tmp_path / "store") as opened:
+        answer = opened.why("p1")
+        assert answer.rows[0]["dataset"] is None
+        assert answer.rows[0]["arms"]
+        assert "\ndataset" not in str(answer)
