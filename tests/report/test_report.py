@@ -103,7 +103,9 @@ def test_the_composition_table_shows_every_number(finished: Run, page: Page) -> 
         cells += [f"{value:,}" for value in (row[n] for n in COUNTS)]
         assert shown[at : at + len(cells)] == cells
         at += len(cells)
-    assert shown[at : at + 2] == ["total images", f"{total:,}"]
+    images = open_table(finished.store, "dataset").rows
+    assert images < total
+    assert shown[at : at + 3] == ["total", f"{total:,}", f"{images:,}"]
     assert any("," in cell and cell.replace(",", "").isdigit() for cell in shown)
 
 
@@ -124,6 +126,28 @@ def test_what_a_plugin_requests_is_escaped(finished: Run) -> None:
     finally:
         STRATEGIES.add("sample", entry)
     assert HOSTILE in page.sections["composition"] and HOSTILE not in html
+
+
+def test_final_images_are_the_different_images_of_an_arm(finished: Run) -> None:
+    claims = open_table(finished.store, "claims")
+    rows, total = composition_of(claims.manifest)
+    by_arm = claims.read().to_pandas().groupby("arm")["image_id"]
+    assert {row["arm"]: row["final_images"] for row in rows} == by_arm.nunique().to_dict()
+    assert {row["arm"]: row["final"] for row in rows} == by_arm.size().to_dict()
+    # Two arms claim the same image, which counts in each of them.
+    images = open_table(finished.store, "dataset").rows
+    assert claims.manifest.stats["total"] == {"claims": total, "images": images}
+    assert sum(row["final_images"] for row in rows) > images
+
+
+def test_a_composition_of_before_images_were_counted_is_shown_without_them(finished: Run) -> None:
+    manifest = open_table(finished.store, "claims").manifest
+    rows = [
+        {name: value for name, value in row.items() if name != "final_images"}
+        for row in manifest.stats["composition"]
+    ]
+    earlier = replace(manifest, stats=manifest.stats | {"composition": rows})
+    assert [row["final_images"] for row in composition_of(earlier)[0]] == [None] * len(rows)
 
 
 def test_the_equation_shows_both_sums(finished: Run, page: Page) -> None:
