@@ -117,7 +117,7 @@ def _image_content(
     return {
         "lines": lines,
         "funnels": svg.funnels(lines),
-        "reasons": drop_reasons(lines, lineage["eligible"], album, recipe.seed),
+        "reasons": drop_reasons(lines, lineage, album, recipe.seed),
         "sheets": contact_sheets(lineage, recipe.arms, album, recipe.seed),
         "copies": summarise_copies(lineage["copies"], album, recipe.seed),
         "copies_by_method": stats["copies"],
