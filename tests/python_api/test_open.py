@@ -219,6 +219,10 @@ def test_what_was_taken_down_is_in_no_form(own: Made, named: str) -> None:
             assert all(count == counts[0] for count in counts), name
             assert secret not in str(forms), name
         assert len(store.table("images").arrow()) < store.table("images").rows
+        shown = store.table("images")
+        assert all(
+            "rows that were taken down" in text for text in (repr(shown), shown._repr_html_())
+        )
         assert store.why(secret).kind is None
         if named == "images":
             assert secret not in store.vectors("semantic").image_ids
