@@ -155,7 +155,7 @@ class _Prepared(NamedTuple):
 
 def _prepare(step: Step, tables: Mapping[str, Table] | None, within: StepContext) -> _Prepared:
     inputs = find_inputs(step, within.store, within.run) if tables is None else Inputs(tables, {})
-    check_spaces(step.name, inputs.tables)
+    check_spaces(step.name, inputs.tables, inputs.lineage)
     return _Prepared(inputs, _work(step, inputs, within))
 
 
