@@ -112,7 +112,8 @@ def run_step(
         run.use(outcome.committed, step.fingerprint)
         check_outcomes(step, outcome.manifests)
         if step.expect is not None and step.expect.is_set and step.tables == (DATASET,):
-            check_expectations(step, step.expect, outcome.manifests[0], within)
+            claims = outcome.committed[DATASET].lineage["claims"]
+            check_expectations(step, step.expect, outcome.manifests[0], claims, within)
         publish_all(store, step.recipe, outcome.manifests, run.record.run)
     except DamagedFileError as error:
         set_aside_damaged(error, store)
