@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,17 @@ def test_before_there_is_a_dataset_nothing_is_said_of_it(limited: Path, tmp_path
         assert answer.rows[0]["dataset"] is None
         assert answer.rows[0]["arms"]
         assert "\ndataset" not in str(answer)
+
+
+def test_a_score_that_is_missing_says_what_that_means(store: OpenStore) -> None:
+    text = str(store.why("listed again"))
+    assert "\nscore" not in text.partition("pair")[2].partition("select")[0]
+    answer = store.why("p1")
+    (score,) = (s for s in answer.rows[0]["scores"] if s["name"] == "caption_letters")
+    for missing, word in (("keep", "passes"), ("drop", "fails")):
+        changed = {"value": None, "passes": missing == "keep"}
+        row = answer.rows[0] | {
+            "scores": [score | changed | {"threshold": score["threshold"] | {"missing": missing}}]
+        }
+        text = str(replace(answer, rows=[row]))
+        assert f"caption_letters none: {word} (missing: {missing})" in text

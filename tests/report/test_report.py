@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -319,6 +320,13 @@ def test_the_summary_of_copies_agrees_with_the_table(finished: Run) -> None:
             table.loc[table["method"] == "representative", "pair_id"]
         )
         assert group.rows == len(group.copies) + 1
+
+
+def test_sizes_of_clusters_are_those_of_the_table(finished: Run, page: Page) -> None:
+    sizes = open_table(finished.store, "centroids").read(["training_count"]).column(0).to_numpy()
+    median = f"{np.median(sizes):.1f}".removesuffix(".0")
+    assert f"{sizes.min()} / {median} / {sizes.max()}" in page.sections["clusters"]
+    assert np.median(sizes) != np.sort(sizes)[len(sizes) // 2]
 
 
 def test_examples_of_a_reason_were_dropped_by_that_stage(finished: Run) -> None:

@@ -152,7 +152,7 @@ def _level(number: int, levels: Sequence[Fragment], manifest: Manifest) -> dict[
         "count": len(sizes),
         "requested": stats["requested"][number],
         "members": stats["training_vectors"] if number == 0 else int(sizes.sum()),
-        "median": int(sizes[len(sizes) // 2]),
+        "median": float(np.median(sizes)),
         "smallest": int(sizes[0]),
         "largest": int(sizes[-1]),
         "histogram": svg.histogram(sizes),

@@ -42,7 +42,9 @@ def _row(row: Part) -> Iterator[str]:
     yield from _ingest(row["ingest"])
     yield from _fetch(row["fetch"])
     for score in row["scores"]:
-        yield from _line("score", _score(score))
+        # A row without an image has scores of its caption alone.
+        if row["image_id"] is not None or score["value"] is not None:
+            yield from _line("score", _score(score))
     for encoder, reason in row["vectors"].items():
         yield from _line("vector", f"{encoder}: {reason}")
     yield from _dedup(row["dedup"])
@@ -82,10 +84,14 @@ def _fetch(part: Part | None) -> Iterator[str]:
 
 
 def _score(score: Part) -> str:
-    text = f"{score['name']} {_number(score['value'])}"
-    threshold = score["threshold"]
+    value, threshold = score["value"], score["threshold"]
+    text = f"{score['name']} {'none' if value is None else _number(value)}"
     if threshold is None:
         return text
+    if value is None:
+        return (
+            f"{text}: {'passes' if score['passes'] else 'fails'} (missing: {threshold['missing']})"
+        )
     bounds = [
         f"{n.replace('_', ' ')} {threshold[n]}" for n in _BOUNDS if threshold.get(n) is not None
     ]
