@@ -65,6 +65,12 @@ def limited_recipe(folder: Path) -> dict[str, Any]:
                 {"key": f"{role} {name}", "caption": AT_THE_BOUND, "sha256": shared[0]}
                 for name in names
             ]
+    # A chain of copies, in which the best pair of each image is with the one beside it: 0–1 and 2–3.
+    for number, angle in enumerate((0.0, 0.14, 0.29, 0.43)):
+        key = f"chain {number}"
+        rows["web"].append({"key": key, "caption": AT_THE_BOUND + "abcdefg123" * number})
+        rows["web"][-1] |= {"url": f"https://c.example/{number}", "sha256": None}
+        vectors[key] = np.cos(angle) * np.eye(8)[5] + np.sin(angle) * np.eye(8)[6]
     rows["web"].append({**rows["web"][3], "key": "listed again"})
     for role, key in (("bench", "shared"), ("bench", "again"), ("birds", "leak")):
         rows[role].append({"key": f"{role} {key}", "caption": "", "sha256": shared[1]})
@@ -103,7 +109,7 @@ def limited_recipe(folder: Path) -> dict[str, Any]:
                 }
             }
         },
-        "dedup": {"near": {"encoder": "semantic", "at_least": 0.9999}, "perceptual": None},
+        "dedup": {"near": {"encoder": "semantic", "at_least": 0.985}, "perceptual": None},
         "select": {"caption_letters": {"at_least": 0.7}},
         "cluster": {"encoder": "semantic", "levels": [5, 2], "iterations": 5},
         "retrieve": ARMS,

@@ -90,6 +90,26 @@ def test_rows_and_images_of_a_component_are_those_of_the_pool_or_of_one_set(
     assert {row["role"] for row in several} == {"pool", "held_out"}
 
 
+def test_every_copy_has_a_chain_to_the_row_that_stands_for_it(
+    store: OpenStore, rows: list[dict[str, Any]]
+) -> None:
+    neighbours = {
+        frozenset((pair["image_a"], pair["image_b"])): pair["similarity"]
+        for pair in store.table("neighbours").arrow().to_pylist()
+    }
+    longest = 0
+    for row in rows:
+        at, end = row["image_id"], row["dedup"]["representative_id"]
+        for edge in row["dedup"]["tied_by"]:
+            ends = {edge["image_id"], edge["evidence_id"]}
+            assert at in ends
+            (at,) = ends - {at}
+            assert edge["similarity"] == neighbours[frozenset(ends)] >= 0.985
+        assert at == end, row["source_key"]
+        longest = max(longest, len(row["dedup"]["tied_by"]))
+    assert longest == 3
+
+
 def test_an_eligible_row_fails_no_threshold(rows: list[dict[str, Any]]) -> None:
     passes = [
         (score["passes"], row["select"])

@@ -32,7 +32,7 @@ from curation.stages.retrieve.strategies import STRATEGIES
 from curation.store.manifest import FragmentRecord, Manifest
 from curation.store.manifest_file import write_manifest
 from curation.store.store import Store
-from tests.report.conftest import HOSTILE, Run
+from tests.report.conftest import HOSTILE, Run, run_into
 from tests.report.page import Page
 
 FORBIDDEN = {"script", "link", "iframe", "object", "embed", "base", "form", "audio", "video"}
@@ -320,6 +320,15 @@ def test_the_summary_of_copies_agrees_with_the_table(finished: Run) -> None:
             table.loc[table["method"] == "representative", "pair_id"]
         )
         assert group.rows == len(group.copies) + 1
+
+
+def test_what_was_not_checked_is_not_called_clean(finished: Run, tmp_path: Path) -> None:
+    spec = finished.recipe.model_dump(mode="json", by_alias=True)
+    spec["dedup"]["held_out"] = None
+    kept = run_into(Store(shutil.copytree(finished.store.uri, tmp_path / "store")), spec)
+    _, page = read(kept)
+    assert "Nothing was checked" in page.sections["held-out"][1]
+    assert not any("No image of the pool" in text for text in page.sections["held-out"])
 
 
 def test_sizes_of_clusters_are_those_of_the_table(finished: Run, page: Page) -> None:

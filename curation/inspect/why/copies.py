@@ -106,6 +106,14 @@ def _ties(
         for end in (member["image_id"], member["evidence_id"]):
             edges.setdefault(end, []).append(edge)
     path = _path(edges, row["image_id"], row["representative_id"])
+    if not path and row["image_id"] != row["representative_id"]:
+        # The best pairs of a long chain need not hang together. Others are seldom needed, and slow.
+        from curation.inspect.why.links import links_between
+
+        for link in links_between(tables, [member["image_id"] for member in members]):
+            for end in (link["image_id"], link["evidence_id"]):
+                edges.setdefault(end, []).append(link)
+        path = _path(edges, row["image_id"], row["representative_id"])
     return [edge | {"pixels": _pixels(tables, edge)} for edge in path]
 
 
