@@ -21,6 +21,7 @@ ROW = {
     "unique": 135_000,
     "capped": 0,
     "final": 135_000,
+    "final_images": 134_999,
     "shortfall": 5_000,
 }
 
@@ -29,10 +30,18 @@ ROW = {
 def test_no_word_is_broken(width: int) -> None:
     out = io.StringIO()
     console = Console(file=out, width=width)
-    console.print(composition_grid("Composition", [ROW], 135_000, console))
+    console.print(composition_grid("Composition", [ROW], 135_000, console, 99_998))
     text = out.getvalue()
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
-    for word in ("textures-cluster", "requested", "140,000", "final", "135,000", "shortfall"):
+    for word in (
+        "textures-cluster",
+        "requested",
+        "140,000",
+        "final",
+        "135,000",
+        "99,998",
+        "shortfall",
+    ):
         assert word in text
     assert ("Not shown in this width" in text) == (width < 160)

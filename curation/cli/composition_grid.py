@@ -23,7 +23,11 @@ UNBOUNDED_WIDTH = 1000
 
 
 def composition_grid(
-    title: str, rows: list[dict[str, Any]], total: int | None, console: Console
+    title: str,
+    rows: list[dict[str, Any]],
+    total: int | None,
+    console: Console,
+    images: int | None = None,
 ) -> Grid:
     """Return the composition as a table that the console shows without breaking a word.
 
@@ -32,12 +36,13 @@ def composition_grid(
         rows: of `expected_composition` or `composition_of`.
         total: Σ final; None if it is unknown.
         console: where the table will be printed.
+        images: number of images in the dataset, where an image of several arms counts once.
     """
     # The report shows the seed sets and seed rows of a run, so a terminal always leaves them out.
     always_hidden = 2 if "capped" in rows[0] else 0
     for hidden in range(always_hidden, len(OPTIONAL_COLUMNS) + 1):
         names = [name for name in rows[0] if name not in OPTIONAL_COLUMNS[:hidden]]
-        grid = _grid(title, rows, total, names)
+        grid = _grid(title, rows, {"final": total, "final_images": images}, names)
         unbounded = console.options.update_width(UNBOUNDED_WIDTH)
         if Measurement.get(console, unbounded, grid).maximum <= console.width:
             break
@@ -48,7 +53,9 @@ def composition_grid(
     return grid
 
 
-def _grid(title: str, rows: list[dict[str, Any]], total: int | None, names: list[str]) -> Grid:
+def _grid(
+    title: str, rows: list[dict[str, Any]], totals: dict[str, int | None], names: list[str]
+) -> Grid:
     grid = Grid(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), collapse_padding=True)
     for name in names:
         # A header may take two lines, a value may not.
@@ -58,8 +65,8 @@ def _grid(title: str, rows: list[dict[str, Any]], total: int | None, names: list
     for row in rows:
         grid.add_row(*(_cell(row[name]) for name in names))
     grid.add_section()
-    totals = {"arm": "total", "final": _cell(total)}
-    grid.add_row(*(totals.get(name, "") for name in names))
+    last = {"arm": "total"} | {name: _cell(total) for name, total in totals.items()}
+    grid.add_row(*(last.get(name, "") for name in names))
     return grid
 
 

@@ -39,6 +39,7 @@ def describe_table(
         created=manifest.created,
         stage=manifest.stage,
         rows=manifest.rows,
+        taken_down=table.withheld is not None,
         fragments=len(manifest.fragments),
         counts={role: dict(outcomes) for role, outcomes in manifest.counts.items()},
         stats=dict(manifest.stats),

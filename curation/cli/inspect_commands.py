@@ -26,7 +26,7 @@ from curation.cli.describe import describe_table
 from curation.cli.facts.files import TablePaths
 from curation.cli.facts.tables import Change, ComparedDataset, Difference
 from curation.cli.output_file import in_a_folder, whole_file
-from curation.errors import StoreError
+from curation.errors import StoreError, TakenDownError
 from curation.terminal import echo, start_of, styled
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ def show(
     _print_place(opened, version, run)
     size = f"{manifest.bytes / 1e6:,.1f} MB"
     out.print(f"rows     {manifest.rows:,} in {len(manifest.fragments)} fragments, {size}")
+    if opened.withheld is not None:
+        out.print("taken down  some of these rows are: all counts have them, and readers get none")
     if manifest.seconds is not None:
         out.print(f"seconds  {manifest.seconds:,.1f} of stage {manifest.stage}")
     for role, outcomes in manifest.counts.items():
@@ -112,6 +114,9 @@ def _print_place(table: Table, version: str | None, run: str | None) -> None:
         out.print(f'query    curation sql {place} "FROM {name}"{named}')
     try:
         out.print(f"open with  {duckdb_call(table, _folder(table, version, run))}")
+    except TakenDownError as error:
+        # Who opens the files gets all of their rows.
+        out.print(f"open with  `curation sql` alone: {error}")
     except StoreError as error:
         out.print(f"open with  the files alone: {error}")
 
@@ -133,9 +138,11 @@ def _print_run(table: Table, run: str | None) -> str | None:
 
 
 def _folder(table: Table, version: str | None, run: str | None) -> str:
+    from curation.engine.table import refuse_withheld
     from curation.inspect.open_folder import open_folder
     from curation.store.store import DATASET
 
+    refuse_withheld({table.manifest.table: table})
     if table.manifest.table == DATASET:
         return table.store.address(dataset_folder(table))
     return open_folder(table, run, any_recipe=version is not None)

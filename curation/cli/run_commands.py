@@ -258,7 +258,7 @@ def _print_result(store: Store, recipe: Recipe, path: str, run: str | None) -> N
     lineage = trace(recipe, store, run)
     claims, dataset = lineage["claims"].manifest, lineage["dataset"]
     rows, total = composition_of(claims)
-    out.print(composition_grid(f"Composition of {recipe.name}", rows, total, out))
+    out.print(composition_grid(f"Composition of {recipe.name}", rows, total, out, dataset.rows))
     if "target" in claims.stats:
         from curation.stages.retrieve.balance import describe_target
 

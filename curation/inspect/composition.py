@@ -19,6 +19,7 @@ COUNTS = (
     "unique",
     "capped",
     "final",
+    "final_images",
     "shortfall",
 )
 COLUMNS = ("arm", "seed_set", "strategy", *COUNTS)
@@ -57,11 +58,17 @@ def expected_total(composition: list[dict[str, Any]]) -> int | None:
 def composition_of(claims: Manifest) -> tuple[list[dict[str, Any]], int]:
     """Return the composition of a run and Σ final.
 
+    `final` counts claims, as the published tables do. `final_images` counts the different images of an
+    arm; it is None in manifests of before it was counted. An image of several arms counts in each.
+
     Raises:
         StoreError: the sums do not agree with the rows of `claims`.
     """
     # The manifest has its keys sorted; people read the counts in the order in which they arise.
-    rows = [{name: row[name] for name in COLUMNS} for row in claims.stats["composition"]]
+    rows = [
+        {name: row.get(name) if name == "final_images" else row[name] for name in COLUMNS}
+        for row in claims.stats["composition"]
+    ]
     total = sum(row["final"] for row in rows)
     for row in rows:
         if row["retrieved"] != row["capped"] + row["final"]:

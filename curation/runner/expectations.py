@@ -19,16 +19,23 @@ EXECUTION_ONLY = True
 
 
 def check_expectations(
-    step: Step, expect: ExpectParams, dataset: Manifest, within: StepContext
+    step: Step, expect: ExpectParams, dataset: Manifest, claims: str, within: StepContext
 ) -> None:
     """Check that a dataset is what the recipe expects.
+
+    Args:
+        step: the step that made it.
+        expect: what is expected.
+        dataset: its manifest.
+        claims: the version of `claims` that it was made from. Its manifest may name an earlier one with
+            the same rows, whose arms requested something else.
+        within: the run.
 
     Raises:
         ExpectationError: it is not; the message says what is wrong.
     """
     # A manifest that cannot be read is no composition without arms.
-    claims = open_table(within.store, "claims", dataset.reads["claims"]).manifest
-    composition = claims.stats["composition"]
+    composition = open_table(within.store, "claims", claims).manifest.stats["composition"]
     problems = [*_row_problems(expect, dataset.rows), *_arm_problems(expect, composition)]
     if expect.change is not None:
         problems += _change_problems(expect.change, dataset.rows, _rows_before(step, within.store))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from curation.engine.contract import contract
 from curation.engine.fragment_writer import FragmentWriter
@@ -64,10 +65,21 @@ def compute_global(
     writers, stats = write_output(_take_records(rows, records), "all", open_writer)
     for name, writer in writers.items():
         records.append(writer.close(f"tables/{table}", digest([key, name]), {}))
-    in_order = tuple(sorted(records, key=lambda record: record.name))
+    in_order = tuple(sorted(records, key=_order(table, tables)))
     # A table without rows was computed too.
     table_written = WrittenTable(in_order, stats, for_others=not context.inherited)
     return {table: table_written}, max(len(records), 1), 0
+
+
+def _order(table: TableName, tables: Mapping[str, Table]) -> Callable[[FragmentRecord], Any]:
+    """Return by what the fragments of a table are ordered.
+
+    Whoever reads two aligned tables as wholes gets the same rows in the same places.
+    """
+    if not contract(table).aligned:
+        return lambda record: record.name
+    places = {name: place for place, name in enumerate(tables["images"].fragments)}
+    return lambda record: places[record.name]
 
 
 def _earlier_version(store: Store, table: str, key: str) -> Manifest | None:

@@ -112,7 +112,8 @@ def run_step(
         run.use(outcome.committed, step.fingerprint)
         check_outcomes(step, outcome.manifests)
         if step.expect is not None and step.expect.is_set and step.tables == (DATASET,):
-            check_expectations(step, step.expect, outcome.manifests[0], within)
+            claims = outcome.committed[DATASET].lineage["claims"]
+            check_expectations(step, step.expect, outcome.manifests[0], claims, within)
         publish_all(store, step.recipe, outcome.manifests, run.record.run)
     except DamagedFileError as error:
         set_aside_damaged(error, store)
@@ -155,7 +156,7 @@ class _Prepared(NamedTuple):
 
 def _prepare(step: Step, tables: Mapping[str, Table] | None, within: StepContext) -> _Prepared:
     inputs = find_inputs(step, within.store, within.run) if tables is None else Inputs(tables, {})
-    check_spaces(step.name, inputs.tables)
+    check_spaces(step.name, inputs.tables, inputs.lineage)
     return _Prepared(inputs, _work(step, inputs, within))
 
 

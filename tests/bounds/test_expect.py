@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from curation.engine.parallel import InProcess
@@ -20,6 +21,7 @@ from curation.store.run_log import Again, read_runs, recorded_run
 from curation.store.run_record import RunRecord
 from curation.store.store import Store, manifest_path
 from tests.damage.finished import build_sources
+from tests.vectors.helpers import source, without_pixels, write_list, write_vectors
 
 Spec = dict[str, Any]
 
@@ -130,6 +132,32 @@ def test_the_change_counts_from_the_last_version_that_can_be_read(
     whole = {name: block for name, block in spec.items() if name != "balance"}
     with pytest.raises(BoundsError, match=f"after {rows} in the latest finished run"):
         run(store, whole | {"expect": {"change": 0.1}})
+
+
+def test_an_arm_is_filled_by_what_it_requests_now(tmp_path: Path) -> None:
+    """A seed without a vector is requested too, and leads to the same rows of claims and dataset."""
+    write_list(tmp_path / "pool.parquet", [f"p{n}" for n in range(8)])
+    write_list(tmp_path / "seeds.parquet", ["s0", "s1"])
+    vectors = np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32)
+    ids = [*(f"p{n}" for n in range(8)), "s0", "s1"]
+    encoder = write_vectors(tmp_path / "files", "npy", vectors, ids)
+    encoder["ids"]["join"] = "key"
+    spec = without_pixels(
+        encoder,
+        source(tmp_path / "pool.parquet"),
+        source(tmp_path / "seeds.parquet", "birds", "seed"),
+        dedup={"near": {"encoder": "semantic", "at_least": 0.9999}},
+        cluster={"levels": [2]},
+        retrieve=[{"name": "birds", "seeds": "birds", "strategy": "as_is"}],
+        expect={"filled": 0.9},
+    )
+    store = Store(tmp_path / "store")
+    run(store, spec)
+    version = open_table(store, "dataset").manifest.version
+    write_list(tmp_path / "seeds.parquet", ["s0", "s1", "without a vector"])
+    with pytest.raises(BoundsError, match="2 of 3 requested"):
+        run(store, spec)
+    assert latest(store).tables["dataset"] == version
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from curation.store.run_record import RunRecord
 
 from ..gc.helpers import build_tiny, copied, edited, run_recipe
 from ..takedown.helpers import with_urls
+from .limited import BALANCE, limited_recipe
 
 HOSTILE = '<script>alert("x")</script>\x1b[2J'
 
@@ -66,3 +67,13 @@ def opened(made: Made) -> Iterator[OpenStore]:
 def own(made: Made, tmp_path: Path) -> Made:
     """A copy of the store that the test may change."""
     return Made(copied(made.store, tmp_path / "store"), made.recipe, made.first, made.second)
+
+
+@pytest.fixture(scope="session")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two recipes: with the limits of `balance`, and without."""
+    folder = tmp_path_factory.mktemp("limited")
+    spec = limited_recipe(folder)
+    run_recipe(spec, folder / "store")
+    run_recipe(edited(spec, name="balanced", balance=BALANCE), folder / "store")
+    return folder / "store"

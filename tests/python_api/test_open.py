@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 import curation
+from curation.engine.contract import contract
 from curation.engine.table import open_table
 from curation.errors import StoreError
 from curation.inspect.api.store import OpenStore
@@ -58,6 +59,18 @@ def test_all_forms_of_all_tables_have_the_same_rows(opened: OpenStore) -> None:
         assert rows_of(table.duckdb().to_arrow_table().to_pylist()) == expected, name
         batches = pa.Table.from_batches(table.batches(rows=3), table.schema)
         assert batches.equals(table.arrow().cast(table.schema)), name
+
+
+@pytest.mark.parametrize("recipe", ["limited", "balanced"])
+def test_aligned_tables_have_the_same_rows_in_the_same_places(limited: Path, recipe: str) -> None:
+    with curation.open(limited, recipe) as store:
+        aligned = [name for name in store.tables if contract(name).aligned]
+        assert {"pairs", "images", "tallies", "eligible", "embeddings.semantic"} <= set(aligned)
+        ids = {name: store.table(name).arrow(["pair_id"]).column("pair_id") for name in aligned}
+    sources = len({pair["source"] for pair in store.table("pairs").arrow(["source"]).to_pylist()})
+    assert sources == 4
+    for name in aligned:
+        assert ids[name].equals(ids["images"]), name
 
 
 def test_vectors_are_lists_of_the_stored_numbers(opened: OpenStore) -> None:
@@ -206,6 +219,10 @@ def test_what_was_taken_down_is_in_no_form(own: Made, named: str) -> None:
             assert all(count == counts[0] for count in counts), name
             assert secret not in str(forms), name
         assert len(store.table("images").arrow()) < store.table("images").rows
+        shown = store.table("images")
+        assert all(
+            "rows that were taken down" in text for text in (repr(shown), shown._repr_html_())
+        )
         assert store.why(secret).kind is None
         if named == "images":
             assert secret not in store.vectors("semantic").image_ids

@@ -79,8 +79,12 @@ def encoder_weights(path: Path) -> dict[str, Any]:
 
 def run(folder: Path, spec: dict[str, Any]) -> Run:
     """Run every stage of a recipe in this process."""
+    return run_into(Store(folder / "store"), spec)
+
+
+def run_into(store: Store, spec: dict[str, Any]) -> Run:
+    """Run every stage of a recipe into a store."""
     recipe = parse_recipe(spec)
-    store = Store(folder / "store")
     for step in plan(recipe):
         run_step(step, store, InProcess())
     return Run(recipe, store)

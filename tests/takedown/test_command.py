@@ -8,6 +8,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
+import curation
 from curation.cli import app
 from curation.errors import CurationError
 
@@ -23,6 +24,20 @@ def call(*words: str) -> Result:
     return CliRunner().invoke(app, list(words))
 
 
+def test_no_way_is_shown_to_open_a_dataset_with_rows_that_were_taken_down(tiny: Tiny) -> None:
+    store = str(tiny.store)
+    before = call("show", "dataset", "--store", store, "-n", "0").stdout
+    assert "*.parquet" in before and "taken down" not in before
+    with curation.open(store) as opened:
+        image = opened.table("dataset").arrow(["image_id"])["image_id"][0].as_py()
+    assert call("forget", "--store", store, "--image-id", image, *BY).exit_code == 0
+    after = call("show", "dataset", "--store", store, "-n", "0").stdout
+    assert "open with  `curation sql` alone" in after
+    assert "*.parquet" not in after and "taken down  some" in after
+    facts = json.loads(call("show", "dataset", "--store", store, "--json").stdout)
+    assert (facts["taken_down"], facts["folder"], facts["open_with"]) == (True, None, None)
+
+
 def test_from_a_list_to_the_proof(tiny: Tiny, tmp_path: Path) -> None:
     listed, store = tmp_path / "list.txt", str(tiny.store)
     listed.write_text(f"# of today\n{url_of('p1')}\nother.example\n")
@@ -35,6 +50,10 @@ def test_from_a_list_to_the_proof(tiny: Tiny, tmp_path: Path) -> None:
     shown = call("show", "pairs", "--store", store, "-n", "20")
     assert url_of("p2") in shown.stdout
     assert url_of("p1") not in shown.stdout
+    assert "taken down  some of these rows are" in shown.stdout
+    assert json.loads(call("show", "pairs", "--store", store, "--json").stdout)["taken_down"]
+    # The files still have the rows, so no way to open them is shown.
+    assert "open with  `curation sql` alone" in shown.stdout
     proof = call("forget", "--store", store, "--prove")
     assert (proof.exit_code, "left  tables/images" in proof.stdout) == (1, True)
     # The next run takes the other rows from these files.

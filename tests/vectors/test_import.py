@@ -127,6 +127,35 @@ def test_changed_vectors_are_computed_again_and_the_same_are_not(listed: Path) -
     assert len(set(identities)) == 1, "vectors of one table are of one encoder"
 
 
+@pytest.mark.parametrize("change", ["longer", "other"])
+def test_a_new_file_of_vectors_is_used_from_end_to_end(tmp_path: Path, change: str) -> None:
+    """Tables that come out the same, as codebooks of an exact search, count for the new vectors."""
+    keys, seeds = [f"k{n}" for n in range(30)], [f"s{n}" for n in range(4)]
+    write_list(tmp_path / "list.parquet", keys)
+    write_list(tmp_path / "seeds.parquet", seeds)
+    encoder = write_vectors(tmp_path / "files", "npy", vectors_of(34), [*keys, *seeds])
+    encoder["ids"]["join"] = "key"
+    spec = without_pixels(
+        encoder,
+        source(tmp_path / "list.parquet"),
+        source(tmp_path / "seeds.parquet", "birds", "seed"),
+        dedup={"near": {"encoder": "semantic", "at_least": 0.9999}},
+        cluster={"levels": [3]},
+        retrieve=[
+            {"name": "near", "seeds": "birds", "strategy": "sample", "k": 2},
+            {"name": "tree", "strategy": "hierarchical", "target": 9},
+        ],
+    )
+    run(tmp_path / "store", spec)
+    longer = np.concatenate([vectors_of(34), vectors_of(1, seed=1)])
+    np.save(encoder["import"], longer if change == "longer" else vectors_of(35, seed=2))
+    np.save(encoder["ids"]["file"], np.array([*keys, *seeds, "of no row"]))
+    run(tmp_path / "store", spec)
+    run(tmp_path / "fresh", spec)
+    for name in ("matches", "assignments", "claims"):
+        assert rows(tmp_path / "store", name) == rows(tmp_path / "fresh", name)
+
+
 def test_an_encoder_beside_it_changes_no_memo(listed: Path) -> None:
     keys = [f"k{n}" for n in range(25)]
     spec = by_key(listed / "v", vectors_of(25), keys)

@@ -40,9 +40,9 @@ class ExpectedArm(Facts):
     images: int | None
     """Images of the seed set, as the recipe declares them."""
     retrieved: int | None
-    """Images that it retrieves."""
+    """Claims before its cap; an image counts once for each."""
     final: int | None
-    """Images that it adds."""
+    """Claims that it adds; an image counts once for each."""
 
 
 class Plan(Facts):
@@ -59,7 +59,7 @@ class Plan(Facts):
     composition: list[ExpectedArm]
     """What each arm is expected to add."""
     total_images: int | None
-    """Sum of `final`; null if it is unknown for an arm."""
+    """Sum of `final`, where an image counts once for each claim; null if it is unknown for an arm."""
 
 
 class StageCost(Facts):

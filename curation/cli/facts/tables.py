@@ -22,6 +22,8 @@ class ShownTable(Facts):
     """Stage that wrote it."""
     rows: int
     """Its rows."""
+    taken_down: bool
+    """Whether some of the rows were taken down since: all counts have them, and readers get none."""
     fragments: int
     """Its fragments."""
     counts: dict[str, dict[str, int]]

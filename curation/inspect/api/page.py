@@ -54,7 +54,7 @@ def _version_row(version: TableVersion) -> tuple[str, ...]:
     )
 
 
-def table_page(name: str, grain: str, version: str, head: pa.Table, rows: int) -> str:
+def table_page(name: str, grain: str, version: str, head: pa.Table, rows: str) -> str:
     """Return the HTML of a table: its first rows.
 
     Args:
@@ -62,7 +62,7 @@ def table_page(name: str, grain: str, version: str, head: pa.Table, rows: int) -
         grain: what one row represents.
         version: of the table.
         head: its first rows.
-        rows: number of all rows.
+        rows: how many there are.
     """
     return _render(
         recipe=name,
@@ -71,7 +71,7 @@ def table_page(name: str, grain: str, version: str, head: pa.Table, rows: int) -
         pictures=[],
         columns=head.column_names,
         rows=[[_cell(value) for value in row.values()] for row in head.to_pylist()],
-        note=f"{len(head):,} of {rows:,} rows",
+        note=f"{len(head):,} of {rows}",
     )
 
 

@@ -180,10 +180,17 @@ class StoredTable:
 
     def __repr__(self) -> str:
         return visible(
-            f"<table {self.name} version {self.version[:12]}: {self.rows:,} rows, {self.grain}>"
+            f"<table {self.name} version {self.version[:12]}: {self.rows:,} rows{self._taken_down}, "
+            f"{self.grain}>"
         )
 
     def _repr_html_(self) -> str:
         from curation.inspect.api.page import table_page
 
-        return table_page(self.name, self.grain, self.version, self.head(), self.rows)
+        rows = f"{self.rows:,} rows{self._taken_down}"
+        return table_page(self.name, self.grain, self.version, self.head(), rows)
+
+    @property
+    def _taken_down(self) -> str:
+        """What is said beside the number of rows."""
+        return "" if self._table.withheld is None else " (with rows that were taken down)"

@@ -117,7 +117,7 @@ def _image_content(
     return {
         "lines": lines,
         "funnels": svg.funnels(lines),
-        "reasons": drop_reasons(lines, lineage["eligible"], album, recipe.seed),
+        "reasons": drop_reasons(lines, lineage, album, recipe.seed),
         "sheets": contact_sheets(lineage, recipe.arms, album, recipe.seed),
         "copies": summarise_copies(lineage["copies"], album, recipe.seed),
         "copies_by_method": stats["copies"],
@@ -152,7 +152,7 @@ def _level(number: int, levels: Sequence[Fragment], manifest: Manifest) -> dict[
         "count": len(sizes),
         "requested": stats["requested"][number],
         "members": stats["training_vectors"] if number == 0 else int(sizes.sum()),
-        "median": int(sizes[len(sizes) // 2]),
+        "median": float(np.median(sizes)),
         "smallest": int(sizes[0]),
         "largest": int(sizes[-1]),
         "histogram": svg.histogram(sizes),

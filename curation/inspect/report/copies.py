@@ -21,7 +21,7 @@ COPY_COLUMNS = [
     "pair_id",
     "image_id",
     "role",
-    "component_id",
+    "representative_id",
     "method",
     "similarity",
     "evidence_id",
@@ -186,8 +186,11 @@ def _no_rows() -> pd.DataFrame:
 
 
 def _group_keys(rows: pd.DataFrame, seed: int) -> Keys:
-    """Return the key of the group of each row, (n,), in a seeded order."""
-    return seeded_keys(rows["component_id"].to_numpy().astype("S32"), seed, "report")
+    """Return the key of the group of each row, (n,), in a seeded order.
+
+    A component has two representatives if some of its images copy a held-out image and others stay.
+    """
+    return seeded_keys(rows["representative_id"].to_numpy().astype("S32"), seed, "report")
 
 
 def _add_copies(first: _FirstPass, rows: pd.DataFrame, seed: int) -> None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from curation.algorithms.arrays.seeded_order import seeded_order
-from curation.engine.table import Table
+from curation.inspect.lineage import Lineage
 from curation.inspect.report.album import Album, ImageRef
 from curation.inspect.report.row_counts import NOT_CLAIMED, StageCounts
 
 EXAMPLES = 6
+STATUS_AFTER = {"ingest": "skipped", "fetch": "failed", "select": "ok"}
+"""The status in `images` of the rows that a stage drops."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,13 @@ class DropReason:
 
 
 def drop_reasons(
-    lines: Iterable[StageCounts], eligible: Table, album: Album, seed: int
+    lines: Iterable[StageCounts], lineage: Lineage, album: Album, seed: int
 ) -> dict[str, list[DropReason]]:
     """Return the reasons by stage, the most common first, each with examples.
 
     Args:
         lines: row counts of the stages.
-        eligible: the table with the reason of every dropped row.
+        lineage: the tables of the run.
         album: gets the examples to load.
         seed: of the choice of examples.
     """
@@ -48,35 +50,41 @@ def drop_reasons(
         if not line.stage.startswith("embed"):
             for reason, dropped in line.dropped.items():
                 rows.setdefault((line.stage, reason), {})[line.role] = dropped
-    names = {reason for _, reason in rows if reason != NOT_CLAIMED}
-    examples = choose_examples(eligible, names, album, seed)
+    dropped_by = {(stage, reason) for stage, reason in rows if reason != NOT_CLAIMED}
+    examples = choose_examples(lineage, dropped_by, album, seed)
     by_stage: dict[str, list[DropReason]] = {}
     for (stage, reason), by_role in rows.items():
         largest = max(sum(r.values()) for (s, _), r in rows.items() if s == stage)
         share = sum(by_role.values()) / largest
-        drop = DropReason(stage, reason, by_role, share, examples.get(reason, []))
+        drop = DropReason(stage, reason, by_role, share, examples.get((stage, reason), []))
         by_stage.setdefault(stage, []).append(drop)
     return {s: sorted(drops, key=lambda d: (-d.rows, d.name)) for s, drops in by_stage.items()}
 
 
 def choose_examples(
-    eligible: Table, reasons: Iterable[str], album: Album, seed: int
-) -> dict[str, list[ImageRef]]:
-    """Return up to EXAMPLES rows for each reason, from the first fragments that have any."""
+    lineage: Lineage, reasons: Iterable[tuple[str, str]], album: Album, seed: int
+) -> dict[tuple[str, str], list[ImageRef]]:
+    """Return up to EXAMPLES rows for each stage and reason, from the first fragments that have any.
+
+    Stages share reasons: `ingest` drops rows without an image, and `fetch` does so too.
+    """
     wanted = dict.fromkeys(sorted(reasons), EXAMPLES)
-    examples: dict[str, list[ImageRef]] = {reason: [] for reason in wanted}
-    for fragment in eligible.fragments.values():
+    examples: dict[tuple[str, str], list[ImageRef]] = {key: [] for key in wanted}
+    images = lineage["images"].fragments
+    for name, fragment in lineage["eligible"].fragments.items():
         outcomes = {name for counts in fragment.record.counts.values() for name in counts}
-        present = {name for name in outcomes if wanted.get(name)}
+        present = [key for key, rows in wanted.items() if rows and key[1] in outcomes]
         if not present:
             continue
         table = fragment.read(["pair_id", "reason"])
         row_reasons = table.column("reason").to_numpy()
         pairs = table.column("pair_id").to_numpy()
-        for reason in sorted(present):
-            rows = np.flatnonzero(row_reasons == reason)
+        statuses = images[name].read(["status"]).column("status").to_numpy()
+        for key in present:
+            stage, reason = key
+            rows = np.flatnonzero((row_reasons == reason) & (statuses == STATUS_AFTER[stage]))
             order = seeded_order(pairs[rows].astype("S32"), seed, "report", reason)
-            chosen = np.sort(rows[order[: wanted[reason]]])
-            examples[reason] += [album.add(fragment.name, pairs[row], int(row)) for row in chosen]
-            wanted[reason] -= len(chosen)
+            chosen = np.sort(rows[order[: wanted[key]]])
+            examples[key] += [album.add(name, pairs[row], int(row)) for row in chosen]
+            wanted[key] -= len(chosen)
     return examples

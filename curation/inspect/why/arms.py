@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.kmeans.levels import at_level, read_parents
 from curation.inspect.why.tables import RowReader
 from curation.inspect.why.values import integers
+from curation.stages.retrieve.strategies import EVERYTHING
+from curation.store.manifest import Manifest
 
 CLAIM_COLUMNS = ("arm", "image_id", "seed_image_id", "similarity", "rank", "cluster_id", "pair_id")
 MATCH_COLUMNS = ("seed_set", "seed_image_id", "similarity", "rank")
@@ -70,12 +73,12 @@ def arms_of(subject: Subject) -> list[dict[str, Any]]:
     if "claims" not in subject.tables:
         return []
     manifest = subject.tables["claims"].manifest
-    totals = {row["arm"]: row for row in manifest.stats.get("composition", [])}
+    limits = _Limits.of(manifest)
     arms = []
     for arm in manifest.params.get("arms", []):
         claims = [claim for claim in subject.claims if claim["arm"] == arm["name"]]
         evidence = [{n: c[n] for n in CLAIM_COLUMNS[2:6] if c[n] is not None} for c in claims]
-        left_out = None if claims else _left_out(arm, subject, totals.get(arm["name"], {}))
+        left_out = None if claims else _left_out(arm, subject, limits)
         arms.append(
             {
                 "arm": arm["name"],
@@ -88,21 +91,61 @@ def arms_of(subject: Subject) -> list[dict[str, Any]]:
     return arms
 
 
-def _left_out(arm: Arm, subject: Subject, totals: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class _Limits:
+    """What limits all arms, and what it took away.
+
+    Attributes:
+        seed: of the recipe.
+        balance: the limits over all arms that the recipe sets.
+        totals: the row of the composition of each arm.
+    """
+
+    seed: int
+    balance: tuple[str, ...]
+    totals: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, claims: Manifest) -> _Limits:
+        """Return the limits of a version of `claims`."""
+        balance = claims.params.get("balance", {})
+        names = ("per_seed_set", "per_cluster", "per_host", "target")
+        return cls(
+            seed=claims.params["seed"],
+            balance=tuple(name for name in names if balance.get(name) not in (None, {})),
+            totals={row["arm"]: row for row in claims.stats.get("composition", [])},
+        )
+
+    def capped(self, arm: Arm) -> str | None:
+        """Return what took claims of an arm away; None if nothing did."""
+        row = self.totals.get(arm["name"], {})
+        if not row.get("capped"):
+            return None
+        cap = arm.get("cap")
+        by_cap = cap is not None and row["retrieved"] > cap
+        limits = [f"its cap of {cap:,}"] if by_cap else []
+        if not by_cap or row["final"] < cap:
+            limits.append(f"balance ({', '.join(self.balance)})")
+        return (
+            f"{' or '.join(limits)} left {row['capped']:,} of the {row['retrieved']:,} claims of the "
+            "arm out"
+        )
+
+
+def _left_out(arm: Arm, subject: Subject, limits: _Limits) -> str:
     """Return the first limit that explains why an arm has no claim on an image."""
     if subject.reason is not None:
         return f"it is not eligible: {subject.reason}"
-    takes_pool = arm["strategy"] != "as_is"
-    if takes_pool and subject.role != "pool":
+    explain = _LIMITS.get(arm["strategy"])
+    if explain and arm["strategy"] != "as_is" and subject.role != "pool":
         return (
             f"the strategy {arm['strategy']} claims pool images, and this is a {subject.role} image"
         )
-    explain = _LIMITS.get(arm["strategy"])
-    limit = explain(arm, subject) if explain else None
-    return limit or _capped(arm, totals)
+    limit = explain(arm, subject, limits) if explain else None
+    return limit or limits.capped(arm) or "its strategy chose other images"
 
 
-def _as_is(arm: Arm, subject: Subject) -> str | None:
+def _as_is(arm: Arm, subject: Subject, limits: _Limits) -> str | None:
     if subject.source == arm["seeds"]:
         return None
     return (
@@ -110,17 +153,20 @@ def _as_is(arm: Arm, subject: Subject) -> str | None:
     )
 
 
-def _sample(arm: Arm, subject: Subject) -> str | None:
+def _sample(arm: Arm, subject: Subject, limits: _Limits) -> str | None:
     ranked = [row for row in subject.matches if row["seed_set"] == arm["seeds"]]
     if not ranked:
         kept = _kept(subject, arm)
         return f"it is not among the {kept} nearest pool images of any image of {arm['seeds']}"
     best = min(ranked, key=lambda row: (row["rank"], -row["similarity"]))
     if best["rank"] > arm["k"]:
-        return (
+        too_far = (
             f"k is {arm['k']}, and it is at best the {_ordinal(best['rank'])} nearest of a seed image "
             f"({best['seed_image_id']}, similarity {best['similarity']:.3f})"
         )
+        # A seed image may have claimed it in place of a nearer one that another seed image claims.
+        is_candidate = arm.get("collisions") == "reassign"
+        return _either(too_far, limits.capped(arm)) if is_candidate else too_far
     return None
 
 
@@ -137,33 +183,55 @@ def _matched(subject: Subject) -> bool:
     return "matches" in subject.tables
 
 
-def _cluster(arm: Arm, subject: Subject) -> str | None:
+def _cluster(arm: Arm, subject: Subject, limits: _Limits) -> str | None:
     level = arm.get("level", 0)
     cluster = subject.cluster_at(level)
     if cluster is None or cluster < 0:
         return "it has no cluster"
     seeds, pool = _eligible_in_cluster(subject, level, cluster, arm["seeds"])
     place = f"its cluster {cluster} of level {level}"
-    if seeds <= arm["more_than"]:
+    if len(seeds) <= arm["more_than"]:
         return (
-            f"{place} has {seeds:,} images of {arm['seeds']}, and more than {arm['more_than']:,} are "
-            "needed"
+            f"{place} has {len(seeds):,} images of {arm['seeds']}, and more than "
+            f"{arm['more_than']:,} are needed"
         )
-    if pool < arm["per_cluster"] and arm.get("small_clusters") == "skip":
-        return f"{place} has {pool:,} eligible images, fewer than {arm['per_cluster']:,}"
-    if pool > arm["per_cluster"]:
-        return f"it was not among the {arm['per_cluster']:,} drawn of {pool:,} images of {place}"
+    if len(pool) < arm["per_cluster"] and arm.get("small_clusters") == "skip":
+        return f"{place} has {len(pool):,} eligible images, fewer than {arm['per_cluster']:,}"
+    if not _is_drawn(subject.image_id, pool, arm, limits.seed):
+        return (
+            f"it was not among the {arm['per_cluster']:,} drawn of {len(pool):,} images of {place}"
+        )
     return None
 
 
-def _hierarchical(arm: Arm, subject: Subject) -> str | None:
-    return f"it was not among the {arm['target']:,} claims that are shared out over all clusters"
+def _is_drawn(image_id: str, pool: set[str], arm: Arm, seed: int) -> bool:
+    """Whether an arm draws an image from the images of a cluster, before all caps."""
+    ids = np.array(sorted(pool), "S32")
+    keys = seeded_keys(ids, seed, arm["name"])
+    key_of_image = keys[np.searchsorted(ids, np.bytes_(image_id))]
+    return int((keys < key_of_image).sum()) < int(arm["per_cluster"])
+
+
+def _hierarchical(arm: Arm, subject: Subject, limits: _Limits) -> str | None:
+    capped = limits.capped(arm)
+    if capped and limits.totals[arm["name"]]["shortfall"]:
+        # Every image of the pool was claimed, as often as it may be.
+        return capped
+    not_chosen = (
+        f"it was not among the {arm['target']:,} claims that are shared out over all clusters"
+    )
+    return _either(not_chosen, capped)
+
+
+def _either(limit: str, capped: str | None) -> str:
+    """Return a limit, and the caps if they may be the reason instead: earlier claims are not kept."""
+    return f"{limit}, or {capped}" if capped else limit
 
 
 def _eligible_in_cluster(
     subject: Subject, level: int, cluster: int, seed_set: str
-) -> tuple[int, int]:
-    """Return how many different eligible images of a seed set and of the pool a cluster has."""
+) -> tuple[set[str], set[str]]:
+    """Return the different eligible images of a seed set and of the pool that a cluster has."""
     tables = subject.tables
     members = _members(read_parents(tables["centroids"]), level, cluster)
     images: dict[str, set[str]] = {"seed": set(), "pool": set()}
@@ -177,7 +245,7 @@ def _eligible_in_cluster(
             is_of = row["role"] == "pool" or row["source"] == seed_set
             if row["status"] == "eligible" and is_of:
                 images[row["role"]].add(row["image_id"])
-    return len(images["seed"]), len(images["pool"])
+    return images["seed"], images["pool"]
 
 
 def _members(parents: Sequence[Any], level: int, cluster: int) -> Any:
@@ -188,16 +256,6 @@ def _members(parents: Sequence[Any], level: int, cluster: int) -> Any:
     return integers(numbers.tolist())
 
 
-def _capped(arm: Arm, totals: Mapping[str, Any]) -> str:
-    """Return what is left once no limit of the strategy explains it: a cap, or `balance`."""
-    if totals.get("capped"):
-        return (
-            f"a cap of the arm or of balance left {totals['capped']:,} of its "
-            f"{totals['retrieved']:,} claims out"
-        )
-    return "its strategy chose other images"
-
-
 def _ordinal(number: int) -> str:
     ending = (
         "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
@@ -205,10 +263,11 @@ def _ordinal(number: int) -> str:
     return f"{number:,}{ending}"
 
 
-_LIMITS: dict[str, Callable[[Arm, Subject], str | None]] = {
+_LIMITS: dict[str, Callable[[Arm, Subject, _Limits], str | None]] = {
     "as_is": _as_is,
     "sample": _sample,
     "cluster": _cluster,
     "hierarchical": _hierarchical,
+    EVERYTHING: lambda arm, subject, limits: None,
 }
 """By strategy: the limit that leaves an image out, or None if it is none of the strategy's own."""

@@ -58,6 +58,7 @@ def _facts(tables: RowReader, row: dict[str, Any], members: list[dict[str, Any]]
         "component_id": row["component_id"],
         "rows": len(members),
         "images": len({member["image_id"] for member in members}),
+        "stands_for": sum(member["representative_pair_id"] == row["pair_id"] for member in members),
         "method": row["method"],
         "similarity": row["similarity"],
         "representative_id": row["representative_id"],
@@ -80,7 +81,15 @@ def _is_alone(row: dict[str, Any]) -> bool:
 
 
 def _members(tables: RowReader, row: dict[str, Any]) -> list[dict[str, Any]]:
-    return tables.scan("copies", MEMBER_COLUMNS, {"component_id": [row["component_id"]]})
+    """Return the rows of the component of a row.
+
+    A component is one of the pool, or of one seed or held-out set. If several of them have an image,
+    the same id may name a component of each.
+    """
+    columns = (*MEMBER_COLUMNS, "representative_pair_id", "role", "source")
+    rows = tables.scan("copies", columns, {"component_id": [row["component_id"]]})
+    shared = "role" if row["role"] == "pool" else "source"
+    return [member for member in rows if member[shared] == row[shared]]
 
 
 def _ties(
@@ -97,6 +106,14 @@ def _ties(
         for end in (member["image_id"], member["evidence_id"]):
             edges.setdefault(end, []).append(edge)
     path = _path(edges, row["image_id"], row["representative_id"])
+    if not path and row["image_id"] != row["representative_id"]:
+        # The best pairs of a long chain need not hang together. Others are seldom needed, and slow.
+        from curation.inspect.why.links import links_between
+
+        for link in links_between(tables, [member["image_id"] for member in members]):
+            for end in (link["image_id"], link["evidence_id"]):
+                edges.setdefault(end, []).append(link)
+        path = _path(edges, row["image_id"], row["representative_id"])
     return [edge | {"pixels": _pixels(tables, edge)} for edge in path]
 
 

@@ -22,6 +22,7 @@ from curation.media.encoders.params import EMBEDDINGS
 from curation.stages.ingest.sources import IMAGE_ENDINGS
 from curation.store.run_log import read_runs
 from curation.store.run_record import RunRecord
+from curation.store.store import DATASET
 from curation.terminal import visible
 
 SHOWN_ROWS = 5
@@ -147,7 +148,7 @@ class _Explainer:
         pair = tables.row("pairs", place) or {}
         image = tables.row("images", place) or {}
         role, source = pair.get("role", ""), pair.get("source", "")
-        copies = copies_of(tables, place)
+        copies = copies_of(tables, place) if image.get("image_id") else None
         eligible = tables.row("eligible", place)
         answer = {
             "pair_id": place.pair_id,
@@ -162,7 +163,21 @@ class _Explainer:
             "select": None if eligible is None else {n: eligible[n] for n in ("status", "reason")},
             "cluster": self._cluster(place),
         }
+        first = self._first_of(pair)
+        if first is not None:
+            of_first = self.row(first)
+            return answer | {name: of_first[name] for name in ("seeds", "arms", "dataset")}
         return answer | self._dataset(answer, copies, role, source)
+
+    def _first_of(self, pair: Mapping[str, Any]) -> Place | None:
+        """Return the place of the pair that a row which `ingest` dropped repeats; None for others."""
+        if pair.get("duplicate_of") is None:
+            return None
+        for other in self._tables.places("pairs", {"pair_id": [pair["duplicate_of"]]}):
+            row = self._tables.row("pairs", other, ["pair_id", "duplicate_of"])
+            if row is not None and row["duplicate_of"] is None:
+                return other
+        return None
 
     def _ingest(self, place: Place, pair: Mapping[str, Any]) -> dict[str, Any]:
         decided = {name: pair.get(name) for name in ("status", "reason", "duplicate_of")}
@@ -194,26 +209,33 @@ class _Explainer:
         """Return the seeds and the arms of the image that stands for the row, and since when."""
         image_id, select = answer["image_id"], answer["select"]
         if image_id is None or select is None:
-            return {"seeds": [], "arms": [], "dataset": None}
+            return {"seeds": [], "arms": [], "dataset": self._membership(None, [])}
         subject = self._representative(copies) if _is_copy(select) else None
         if subject is None:
             cluster = (answer["cluster"] or {}).get("cluster_id")
             subject = Subject(self._tables, image_id, role, source, select["reason"], cluster)
-        target = subject.image_id
-        claimed = sorted({claim["fragment"] for claim in subject.claims})
-        since = None
-        if claimed:
-            since = claimed_since(self._store, self._runs, claimed[0], target)
         return {
             "seeds": nearest_seeds(subject),
             "arms": arms_of(subject),
-            "dataset": {
-                "image_id": target,
-                "is_in": bool(claimed),
-                "pair_id": subject.claims[0]["pair_id"] if claimed else None,
-                "weight": len(subject.claims),
-                "since": since,
-            },
+            "dataset": self._membership(subject.image_id, subject.claims),
+        }
+
+    def _membership(
+        self, image_id: str | None, claims: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any] | None:
+        """Return whether the dataset has an image, given its claims; None if there is no dataset."""
+        if DATASET not in self._tables:
+            return None
+        since = None
+        if image_id is not None and claims:
+            fragment = min(claim["fragment"] for claim in claims)
+            since = claimed_since(self._store, self._runs, fragment, image_id)
+        return {
+            "image_id": image_id,
+            "is_in": bool(claims),
+            "pair_id": claims[0]["pair_id"] if claims else None,
+            "weight": len(claims),
+            "since": since,
         }
 
     def _representative(self, copies: Copies | None) -> Subject | None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from curation.inspect.why.tables import Place, RowReader
 
 SCORE_TABLES = ("scores", "head_scores", "tallies")
@@ -24,21 +27,27 @@ def scores_of(tables: RowReader, place: Place, role: str) -> list[dict[str, Any]
     thresholds = params.get("thresholds", {}) if role == "pool" else {}
     rows: list[dict[str, Any]] = []
     for table in SCORE_TABLES:
-        row = tables.row(table, place) or {}
+        row = tables.row(table, place)
+        if row is None:
+            continue
+        schema = tables[table].fragments[place.fragment].schema()
         rows += [
             {"name": name, "value": value, "threshold": thresholds.get(name)}
-            | {"passes": _passes(value, thresholds[name]) if name in thresholds else None}
-            for name, value in row.items()
+            | {"passes": _passes(value, kind, thresholds[name]) if name in thresholds else None}
+            for name, value, kind in ((n, v, schema.field(n).type) for n, v in row.items())
             if name not in NO_SCORES
         ]
     return rows
 
 
-def _passes(value: Any, threshold: Mapping[str, Any]) -> bool:
-    """Whether a score passes a threshold, as `select` decides."""
-    if value is None:
+def _passes(value: Any, kind: pa.DataType, threshold: Mapping[str, Any]) -> bool:
+    """Whether a score of a type passes a threshold, as `select` decides."""
+    if value is None or value != value:
         return bool(threshold.get("missing") == "keep")
+    if kind == pa.float32():
+        # numpy rounds a bound to the type of the score: 0.7 as float32 passes `at_least: 0.7`.
+        value = np.float32(value)
     if threshold.get("one_of") is not None:
         return value in threshold["one_of"]
     low, high = threshold.get("at_least"), threshold.get("at_most")
-    return (low is None or value >= low) and (high is None or value <= high)
+    return bool((low is None or value >= low) and (high is None or value <= high))

@@ -42,7 +42,9 @@ def _row(row: Part) -> Iterator[str]:
     yield from _ingest(row["ingest"])
     yield from _fetch(row["fetch"])
     for score in row["scores"]:
-        yield from _line("score", _score(score))
+        # A row without an image has scores of its caption alone.
+        if row["image_id"] is not None or score["value"] is not None:
+            yield from _line("score", _score(score))
     for encoder, reason in row["vectors"].items():
         yield from _line("vector", f"{encoder}: {reason}")
     yield from _dedup(row["dedup"])
@@ -82,10 +84,14 @@ def _fetch(part: Part | None) -> Iterator[str]:
 
 
 def _score(score: Part) -> str:
-    text = f"{score['name']} {_number(score['value'])}"
-    threshold = score["threshold"]
+    value, threshold = score["value"], score["threshold"]
+    text = f"{score['name']} {'none' if value is None else _number(value)}"
     if threshold is None:
         return text
+    if value is None:
+        return (
+            f"{text}: {'passes' if score['passes'] else 'fails'} (missing: {threshold['missing']})"
+        )
     bounds = [
         f"{n.replace('_', ' ')} {threshold[n]}" for n in _BOUNDS if threshold.get(n) is not None
     ]
@@ -101,12 +107,14 @@ def _dedup(part: Part | None) -> Iterator[str]:
     if part["rows"] == 1:
         yield from _line("copies", "none")
     else:
-        names = (
-            f"{part['rows']:,} rows of {part['images']:,} images, component {part['component_id']}"
+        images = f"{part['images']:,} image{'s' * (part['images'] != 1)}"
+        yield from _line(
+            "copies", f"{part['rows']:,} rows of {images}, component {part['component_id']}"
         )
-        yield from _line("copies", names)
-        if part["method"] == "representative":
+        if part["stands_for"] == part["rows"]:
             yield from _line("", "this row stands for them")
+        elif part["method"] == "representative":
+            yield from _line("", f"this row stands for {part['stands_for']:,} of them")
         else:
             stands = f"{part['representative_pair_id']}, image {part['representative_id']}"
             yield from _line("", f"a copy ({part['method']}); pair {stands} stands for them")

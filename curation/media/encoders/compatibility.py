@@ -48,15 +48,23 @@ class Space:
         )
 
 
-def check_spaces(stage: str, tables: Mapping[str, Table]) -> None:
+def check_spaces(
+    stage: str, tables: Mapping[str, Table], lineage: Mapping[str, str] | None = None
+) -> None:
     """Check that a step would not compare vectors of different encoders or dimensions.
+
+    Args:
+        stage: the stage of the step.
+        tables: that it reads.
+        lineage: version of each table that these were made from last. Without it, those count from
+            which each version was made first.
 
     Raises:
         StoreError: it would; the message names both encoders and the tables with their vectors.
     """
     spaces = {n: _space_of_table(stage, t) for n, t in tables.items() if EMBEDDINGS.holds(n)}
     for trained in TRAINED.keys() & tables.keys():
-        trained_on, trained_space = _space_of_trained(tables[trained])
+        trained_on, trained_space = _space_of_trained(tables[trained], lineage or {})
         for name, space in spaces.items():
             if space and trained_space and not trained_space.holds(space):
                 raise StoreError(
@@ -107,9 +115,14 @@ def _by_width(fragment: Fragment, dtype: type[np.floating[Any]]) -> Space | None
     return Space(None, schema.field("vector").type.byte_width // np.dtype(dtype).itemsize)
 
 
-def _space_of_trained(trained: Table) -> tuple[str, Space | None]:
-    """Return the table that centroids or codebooks were trained on, and its space at that time."""
-    for name, version in trained.manifest.reads.items():
+def _space_of_trained(trained: Table, lineage: Mapping[str, str]) -> tuple[str, Space | None]:
+    """Return the table that centroids or codebooks were trained on, and its space at that time.
+
+    Other vectors may lead to the same version, as with codebooks of an exact search, which have no
+    rows. Its manifest names those that did so first.
+    """
+    for name, first in trained.manifest.reads.items():
+        version = lineage.get(name, first)
         then = trained.store.manifest(name, version) if EMBEDDINGS.holds(name) else None
         for record in then.fragments if then else ():
             if "encoder" in record.stats:

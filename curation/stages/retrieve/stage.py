@@ -44,9 +44,10 @@ def retrieve(  # noqa: PLR0913  one argument per table
     Returns:
         `composition`, one row per arm: number of rows of its seed set, eligible images among them,
         claims that its parameters request, claims that are available, claims retrieved, different
-        images among these, claims dropped by a cap of the arm or of `balance`, final claims, and
-        the shortfall (requested - retrieved, at least 0). `total_images`: all final claims. `target`,
-        if `balance` has one: number of images requested, final images, and the shortfall.
+        images among these, claims dropped by a cap of the arm or of `balance`, final claims,
+        different images among these, and the shortfall (requested - retrieved, at least 0). `total`:
+        all final claims, and the different images among them. `target`, if `balance` has one: number
+        of images requested, final images, and the shortfall.
     """
     tables = {"images": images, "eligible": eligible, "assignments": assignments}
     rows = eligible.rows + matches.rows
@@ -82,7 +83,8 @@ def _stats(
         retrieved: claims before caps, as `apply_arm_limits` returns them.
         final: the claims that are left.
     """
-    left = final.count_by("claims")
+    left, images = final.count_by("claims"), final.count("images")
+    left_images = final.count_by("unique")
     composition = []
     for arm, counts, plan in zip(run.params.arms, run.counts, run.plans, strict=True):
         row = {
@@ -94,17 +96,17 @@ def _stats(
             "unique": retrieved["unique"][arm.name],
             "capped": retrieved["claims"][arm.name] - left[arm.name],
             "final": left[arm.name],
+            "final_images": left_images[arm.name],
             "shortfall": max(plan.requested - retrieved["claims"][arm.name], 0),
         }
         names = {"arm": arm.name, "seed_set": arm.seeds, "strategy": arm.strategy}
         composition.append(names | row)
     stats: dict[str, Any] = {
         "composition": composition,
-        "total_images": sum(row["final"] for row in composition),
+        "total": {"claims": sum(row["final"] for row in composition), "images": images},
     }
     requested = run.params.balance.target
     if requested is not None:
-        images = final.count("images")
         shortfall = max(requested - images, 0)
         stats["target"] = {"requested": requested, "final": images, "shortfall": shortfall}
     return stats
