@@ -15,8 +15,9 @@ from curation.stages.retrieve.strategies.arm import Arm
 class BalanceParams(StrictModel):
     """Caps over all arms, and a target for the whole dataset.
 
-    Where a cap or the target is exceeded, images are drawn without replacement, by priority and weight
-    (Efraimidis and Spirakis 2006).
+    Caps apply one after another: per seed set, cluster and host, then the target. Where one is exceeded,
+    images are drawn without replacement, by priority and weight (Efraimidis and Spirakis 2006), each
+    time anew.
     """
 
     per_seed_set: dict[Name, Annotated[int, Field(ge=0)]] = {}
@@ -69,6 +70,6 @@ STAGE = Stage(
         Read("assignments"),
         Read("matches"),
     ),
-    version=3,
+    version=4,
     versions=lambda params: STRATEGIES.versions(arm.strategy for arm in params.arms),
 )
