@@ -178,12 +178,35 @@ def test_levels_that_the_data_cannot_fill_give_a_warning(
     rng = np.random.default_rng(1)
     ids, (vectors, _) = names(rng, 40), planted(rng, 40, DIM, 4)
     table = clustered(fill(Store(tmp_path), ids, vectors, 1), levels=[1000, 100, 10])
-    assert table.manifest.stats["clusters"] == [34, 10]
+    assert table.manifest.stats["clusters"] == [34, 34, 10]
     assert "1000 clusters requested, 34 found" in caplog.text
-    assert "the level of 100 clusters is left out: the finest level has only 34" in caplog.text
+    assert "level 1, of 100 clusters, repeats level 0, which has only 34" in caplog.text
+    # Level 2 stays level 2, for arms and caps that name it.
+    rows = table.read().to_pandas()
+    repeated = rows[rows["level"] == 1]
+    assert repeated["vector"].tolist() == rows[rows["level"] == 0]["vector"].tolist()
+    assert repeated["training_count"].tolist() == [1] * 34
+    clusters = np.arange(34, dtype=np.int32)
+    parents = read_parents(table)
+    np.testing.assert_array_equal(at_level(1, clusters, parents), clusters)
+    np.testing.assert_array_equal(at_level(2, clusters, parents), repeated["parent_id"])
 
 
-def test_each_level_keeps_its_resampling_when_a_finer_one_is_left_out(
+@pytest.mark.parametrize("metric", ["spherical", "euclidean"])
+@pytest.mark.parametrize("different", [1, 2, 7])
+def test_every_level_of_the_recipe_is_there_however_few_vectors_differ(
+    tmp_path: Path, metric: str, different: int
+) -> None:
+    rng = np.random.default_rng(4)
+    vectors = np.repeat(planted(rng, different, DIM, different)[0], 5, axis=0)
+    store = fill(Store(tmp_path), names(rng, len(vectors)), vectors, 1)
+    table = clustered(store, levels=[50, 5, 3, 1], metric=metric)
+    sizes = [min(size, different) for size in (50, 5, 3, 1)]
+    assert table.manifest.stats["clusters"] == sizes
+    assert [len(parents) for parents in read_parents(table)] == sizes[:-1]
+
+
+def test_each_level_keeps_its_resampling_when_a_finer_one_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(3)

@@ -46,7 +46,8 @@ class ClusterParams(AssignParams):
     """Name of the encoder under `embed.encoders` whose vectors are clustered. It may be left out where
     only one encoder embeds images, and with the default encoders, of which `semantic` is taken."""
     levels: list[Annotated[int, Field(ge=1)]] = Field(default=[64], min_length=1, max_length=8)
-    """Number of clusters of each level, the finest level (level 0) first, each larger than the next."""
+    """Number of clusters of each level, the finest level (level 0) first, each larger than the next. If
+    so few vectors differ that a level would not be smaller than level 0, it repeats level 0."""
     splits: int = Field(default=1, ge=1)
     """Disjoint seeded parts of the training sample, each of which is trained into its share of the
     clusters of the finest level, on one device (Vo et al. 2024 train 10 million clusters in 100). Work
@@ -123,7 +124,7 @@ STAGE = Stage(
     params=ClusterStep,
     writes="centroids",
     reads=(Read("eligible"), Read(EMBEDDINGS)),
-    version=3,
+    version=4,
     gpu=True,
     members=lambda params: (params.encoder,),
 )

@@ -89,7 +89,8 @@ def _train(
         )
     train = _train_finest if params.splits == 1 else train_splits
     finest = _without_empty_clusters(train(sample, params, context))
-    sizes = _upper_sizes(len(finest.counts), params)
+    sizes = params.levels[1:]
+    _warn_of_few(len(finest.counts), params)
     levels = build_levels(
         finest,
         sizes,
@@ -111,22 +112,22 @@ def _train(
     }
 
 
-def _upper_sizes(finest: int, params: ClusterStep) -> list[int]:
-    """Return the sizes of the levels above the finest; levels that are not smaller are left out."""
+def _warn_of_few(finest: int, params: ClusterStep) -> None:
+    """Warn if the finest level has fewer clusters than it, or a level above, should have."""
     if finest < params.levels[0]:
         logger.warning(
             "cluster: %d clusters requested, %d found: too few training vectors differ",
             params.levels[0],
             finest,
         )
-    sizes = [size for size in params.levels[1:] if size < finest]
-    for size in params.levels[1 : len(params.levels) - len(sizes)]:
-        logger.warning(
-            "cluster: the level of %d clusters is left out: the finest level has only %d",
-            size,
-            finest,
-        )
-    return sizes
+    for level, size in enumerate(params.levels[1:], start=1):
+        if size >= finest:
+            logger.warning(
+                "cluster: level %d, of %d clusters, repeats level 0, which has only %d",
+                level,
+                size,
+                finest,
+            )
 
 
 def _train_finest(
@@ -214,8 +215,7 @@ def _resampling(sizes: list[int], params: ClusterStep) -> list[Resampling]:
         sizes: number of clusters of every level, the finest first.
         params: of the stage.
     """
-    # Where levels are left out, they are the finest ones above level 0.
-    nearest = (params.resampling.nearest or [])[1 - len(sizes) :]
+    nearest = params.resampling.nearest
     return [
         Resampling(
             params.resampling.rounds, nearest[number] if nearest else max(1, -(-below // size // 2))
