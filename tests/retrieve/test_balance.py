@@ -197,9 +197,9 @@ def test_unknown_names_are_refused() -> None:
         "retrieve": [{"name": "birds-4", "seeds": "birds", "strategy": "sample"}],
     }
     for balance, words in [
-        ({"priority": ["bird-4"]}, "did you mean 'birds-4'"),
+        ({"priority": ["bird-4"], "target": 1}, "did you mean 'birds-4'"),
         ({"per_seed_set": {"web": 3}}, "no source with role: seed 'web'"),
-        ({"weights": {"wbe": 1}}, "did you mean 'web'"),
+        ({"weights": {"wbe": 1}, "target": 1}, "did you mean 'web'"),
         ({"weights": {"web": 0}}, "greater than 0"),
         ({"level": 2, "per_cluster": 1}, "cluster.levels has 1"),
         ({"per_day": 3}, "unknown key"),

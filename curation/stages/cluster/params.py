@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from curation.algorithms.kmeans.params import AssignParams
-from curation.engine.params_base import StrictModel, execution_only
+from curation.engine.params_base import StrictModel, execution_only, refuse_without_effect
 from curation.engine.stage import Read, Stage
 from curation.media.encoders.params import EMBEDDINGS
 
@@ -24,6 +24,13 @@ class ResamplingParams(StrictModel):
     nearest: list[Annotated[int, Field(ge=1)]] | None = None
     """For each level above the first, how many points nearest to each centroid the next run trains on;
     null takes half the mean cluster size, as the paper does."""
+
+    @model_validator(mode="after")
+    def _nearest_has_an_effect(self) -> ResamplingParams:
+        if self.rounds == 1:
+            fix = "Set more rounds, or leave it out"
+            refuse_without_effect(self, ["nearest"], "with rounds: 1", fix)
+        return self
 
 
 class DriftParams(StrictModel):

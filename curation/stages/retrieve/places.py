@@ -209,7 +209,7 @@ def draw_order(claims: pa.Table, images: pa.Table, row: Rows, seed: int, *limit:
     """Return the numbers by which images are kept, (n, 2): those of arms with priority come first.
 
     Others follow by a seeded draw without replacement, in which an image's chance grows with the weight
-    of its source (Efraimidis and Spirakis 2006). Each limit has a draw of its own: with one for all, the
+    of its source (Efraimidis and Spirakis 2006). Each limit has a draw of its own: with one for all,
     images that survived the cap of a large cluster would be the first to stay within the target.
 
     Args:
