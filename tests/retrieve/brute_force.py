@@ -159,15 +159,21 @@ class BruteForce:
     def _cluster(self, arm: Any) -> tuple[list[Claim], int, int]:
         members = self._cluster_arm_members(arm)
         claims = []
+        pool = sum(map(len, members.values()))
         for cluster, images in members.items():
-            if arm.small_clusters == "skip" and len(images) < arm.per_cluster:
+            if (
+                arm.per_cluster is not None
+                and arm.small_clusters == "skip"
+                and len(images) < arm.per_cluster
+            ):
                 continue
             drawn = sorted(images, key=lambda image: (key(image, self.seed, arm.name), image))
             claims += [
                 claim(i, similarity=self.pool[i]["similarity"], cluster_id=cluster)
                 for i in drawn[: arm.per_cluster]
             ]
-        return claims, len(members) * arm.per_cluster, sum(map(len, members.values()))
+        requested = pool if arm.per_cluster is None else len(members) * arm.per_cluster
+        return claims, requested, pool
 
     def _hierarchical(self, arm: Any) -> tuple[list[Claim], int, int]:
         members: dict[int, list[str]] = defaultdict(list)

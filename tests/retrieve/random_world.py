@@ -163,6 +163,8 @@ class World:
             arm |= {"per_cluster": int(rng.integers(1, 12)), "more_than": int(rng.integers(0, 3))}
             arm |= {"level": int(rng.integers(2))}
             arm["small_clusters"] = str(rng.choice(["take_all", "skip"]))
+            if rng.random() < 0.25:
+                arm |= {"per_cluster": None, "small_clusters": "take_all"}
         if kind == "hierarchical":
             arm |= {"target": int(rng.integers(0, 150)), "multiplier": int(rng.integers(1, 4))}
             arm["leaf"] = str(rng.choice(["random", "nearest"]))

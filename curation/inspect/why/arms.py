@@ -149,6 +149,8 @@ def _cluster(arm: Arm, subject: Subject) -> str | None:
             f"{place} has {seeds:,} images of {arm['seeds']}, and more than {arm['more_than']:,} are "
             "needed"
         )
+    if arm["per_cluster"] is None:
+        return None
     if pool < arm["per_cluster"] and arm.get("small_clusters") == "skip":
         return f"{place} has {pool:,} eligible images, fewer than {arm['per_cluster']:,}"
     if pool > arm["per_cluster"]:
