@@ -16,6 +16,7 @@ from curation.algorithms.kmeans.hierarchy import Resampling, TrainingOptions
 from curation.algorithms.kmeans.levels import at_level, read_parents
 from curation.algorithms.kmeans.lloyd import Metric, TrainedLevel
 from curation.algorithms.kmeans.points import ClusterSums
+from curation.algorithms.knn.sample import is_sampled
 from curation.engine.parallel import InProcess
 from curation.engine.table import Table, open_table
 from curation.errors import RecipeError, StoreError
@@ -235,6 +236,16 @@ def test_nothing_to_cluster_is_an_error(tmp_path: Path) -> None:
     ids = names(rng, 1)
     with pytest.raises(StoreError, match="nothing to cluster"):
         clustered(fill(Store(tmp_path), ids, np.ones((1, DIM), np.float16), 1), levels=[2])
+
+
+def test_a_training_sample_without_an_image_is_an_error_of_the_recipe(tmp_path: Path) -> None:
+    pools = (names(np.random.default_rng(number), 50) for number in range(100))
+    ids = next(ids for ids in pools if not is_sampled(ids, 1 / 42, 0).any())
+    vectors = planted(np.random.default_rng(5), 50, DIM, 4)[0]
+    store = fill(Store(tmp_path), ids, vectors, 1)
+    with pytest.raises(RecipeError, match=r"none of the 4\d eligible images"):
+        clustered(store, levels=[1], max_points_per_centroid=1)
+    clustered(store, levels=[1], max_points_per_centroid=50)
 
 
 @pytest.mark.parametrize(

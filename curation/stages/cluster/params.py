@@ -61,7 +61,8 @@ class ClusterParams(AssignParams):
     and memory fall by this factor; clusters of different splits may overlap, and the levels above join
     them."""
     start: Literal["random", "kmeans++"] = "random"
-    """How the first centroids are drawn: `random`, or `kmeans++` (Arthur and Vassilvitskii 2007)."""
+    """How the first centroids are drawn: `random`, or `kmeans++` (Arthur and Vassilvitskii 2007), which
+    chooses among a seeded sample of 16 training vectors per cluster."""
     iterations: int = Field(default=20, ge=1, le=1000)
     """Largest number of updates of the centroids; training stops earlier if no centroid moves."""
     max_points_per_centroid: int = Field(default=256, ge=1)

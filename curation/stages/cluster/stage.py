@@ -20,13 +20,13 @@ from curation.algorithms.kmeans.initialisation import init_sample_size, sampled_
 from curation.algorithms.kmeans.lloyd import TrainedLevel, TrainingState, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints, Points
 from curation.algorithms.kmeans.sharded import ShardedPoints, group_into_shards
-from curation.algorithms.knn.sample import read_sample, sample_eligible
+from curation.algorithms.knn.sample import eligible_rows, read_sample, sample_eligible
 from curation.engine.context import Context
 from curation.engine.device import local_devices
 from curation.engine.fragment_writer import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
-from curation.errors import StoreError
+from curation.errors import Detail, RecipeError, StoreError
 from curation.stages.cluster.kept_centroids import drift_stats, keep_centroids, measure_drift
 from curation.stages.cluster.params import ClusterStep
 from curation.stages.cluster.splits import train_splits
@@ -55,6 +55,7 @@ def cluster(
         centroids are always trained again, also `drift` (see `drift_stats`).
 
     Raises:
+        RecipeError: the training sample is so small that no image is in it.
         StoreError: no eligible pool image has a vector.
     """
     vectors = embeddings[str(params.encoder)]
@@ -83,6 +84,16 @@ def _train(
         eligible, vectors, requested * params.max_points_per_centroid, params.seed, context
     )
     if not any(part.rows for part in sample.values()):
+        if eligible_rows(eligible):
+            raise RecipeError(
+                Detail(
+                    f"none of the {eligible_rows(eligible):,} eligible images is in a training sample "
+                    f"of about {requested * params.max_points_per_centroid:,}",
+                    "cluster.max_points_per_centroid",
+                    params.max_points_per_centroid,
+                    fix="Raise it, so that the sample has more images",
+                )
+            )
         raise StoreError(
             "No eligible pool image has a vector, so there is nothing to cluster",
             fix="Read the reasons: `curation show eligible --store DIR` counts them",
