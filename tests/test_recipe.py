@@ -130,11 +130,13 @@ PROMPTS = {"kind": "zero_shot", "encoder": "semantic", "prompts": ["a bird"], "s
             ]
         ),
         *(
-            ({"match": {name: 7}}, f"match.{name}", "index: auto", {"match": {**pq, name: 7}})
-            for name, pq in [
-                ("subquantizers", {"index": "ivf_pq"}),
-                ("refine", {"index": "ivf_pq", "nlist": 4}),
-            ]
+            (
+                {"match": {name: 7}},
+                f"match.{name}",
+                "index: auto",
+                {"match": {"index": "ivf_pq", name: 7}},
+            )
+            for name in ("subquantizers", "refine")
         ),
         *(
             (

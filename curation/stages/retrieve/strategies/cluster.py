@@ -74,8 +74,8 @@ def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
 
     clusters = np.flatnonzero(counts.seeds_in_clusters(arm.level) > arm.more_than)
     size = counts.pool_in_clusters(arm.level)[clusters]
-    every_image = arm.per_cluster is None
-    requested = int(size.sum()) if every_image else len(clusters) * arm.per_cluster
+    per_cluster = arm.per_cluster
+    requested = int(size.sum()) if per_cluster is None else len(clusters) * per_cluster
     return ArmPlan(requested, {"clusters": clusters, "size": size})
 
 
