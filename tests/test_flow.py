@@ -83,7 +83,7 @@ def test_plan_needs_only_the_standard_library_pydantic_and_yaml(root: Path) -> N
         ({"select": {"aspect": {"at_most": 2}}}, "select"),
         ({"cluster": {"levels": [3]}}, "cluster"),
         ({"match": {"index": "ivf_pq"}}, "quantise"),
-        ({"match": {"refine": 3}}, "match"),
+        ({"match": {"recall_queries": 3}}, "match"),
         ({"assemble": {"pixels": True}}, "assemble"),
     ],
 )

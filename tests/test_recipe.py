@@ -116,6 +116,102 @@ def test_message_names_place_and_fix(blocks: dict[str, Any], words: list[str]) -
         assert word in str(error.value)
 
 
+SAMPLE = {"name": "near", "seeds": "seed", "strategy": "sample"}
+PROMPTS = {"kind": "zero_shot", "encoder": "semantic", "prompts": ["a bird"], "scale": 50}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "where", "reason", "mended"),
+    [
+        *(
+            ({"match": {"index": "exact", name: 7}}, f"match.{name}", "index: exact", mended)
+            for name, mended in [
+                ("nlist", {"match": {"index": "ivf_flat", "nlist": 7}}),
+                ("nprobe", {"match": {"nprobe": 7}}),
+                ("recall_queries", {"match": {"recall_queries": 7}}),
+            ]
+        ),
+        *(
+            (
+                {"match": {name: 7}},
+                f"match.{name}",
+                "index: auto",
+                {"match": {"index": "ivf_pq", name: 7}},
+            )
+            for name in ("subquantizers", "refine")
+        ),
+        *(
+            (
+                {"dedup": {level: {"join": "exact", name: 7}}},
+                f"dedup.{level}.{name}",
+                "join: exact",
+                {"dedup": {level: {"join": "cells", name: 7}}},
+            )
+            for level in ("near", "semantic")
+            for name in ("spread", "recall_queries")
+        ),
+        (
+            {"retrieve": [SAMPLE | {"collisions": "once", "candidates": 7}]},
+            "retrieve.near.candidates",
+            "collisions: once",
+            {"retrieve": [SAMPLE | {"collisions": "reassign", "candidates": 7}]},
+        ),
+        (
+            {"balance": {"weights": {"web": 7}}},
+            "balance.weights",
+            "without a cap or a target",
+            {"balance": {"weights": {"web": 7}, "per_host": 1}},
+        ),
+        (
+            {"retrieve": [SAMPLE], "balance": {"priority": ["near"]}},
+            "balance.priority",
+            "without a cap or a target",
+            {"retrieve": [SAMPLE], "balance": {"priority": ["near"], "per_seed_set": {"seed": 0}}},
+        ),
+        (
+            {"balance": {"per_seed_set": {"seed": 7}}},
+            "balance.per_seed_set.seed",
+            "no arm starts from 'seed'",
+            {"retrieve": [SAMPLE], "balance": {"per_seed_set": {"seed": 7}}},
+        ),
+        (
+            {"retrieve": [SAMPLE], "balance": {"weights": {"seed": 7}, "target": 1}},
+            "balance.weights.seed",
+            "no arm claims images of 'seed'",
+            {
+                "retrieve": [SAMPLE, {"name": "all", "seeds": "seed", "strategy": "as_is"}],
+                "balance": {"weights": {"seed": 7}, "target": 1},
+            },
+        ),
+        (
+            {"cluster": {"levels": [9, 3], "resampling": {"rounds": 1, "nearest": [2]}}},
+            "cluster.resampling.nearest",
+            "rounds: 1",
+            {"cluster": {"levels": [9, 3], "resampling": {"rounds": 2, "nearest": [2]}}},
+        ),
+        (
+            {"score": {"heads": {"birds": PROMPTS}}},
+            "score.heads.birds.scale",
+            "without `against`",
+            None,
+        ),
+    ],
+)
+def test_a_setting_that_decides_nothing_is_refused(
+    blocks: dict[str, Any], where: str, reason: str, mended: dict[str, Any] | None
+) -> None:
+    seed = {"name": "seed", "role": "seed", "format": "folder", "path": "s"}
+    spec = SPEC | {"sources": [*SPEC["sources"], seed]}
+    with pytest.raises(RecipeError) as error:
+        parse_recipe(spec | blocks)
+    (detail,) = error.value.details
+    assert detail.where == f"recipe: {where}"
+    assert reason in detail.message
+    assert detail.fix
+    if mended is not None:
+        parse_recipe(spec | mended)
+
+
 def fields_of(model: type[BaseModel], place: tuple[str, ...] = ()) -> Iterator[Field]:
     """Yield each field of a model and of the models in it: its place, and what it may hold."""
     for name, field in model.model_fields.items():
@@ -189,7 +285,7 @@ FULL: dict[str, Any] = SPEC | {
     "screen": {"filters": ["aspect"], "words": {"bad": {"file": "words.txt"}}},
     "select": {"aspect": {"at_most": 3}, "words_bad": {"at_most": 0}},
     "score": {"heads": {"h": {"encoder": "semantic", "weights": "w", "kind": "linear"}}},
-    "balance": {"weights": {"web": 2}, "priority": []},
+    "balance": {"weights": {"web": 2}, "priority": [], "target": 5},
     "expect": {"rows": {"at_least": 1}, "arms": {}},
     "plugins": [],
 }

@@ -153,8 +153,10 @@ def test_a_version_is_visible_only_once_its_run_has_finished(tmp_path: Path) -> 
     assert store.tables() == []
     manifest = hand_made("x", "v1", [record], {})
     store.put_version(manifest)
-    with pytest.raises(StoreError, match="No finished run"):
+    with pytest.raises(StoreError, match="a run that is not finished has one") as error:
         open_table(store, "x")
+    # It is no misspelling of itself.
+    assert "did you mean" not in str(error.value)
     with recorded_run(store, "hand", "hand") as run:
         run.add("hand", StageSummary(5), {"x": Committed("v1", "v1")}, "hand")
         with pytest.raises(StoreError, match="No finished run"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import is_dataclass
 from types import NoneType
 from typing import Annotated, Any, TypeVar, get_args
@@ -17,6 +17,7 @@ from pydantic import (
     field_validator,
 )
 
+from curation.errors import Detail, InvalidValueError
 from curation.masking import mask_address
 
 S = TypeVar("S", bound="StrictModel")
@@ -184,6 +185,27 @@ def _at_default(model: StrictModel, name: str) -> bool:
     if field.is_required():
         return False
     return bool(getattr(model, name) == field.get_default(call_default_factory=True))
+
+
+def refuse_without_effect(model: StrictModel, names: Iterable[str], reason: str, fix: str) -> None:
+    """Refuse fields that decide nothing beside the other fields, unless they are at their default.
+
+    Args:
+        model: has the fields.
+        names: of these fields.
+        reason: with what they have no effect, as "with index: exact".
+        fix: what else to set.
+
+    Raises:
+        InvalidValueError: one of them has another value.
+    """
+    details = [
+        Detail(f"it has no effect {reason}", name, getattr(model, name), fix=fix)
+        for name in names
+        if not _at_default(model, name)
+    ]
+    if details:
+        raise InvalidValueError(*details)
 
 
 def _field(model: StrictModel, name: str, content: Callable[[str], str] | None) -> Any:

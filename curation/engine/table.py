@@ -139,10 +139,17 @@ def _missing(store: Store, name: str, run: str | None) -> Detail:
     place = f"Run {run} of the store" if run else "No finished run of the store"
     tables = store.tables()
     none = "" if tables else "; there are none yet"
+    if run is None and name in tables:
+        return Detail(
+            f"{place} {store.uri} has a table {name!r}; a run that is not finished has one",
+            found=name,
+            fix="Look at it with --run (curation runs --store STORE lists them), or run its recipe "
+            "to the end",
+        )
     return Detail(
         f"{place} {store.uri} {'has no' if run else 'has a'} table {name!r}{none}",
         found=name,
-        valid=tables,
+        valid=[table for table in tables if table != name],
         fix="Run the stage that writes it (curation plan RECIPE shows which), or name a version "
         "(curation versions TABLE --store STORE lists them)",
     )

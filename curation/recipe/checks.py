@@ -186,6 +186,22 @@ def _balance_disagreements(recipe: Recipe) -> Iterator[Detail]:
             if name not in valid:
                 none = "" if valid else "; there is none"
                 yield Detail(f"no {what} {name!r}{none}", f"balance.{key}", name, valid)
+    yield from _unused_of_balance(recipe, seeds)
+
+
+def _unused_of_balance(recipe: Recipe, seeds: list[str]) -> Iterator[Detail]:
+    """Yield every cap and weight of a seed set whose images no arm claims."""
+    starts = {arm.seeds for arm in recipe.arms}
+    claimed = {arm.seeds for arm in recipe.arms if arm.claims_seeds}
+    for name in seeds:
+        if name in recipe.balance.per_seed_set and name not in starts:
+            fix = "Add an arm, or leave it out"
+            message = f"it has no effect, since no arm starts from {name!r}"
+            yield Detail(message, f"balance.per_seed_set.{name}", fix=fix)
+        if name in recipe.balance.weights and name not in claimed:
+            fix = "Add an arm of strategy as_is, or leave it out"
+            message = f"it has no effect, since no arm claims images of {name!r} themselves"
+            yield Detail(message, f"balance.weights.{name}", fix=fix)
 
 
 def _repeated(what: str, names: list[str]) -> Iterator[Detail]:

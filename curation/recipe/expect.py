@@ -14,21 +14,21 @@ Filled = Annotated[float, Field(ge=0, le=1)]
 class RowBounds(StrictModel):
     """How many images the dataset may have."""
 
-    at_least: int | None = Field(default=None, ge=0)
-    """Smallest number of images."""
+    at_least: int = Field(default=1, ge=0)
+    """Smallest number of images; 0 accepts a dataset without any."""
     at_most: int | None = Field(default=None, ge=0)
     """Largest number of images."""
 
     @model_validator(mode="after")
     def _are_bounds(self) -> RowBounds:
-        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+        if self.at_most is not None and self.at_least > self.at_most:
             raise ValueError(f"at_least ({self.at_least}) is more than at_most ({self.at_most})")
         return self
 
 
 class ExpectParams(StrictModel):
-    """What must hold of a dataset. A run that misses it fails: its tables are kept, but the dataset
-    does not become the latest."""
+    """What must hold of a dataset; by default, that it has an image. A run that misses it fails: its
+    tables are kept, but the dataset does not become the latest."""
 
     rows: RowBounds = RowBounds()
     """How many images the dataset may have."""
@@ -40,8 +40,3 @@ class ExpectParams(StrictModel):
     change: float | None = Field(default=None, ge=0)
     """Largest change of the number of images since the latest finished run of the recipe, as a share of
     that number: 0.2 allows 80 to 120 images after 100."""
-
-    @property
-    def is_set(self) -> bool:
-        """Whether anything is expected."""
-        return self != ExpectParams()

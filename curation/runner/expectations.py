@@ -34,26 +34,39 @@ def check_expectations(
     Raises:
         ExpectationError: it is not; the message says what is wrong.
     """
-    # A manifest that cannot be read is no composition without arms.
-    composition = open_table(within.store, "claims", claims).manifest.stats["composition"]
-    problems = [*_row_problems(expect, dataset.rows), *_arm_problems(expect, composition)]
+    problems = list(_row_problems(expect, dataset.rows))
+    is_empty = bool(problems) and not dataset.rows
+    if is_empty or expect.filled is not None or expect.arms:
+        # A manifest that cannot be read is no composition without arms.
+        composition = open_table(within.store, "claims", claims).manifest.stats["composition"]
+        problems += map(_describe, composition) if is_empty else ()
+        problems += _arm_problems(expect, composition)
     if expect.change is not None:
         problems += _change_problems(expect.change, dataset.rows, _rows_before(step, within.store))
     if problems:
         raise ExpectationError(
             f"The dataset of {step.recipe!r} is not what the recipe expects:\n  "
             + "\n  ".join(problems)
-            + f"\nThe run {within.run.record.run} is kept, but its dataset is not the "
-            "latest. Look at it with `--run`, mend the cause, or change `expect`."
+            + f"\nThe run {within.run.record.run} is kept, but its dataset is not the latest.",
+            fix=f"Look at it with `--run {within.run.record.run}`, mend the cause, or change `expect`",
         )
 
 
 def _row_problems(expect: ExpectParams, rows: int) -> Iterator[str]:
     bounds = expect.rows
-    if bounds.at_least is not None and rows < bounds.at_least:
-        yield f"{rows:,} images; expect.rows.at_least is {bounds.at_least:,}"
+    if rows < bounds.at_least:
+        accepts = "" if rows else ", and 0 accepts a dataset without images"
+        yield f"{rows:,} images; expect.rows.at_least is {bounds.at_least:,}{accepts}"
     if bounds.at_most is not None and rows > bounds.at_most:
         yield f"{rows:,} images; expect.rows.at_most is {bounds.at_most:,}"
+
+
+def _describe(arm: Mapping[str, Any]) -> str:
+    """Describe where the images of an arm were lost."""
+    return (
+        f"arm {arm['arm']!r}: {arm['requested']:,} images requested, {arm['available']:,} available, "
+        f"{arm['retrieved']:,} retrieved, {arm['capped']:,} dropped by caps"
+    )
 
 
 def _arm_problems(expect: ExpectParams, composition: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
-from curation.errors import BoundsError, RecipeError
+from curation.errors import BoundsError, ExpectationError, RecipeError
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import StepResult, run_step
@@ -120,6 +120,37 @@ def test_an_arm_that_requests_nothing_is_not_filled(
     run(store, spec | {"retrieve": arms, "expect": {"filled": 0.0, "rows": {"at_least": 1}}})
 
 
+EMPTY = {
+    "a target of 0": {"balance": {"target": 0}},
+    "caps of 0": {"balance": {"per_host": 0, "per_cluster": 0, "target": 2}},
+    "an arm that finds nothing": {"more_than": 50},
+}
+
+
+@pytest.mark.parametrize("blocks", EMPTY.values(), ids=EMPTY)
+def test_a_dataset_without_images_is_not_the_latest_unless_the_recipe_accepts_it(
+    finished: tuple[Store, Spec], tmp_path: Path, blocks: Spec
+) -> None:
+    store, spec = another(finished[0], tmp_path), dict(finished[1])
+    before = open_table(store, "dataset").rows
+    around = next(arm for arm in spec["retrieve"] if arm["name"] == "around")
+    if "more_than" in blocks:
+        spec["retrieve"] = [around | blocks]
+    else:
+        spec |= blocks | {"retrieve": [around]}
+    with pytest.raises(ExpectationError, match="at_least is 1, and 0 accepts") as error:
+        run(store, spec)
+    text = str(error.value)
+    assert "arm 'around': " in text and " available, " in text
+    assert f"--run {latest(store).run}" in error.value.details[0].fix
+    assert latest(store).state == "failed"
+    assert open_table(store, "dataset").rows == before > 0
+    assert open_table(store, "dataset", run=latest(store).run).rows == 0
+    run(store, spec | {"expect": {"rows": {"at_least": 0}}})
+    assert latest(store).state == "finished"
+    assert open_table(store, "dataset").rows == 0
+
+
 def test_the_change_counts_from_the_last_version_that_can_be_read(
     finished: tuple[Store, Spec], tmp_path: Path
 ) -> None:
@@ -166,6 +197,7 @@ def test_an_arm_is_filled_by_what_it_requests_now(tmp_path: Path) -> None:
         ({"arms": {"nera": 0.5}}, "no arm 'nera'"),
         ({"filled": 1.5}, "less than or equal to 1"),
         ({"rows": {"at_least": 5, "at_most": 4}}, "more than at_most"),
+        ({"rows": {"at_most": 0}}, "more than at_most"),
         ({"rows": 5}, "expect.rows"),
     ],
 )

@@ -16,6 +16,7 @@ from curation.algorithms.kmeans.hierarchy import Resampling, TrainingOptions
 from curation.algorithms.kmeans.levels import at_level, read_parents
 from curation.algorithms.kmeans.lloyd import Metric, TrainedLevel
 from curation.algorithms.kmeans.points import ClusterSums
+from curation.algorithms.knn.sample import is_sampled
 from curation.engine.parallel import InProcess
 from curation.engine.table import Table, open_table
 from curation.errors import RecipeError, StoreError
@@ -178,12 +179,35 @@ def test_levels_that_the_data_cannot_fill_give_a_warning(
     rng = np.random.default_rng(1)
     ids, (vectors, _) = names(rng, 40), planted(rng, 40, DIM, 4)
     table = clustered(fill(Store(tmp_path), ids, vectors, 1), levels=[1000, 100, 10])
-    assert table.manifest.stats["clusters"] == [34, 10]
+    assert table.manifest.stats["clusters"] == [34, 34, 10]
     assert "1000 clusters requested, 34 found" in caplog.text
-    assert "the level of 100 clusters is left out: the finest level has only 34" in caplog.text
+    assert "level 1, of 100 clusters, repeats level 0, which has only 34" in caplog.text
+    # Level 2 stays level 2, for arms and caps that name it.
+    rows = table.read().to_pandas()
+    repeated = rows[rows["level"] == 1]
+    assert repeated["vector"].tolist() == rows[rows["level"] == 0]["vector"].tolist()
+    assert repeated["training_count"].tolist() == [1] * 34
+    clusters = np.arange(34, dtype=np.int32)
+    parents = read_parents(table)
+    np.testing.assert_array_equal(at_level(1, clusters, parents), clusters)
+    np.testing.assert_array_equal(at_level(2, clusters, parents), repeated["parent_id"])
 
 
-def test_each_level_keeps_its_resampling_when_a_finer_one_is_left_out(
+@pytest.mark.parametrize("metric", ["spherical", "euclidean"])
+@pytest.mark.parametrize("different", [1, 2, 7])
+def test_every_level_of_the_recipe_is_there_however_few_vectors_differ(
+    tmp_path: Path, metric: str, different: int
+) -> None:
+    rng = np.random.default_rng(4)
+    vectors = np.repeat(planted(rng, different, DIM, different)[0], 5, axis=0)
+    store = fill(Store(tmp_path), names(rng, len(vectors)), vectors, 1)
+    table = clustered(store, levels=[50, 5, 3, 1], metric=metric)
+    sizes = [min(size, different) for size in (50, 5, 3, 1)]
+    assert table.manifest.stats["clusters"] == sizes
+    assert [len(parents) for parents in read_parents(table)] == sizes[:-1]
+
+
+def test_each_level_keeps_its_resampling_when_a_finer_one_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(3)
@@ -212,6 +236,16 @@ def test_nothing_to_cluster_is_an_error(tmp_path: Path) -> None:
     ids = names(rng, 1)
     with pytest.raises(StoreError, match="nothing to cluster"):
         clustered(fill(Store(tmp_path), ids, np.ones((1, DIM), np.float16), 1), levels=[2])
+
+
+def test_a_training_sample_without_an_image_is_an_error_of_the_recipe(tmp_path: Path) -> None:
+    pools = (names(np.random.default_rng(number), 50) for number in range(100))
+    ids = next(ids for ids in pools if not is_sampled(ids, 1 / 42, 0).any())
+    vectors = planted(np.random.default_rng(5), 50, DIM, 4)[0]
+    store = fill(Store(tmp_path), ids, vectors, 1)
+    with pytest.raises(RecipeError, match=r"none of the 4\d eligible images"):
+        clustered(store, levels=[1], max_points_per_centroid=1)
+    clustered(store, levels=[1], max_points_per_centroid=50)
 
 
 @pytest.mark.parametrize(

@@ -159,15 +159,21 @@ class BruteForce:
     def _cluster(self, arm: Any) -> tuple[list[Claim], int, int]:
         members = self._cluster_arm_members(arm)
         claims = []
+        pool = sum(map(len, members.values()))
         for cluster, images in members.items():
-            if arm.small_clusters == "skip" and len(images) < arm.per_cluster:
+            if (
+                arm.per_cluster is not None
+                and arm.small_clusters == "skip"
+                and len(images) < arm.per_cluster
+            ):
                 continue
             drawn = sorted(images, key=lambda image: (key(image, self.seed, arm.name), image))
             claims += [
                 claim(i, similarity=self.pool[i]["similarity"], cluster_id=cluster)
                 for i in drawn[: arm.per_cluster]
             ]
-        return claims, len(members) * arm.per_cluster, sum(map(len, members.values()))
+        requested = pool if arm.per_cluster is None else len(members) * arm.per_cluster
+        return claims, requested, pool
 
     def _hierarchical(self, arm: Any) -> tuple[list[Claim], int, int]:
         members: dict[int, list[str]] = defaultdict(list)
@@ -232,28 +238,34 @@ class BruteForce:
             image = one["image_id"]
             best[image] = min(best.get(image, 99), place_of[one["arm"]])
 
-        def order(image: str) -> tuple[Any, ...]:
-            uniform = (np.float64(key(image, self.seed, "balance")) + 1) / 2.0**64
+        def order(image: str, *limit: str) -> tuple[Any, ...]:
+            uniform = (np.float64(key(image, self.seed, "balance", *limit)) + 1) / 2.0**64
             weight = balance.weights.get(rows[image]["source"], 1.0)
             return (best[image], -np.log(uniform) / weight, image)
 
-        def first(images: Iterable[str], count: int) -> set[str]:
-            return set(sorted(set(images), key=order)[:count])
+        def first(images: Iterable[str], count: int, *limit: str) -> set[str]:
+            return set(sorted(set(images), key=lambda image: order(image, *limit))[:count])
 
         for name, cap in balance.per_seed_set.items():
-            kept = first((c["image_id"] for c in claims if c["seed_set"] == name), cap)
+            of_set = (c["image_id"] for c in claims if c["seed_set"] == name)
+            kept = first(of_set, cap, "seed_set", name)
             claims = [c for c in claims if c["seed_set"] != name or c["image_id"] in kept]
-        groups: list[tuple[int | None, Callable[[str], Any]]] = [
-            (balance.per_cluster, lambda i: self._cluster_of(rows[i], balance.level)),
-            (balance.per_host, lambda i: self.world.host(rows[i])),
+        groups: list[tuple[str, int | None, Callable[[str], Any]]] = [
+            (
+                "balance_cluster",
+                balance.per_cluster,
+                lambda i: self._cluster_of(rows[i], balance.level),
+            ),
+            ("host", balance.per_host, lambda i: self.world.host(rows[i])),
         ]
-        for largest, group_of in groups:
+        for limit, largest, group_of in groups:
             if largest is None:
                 continue
             members: dict[Any, list[str]] = defaultdict(list)
             for one in claims:
                 members[group_of(one["image_id"])].append(one["image_id"])
-            kept = set(members.pop(None, [])).union(*(first(m, largest) for m in members.values()))
+            kept = set(members.pop(None, []))
+            kept = kept.union(*(first(m, largest, limit) for m in members.values()))
             claims = [c for c in claims if c["image_id"] in kept]
         if balance.target is not None:
             claims = self._within_target(claims, place_of, first)
@@ -263,7 +275,7 @@ class BruteForce:
         self,
         claims: Sequence[Claim],
         place_of: dict[str, int],
-        first: Callable[[Iterable[str], int], set[str]],
+        first: Callable[..., set[str]],
     ) -> list[Claim]:
         of_image: dict[str, str] = {}
         for one in sorted(claims, key=lambda c: (place_of[c["arm"]], c["arm"])):
@@ -277,7 +289,7 @@ class BruteForce:
             self.params.balance.target or 0,
             lambda arm: key(f"{names.index(arm):032x}", self.seed, "balance", "target"),
         )
-        kept = set().union(*(first(members[arm], shares[arm]) for arm in names))
+        kept = set().union(*(first(members[arm], shares[arm], "target") for arm in names))
         return [c for c in claims if c["image_id"] in kept]
 
 

@@ -144,7 +144,7 @@ class World:
             ],
             "cluster": {"levels": [CLUSTERS, COARSE]},
             "retrieve": arms,
-            "balance": self._balance([arm["name"] for arm in arms]),
+            "balance": self._balance(arms),
         }
 
     def _arm(self, name: str, kind: str) -> dict[str, Any]:
@@ -156,19 +156,23 @@ class World:
             arm["cap"] = [None, 0, 3, 20][int(rng.integers(4))]
         if kind == "sample":
             arm["k"] = int(rng.integers(1, 5))
-            arm["candidates"] = int(rng.integers(1, 3))
             arm["collisions"] = str(rng.choice(["count", "once", "reassign"]))
+            if arm["collisions"] == "reassign":
+                arm["candidates"] = int(rng.integers(1, 3))
         if kind == "cluster":
             arm |= {"per_cluster": int(rng.integers(1, 12)), "more_than": int(rng.integers(0, 3))}
             arm |= {"level": int(rng.integers(2))}
             arm["small_clusters"] = str(rng.choice(["take_all", "skip"]))
+            if rng.random() < 0.25:
+                arm |= {"per_cluster": None, "small_clusters": "take_all"}
         if kind == "hierarchical":
             arm |= {"target": int(rng.integers(0, 150)), "multiplier": int(rng.integers(1, 4))}
             arm["leaf"] = str(rng.choice(["random", "nearest"]))
         return arm
 
-    def _balance(self, arms: list[str]) -> dict[str, Any]:
+    def _balance(self, arms: list[dict[str, Any]]) -> dict[str, Any]:
         rng = self.rng
+        names = [arm["name"] for arm in arms]
         limits = {
             "per_seed_set": {"dogs": int(rng.integers(0, 12))},
             "per_cluster": int(rng.integers(0, 8)),
@@ -176,11 +180,17 @@ class World:
             "per_host": int(rng.integers(0, 25)),
             "weights": {"web": float(rng.integers(1, 5)), "cats": 0.5},
             "target": int(rng.integers(0, 60)),
-            "priority": rng.permutation(arms)[: int(rng.integers(1, len(arms) + 1))].tolist(),
+            "priority": rng.permutation(names)[: int(rng.integers(1, len(names) + 1))].tolist(),
         }
         chosen = {name: value for name, value in limits.items() if rng.random() < 0.5}
         if "per_cluster" not in chosen:
             chosen.pop("level", None)
+        if not any(arm.get("seeds") == "dogs" for arm in arms):
+            chosen.pop("per_seed_set", None)
+        if not any((arm["strategy"], arm.get("seeds")) == ("as_is", "cats") for arm in arms):
+            chosen.get("weights", {}).pop("cats", None)
+        if not chosen.keys() - {"weights", "priority"}:
+            chosen = {}
         return chosen
 
 

@@ -159,6 +159,34 @@ def test_weights_change_only_the_chances_of_the_draw() -> None:
     assert sorted(got) == [n for _, n in kept(shuffled, images, target=300, weights={"heavy": 4.0})]
 
 
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"per_cluster": 100, "target": 100},
+        {"per_host": 100, "target": 100},
+        {"per_cluster": 100, "per_host": 100},
+        {"per_seed_set": {"s": 100}, "per_cluster": 100},
+        {"per_seed_set": {"s": 100}, "per_host": 100},
+    ],
+)
+def test_what_one_limit_left_over_has_no_better_chance_in_the_next(limits: dict[str, Any]) -> None:
+    """100 images are what is left of 1,000, and compete with 100 others for 100 places."""
+    many, few = range(1000), range(1000, 1100)
+    last = list(limits)[-1]
+    properties: dict[str, Any] = {}
+    if "per_cluster" in limits:
+        properties["clusters"] = dict.fromkeys(many if last != "per_cluster" else [*many, *few], 7)
+    if "per_host" in limits:
+        properties["hosts"] = dict.fromkeys(many if last != "per_host" else [*many, *few], "x")
+    seed_sets = ("s", "t") if "per_seed_set" in limits else ("s", "s")
+    arms = ("a", "b") if "per_seed_set" in limits else ("a", "a")
+    groups = zip(arms, seed_sets, (many, few), strict=True)
+    claims, images = world([(a, s, n) for a, s, group in groups for n in group], **properties)
+    got = [n for _, n in kept(claims, images, **limits)]
+    assert len(got) == 100
+    assert 35 <= sum(n in many for n in got) <= 65
+
+
 def test_unknown_names_are_refused() -> None:
     spec = {
         "name": "x",
@@ -169,9 +197,9 @@ def test_unknown_names_are_refused() -> None:
         "retrieve": [{"name": "birds-4", "seeds": "birds", "strategy": "sample"}],
     }
     for balance, words in [
-        ({"priority": ["bird-4"]}, "did you mean 'birds-4'"),
+        ({"priority": ["bird-4"], "target": 1}, "did you mean 'birds-4'"),
         ({"per_seed_set": {"web": 3}}, "no source with role: seed 'web'"),
-        ({"weights": {"wbe": 1}}, "did you mean 'web'"),
+        ({"weights": {"wbe": 1}, "target": 1}, "did you mean 'web'"),
         ({"weights": {"web": 0}}, "greater than 0"),
         ({"level": 2, "per_cluster": 1}, "cluster.levels has 1"),
         ({"per_day": 3}, "unknown key"),

@@ -51,7 +51,8 @@ def test_limits_of_0_drop_all_claims_and_count_them(
     store = Store(tmp_path)
     fill(store)
     unlimited, _, _ = retrieved(store, SPEC)
-    composition, _, dataset = retrieved(store, SPEC | {"balance": balance})
+    accepted = {"expect": {"rows": {"at_least": 0}}}
+    composition, _, dataset = retrieved(store, SPEC | {"balance": balance} | accepted)
     assert dataset.rows == 0
     assert "claims" in dataset.read().column_names
     for arm, counts in composition.items():
@@ -107,7 +108,8 @@ def test_a_seed_set_without_an_eligible_image_gives_a_warning(
     arms = [
         {"name": name, "seeds": "cats", "strategy": name} for name in ("as_is", "sample", "cluster")
     ]
-    composition, _, dataset = retrieved(store, SPEC | {"retrieve": arms})
+    accepted = {"expect": {"rows": {"at_least": 0}}}
+    composition, _, dataset = retrieved(store, SPEC | {"retrieve": arms} | accepted)
     assert dataset.rows == 0
     assert composition["as_is"]["shortfall"] == composition["as_is"]["requested"] == 3
     for name in ("as_is", "sample", "cluster"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from curation.algorithms.arrays.seeded_order import seeded_keys, seeded_order
 from curation.stages.retrieve.strategies import as_is, cluster, hierarchical, sample
@@ -124,6 +125,17 @@ def test_cluster_smaller_than_per_cluster(policy: str, count: int) -> None:
     assert len(claims.images) == count
     assert claims.requested == 8
     assert claims.available == 9
+
+
+def test_cluster_takes_every_image_of_clusters_with_a_seed() -> None:
+    """The image-based filter of DataComp: seeds are in clusters 0 and 1, and 19 alone in cluster 2."""
+    options = arm(cluster, more_than=0, per_cluster=None, cap=None)
+    outcome = claim(cluster, options, evidence(), 0)
+    assert sorted(outcome.images) == names(*range(10, 19)).tolist()
+    assert (outcome.requested, outcome.available, outcome.retrieved) == (9, 9, 9)
+    for without_effect in ({"small_clusters": "skip"}, {"expected_clusters": 3}):
+        with pytest.raises(ValidationError, match="no effect with per_cluster: null"):
+            arm(cluster, per_cluster=None, **without_effect)
 
 
 def test_cluster_applies_the_cap() -> None:

@@ -89,6 +89,9 @@ def build_levels(
 ) -> list[Level]:
     """Cluster the centroids of each level into the next (Vo et al. 2024, section 3.3).
 
+    A level that would not be smaller than the one below repeats it, so that the levels above keep their
+    numbers.
+
     Args:
         finest: the clusters of level 0.
         sizes: number of clusters of level 1 and of each level above, descending.
@@ -101,12 +104,26 @@ def build_levels(
     """
     levels = [Level(finest)]
     for number, (size, level_resampling) in enumerate(zip(sizes, resampling, strict=True), start=1):
-        centroids = levels[-1].trained.centroids.vectors
-        trained, parent = train_with_resampling(centroids, size, level_resampling, options, number)
-        levels[-1] = Level(levels[-1].trained, parent)
+        below = levels[-1].trained
+        if size < len(below.centroids):
+            vectors = below.centroids.vectors
+            trained, parent = train_with_resampling(
+                vectors, size, level_resampling, options, number
+            )
+        else:
+            trained, parent = _repeated(below, options.metric)
+        levels[-1] = Level(below, parent)
         levels.append(Level(trained))
         on_level_end(number, trained)
     return levels
+
+
+def _repeated(level: TrainedLevel, metric: Metric) -> tuple[TrainedLevel, ClusterIds]:
+    """Return a level whose clusters have one cluster each of the level below, and their numbers."""
+    clusters = len(level.centroids)
+    objective = 1.0 if metric == "spherical" else 0.0
+    repeated = TrainedLevel(level.centroids, np.ones(clusters, np.int64), (objective,))
+    return repeated, np.arange(clusters, dtype=np.int32)
 
 
 def train_with_resampling(

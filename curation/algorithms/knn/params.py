@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from curation.engine.params_base import StrictModel
+from curation.engine.params_base import StrictModel, refuse_without_effect
 
 MAX_HAMMING_DISTANCE = 47
 """Largest number of differing bits that can be searched. At that distance unrelated pictures already
@@ -39,6 +40,15 @@ class JoinParams(StrictModel):
     """With `cells`, the number of sampled images whose exact neighbours are computed to measure the
     recall."""
 
+    @model_validator(mode="after")
+    def _fit_the_join(self) -> JoinParams:
+        if self.join == "exact":
+            names = ("spread", "recall_queries")
+            refuse_without_effect(
+                self, names, "with join: exact", "Set join: cells, or leave it out"
+            )
+        return self
+
 
 class ProbingParams(StrictModel):
     """How many lists of an index are searched for each query."""
@@ -60,6 +70,23 @@ class IndexParams(ProbingParams):
     subquantizers: int = Field(default=24, ge=1)
     """With `ivf_pq`, the number of 8-bit codes per vector (bytes); it must divide the dimension of the
     vectors."""
+
+    @model_validator(mode="after")
+    def _fit_the_index(self) -> IndexParams:
+        of_index = ("nlist", "nprobe", "recall_queries")
+        of_codes = ("subquantizers", "refine")
+        if self.index == "exact":
+            self._refuse(of_index, "with index: exact", "Set another index, or leave it out")
+        if self.index != "ivf_pq":
+            self._refuse(
+                of_codes, f"with index: {self.index}", "Set index: ivf_pq, or leave it out"
+            )
+        return self
+
+    def _refuse(self, names: Iterable[str], reason: str, fix: str) -> None:
+        # The block of a recipe also has the fields of SearchParams.
+        here = [name for name in names if name in type(self).model_fields]
+        refuse_without_effect(self, here, reason, fix)
 
 
 class SearchParams(ProbingParams):

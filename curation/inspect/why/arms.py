@@ -195,6 +195,8 @@ def _cluster(arm: Arm, subject: Subject, limits: _Limits) -> str | None:
             f"{place} has {len(seeds):,} images of {arm['seeds']}, and more than "
             f"{arm['more_than']:,} are needed"
         )
+    if arm["per_cluster"] is None:
+        return None
     if len(pool) < arm["per_cluster"] and arm.get("small_clusters") == "skip":
         return f"{place} has {len(pool):,} eligible images, fewer than {arm['per_cluster']:,}"
     if not _is_drawn(subject.image_id, pool, arm, limits.seed):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from curation.algorithms.kmeans.params import AssignParams
-from curation.engine.params_base import StrictModel, execution_only
+from curation.engine.params_base import StrictModel, execution_only, refuse_without_effect
 from curation.engine.stage import Read, Stage
 from curation.media.encoders.params import EMBEDDINGS
 
@@ -24,6 +24,13 @@ class ResamplingParams(StrictModel):
     nearest: list[Annotated[int, Field(ge=1)]] | None = None
     """For each level above the first, how many points nearest to each centroid the next run trains on;
     null takes half the mean cluster size, as the paper does."""
+
+    @model_validator(mode="after")
+    def _nearest_has_an_effect(self) -> ResamplingParams:
+        if self.rounds == 1:
+            fix = "Set more rounds, or leave it out"
+            refuse_without_effect(self, ["nearest"], "with rounds: 1", fix)
+        return self
 
 
 class DriftParams(StrictModel):
@@ -46,14 +53,16 @@ class ClusterParams(AssignParams):
     """Name of the encoder under `embed.encoders` whose vectors are clustered. It may be left out where
     only one encoder embeds images, and with the default encoders, of which `semantic` is taken."""
     levels: list[Annotated[int, Field(ge=1)]] = Field(default=[64], min_length=1, max_length=8)
-    """Number of clusters of each level, the finest level (level 0) first, each larger than the next."""
+    """Number of clusters of each level, the finest level (level 0) first, each larger than the next. If
+    so few vectors differ that a level would not be smaller than level 0, it repeats level 0."""
     splits: int = Field(default=1, ge=1)
     """Disjoint seeded parts of the training sample, each of which is trained into its share of the
     clusters of the finest level, on one device (Vo et al. 2024 train 10 million clusters in 100). Work
     and memory fall by this factor; clusters of different splits may overlap, and the levels above join
     them."""
     start: Literal["random", "kmeans++"] = "random"
-    """How the first centroids are drawn: `random`, or `kmeans++` (Arthur and Vassilvitskii 2007)."""
+    """How the first centroids are drawn: `random`, or `kmeans++` (Arthur and Vassilvitskii 2007), which
+    chooses among a seeded sample of 16 training vectors per cluster."""
     iterations: int = Field(default=20, ge=1, le=1000)
     """Largest number of updates of the centroids; training stops earlier if no centroid moves."""
     max_points_per_centroid: int = Field(default=256, ge=1)
@@ -123,7 +132,7 @@ STAGE = Stage(
     params=ClusterStep,
     writes="centroids",
     reads=(Read("eligible"), Read(EMBEDDINGS)),
-    version=3,
+    version=4,
     gpu=True,
     members=lambda params: (params.encoder,),
 )

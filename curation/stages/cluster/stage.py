@@ -20,13 +20,13 @@ from curation.algorithms.kmeans.initialisation import init_sample_size, sampled_
 from curation.algorithms.kmeans.lloyd import TrainedLevel, TrainingState, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints, Points
 from curation.algorithms.kmeans.sharded import ShardedPoints, group_into_shards
-from curation.algorithms.knn.sample import read_sample, sample_eligible
+from curation.algorithms.knn.sample import eligible_rows, read_sample, sample_eligible
 from curation.engine.context import Context
 from curation.engine.device import local_devices
 from curation.engine.fragment_writer import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
-from curation.errors import StoreError
+from curation.errors import Detail, RecipeError, StoreError
 from curation.stages.cluster.kept_centroids import drift_stats, keep_centroids, measure_drift
 from curation.stages.cluster.params import ClusterStep
 from curation.stages.cluster.splits import train_splits
@@ -55,6 +55,7 @@ def cluster(
         centroids are always trained again, also `drift` (see `drift_stats`).
 
     Raises:
+        RecipeError: the training sample is so small that no image is in it.
         StoreError: no eligible pool image has a vector.
     """
     vectors = embeddings[str(params.encoder)]
@@ -83,13 +84,24 @@ def _train(
         eligible, vectors, requested * params.max_points_per_centroid, params.seed, context
     )
     if not any(part.rows for part in sample.values()):
+        if eligible_rows(eligible):
+            raise RecipeError(
+                Detail(
+                    f"none of the {eligible_rows(eligible):,} eligible images is in a training sample "
+                    f"of about {requested * params.max_points_per_centroid:,}",
+                    "cluster.max_points_per_centroid",
+                    params.max_points_per_centroid,
+                    fix="Raise it, so that the sample has more images",
+                )
+            )
         raise StoreError(
             "No eligible pool image has a vector, so there is nothing to cluster",
             fix="Read the reasons: `curation show eligible --store DIR` counts them",
         )
     train = _train_finest if params.splits == 1 else train_splits
     finest = _without_empty_clusters(train(sample, params, context))
-    sizes = _upper_sizes(len(finest.counts), params)
+    sizes = params.levels[1:]
+    _warn_of_few(len(finest.counts), params)
     levels = build_levels(
         finest,
         sizes,
@@ -111,22 +123,22 @@ def _train(
     }
 
 
-def _upper_sizes(finest: int, params: ClusterStep) -> list[int]:
-    """Return the sizes of the levels above the finest; levels that are not smaller are left out."""
+def _warn_of_few(finest: int, params: ClusterStep) -> None:
+    """Warn if the finest level has fewer clusters than it, or a level above, should have."""
     if finest < params.levels[0]:
         logger.warning(
             "cluster: %d clusters requested, %d found: too few training vectors differ",
             params.levels[0],
             finest,
         )
-    sizes = [size for size in params.levels[1:] if size < finest]
-    for size in params.levels[1 : len(params.levels) - len(sizes)]:
-        logger.warning(
-            "cluster: the level of %d clusters is left out: the finest level has only %d",
-            size,
-            finest,
-        )
-    return sizes
+    for level, size in enumerate(params.levels[1:], start=1):
+        if size >= finest:
+            logger.warning(
+                "cluster: level %d, of %d clusters, repeats level 0, which has only %d",
+                level,
+                size,
+                finest,
+            )
 
 
 def _train_finest(
@@ -214,8 +226,7 @@ def _resampling(sizes: list[int], params: ClusterStep) -> list[Resampling]:
         sizes: number of clusters of every level, the finest first.
         params: of the stage.
     """
-    # Where levels are left out, they are the finest ones above level 0.
-    nearest = (params.resampling.nearest or [])[1 - len(sizes) :]
+    nearest = params.resampling.nearest
     return [
         Resampling(
             params.resampling.rounds, nearest[number] if nearest else max(1, -(-below // size // 2))

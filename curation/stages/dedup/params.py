@@ -84,7 +84,8 @@ class Verify(StrictModel):
     """Share of pixels without a gradient above which an image counts as flat, as drawings do; flat
     images must reach `flat_agreement`."""
     flat_agreement: float = Field(default=0.95, ge=0, le=1)
-    """Smallest agreement of flat images, in place of `agreement`."""
+    """Smallest agreement of flat images, if it is above `agreement`, and the smallest correlation of
+    all but a tenth of their textured blocks."""
     drawn: float = Field(default=0.7, ge=0, le=1)
     """Share of pixels without texture, among those without an edge, from which two images count as
     graphics. In other colours or with another symbol they are other images. Between 0.5, where an image

@@ -6,7 +6,12 @@ from typing import Annotated
 
 from pydantic import Field, SerializeAsAny, model_validator
 
-from curation.engine.params_base import Name, StrictModel, execution_only
+from curation.engine.params_base import (
+    Name,
+    StrictModel,
+    execution_only,
+    refuse_without_effect,
+)
 from curation.engine.stage import Read, Stage
 from curation.stages.retrieve.strategies import STRATEGIES
 from curation.stages.retrieve.strategies.arm import Arm
@@ -15,8 +20,9 @@ from curation.stages.retrieve.strategies.arm import Arm
 class BalanceParams(StrictModel):
     """Caps over all arms, and a target for the whole dataset.
 
-    Where a cap or the target is exceeded, images are drawn without replacement, by priority and weight
-    (Efraimidis and Spirakis 2006).
+    Caps apply one after another: per seed set, cluster and host, then the target. Where one is
+    exceeded, images are drawn without replacement, by priority and weight (Efraimidis and Spirakis
+    2006), each time anew.
     """
 
     per_seed_set: dict[Name, Annotated[int, Field(ge=0)]] = {}
@@ -36,9 +42,15 @@ class BalanceParams(StrictModel):
     """Arms in the order in which their images stay; images of all other arms come after them."""
 
     @model_validator(mode="after")
-    def _level_has_an_effect(self) -> BalanceParams:
-        if self.level and self.per_cluster is None:
-            raise ValueError("level has no effect without per_cluster. Set it, or leave level out")
+    def _fields_have_an_effect(self) -> BalanceParams:
+        if self.per_cluster is None:
+            fix = "Set per_cluster, or leave it out"
+            refuse_without_effect(self, ["level"], "without per_cluster", fix)
+        limits = (self.per_cluster, self.per_host, self.target)
+        if not self.per_seed_set and all(limit is None for limit in limits):
+            fix = "Set per_seed_set, per_cluster, per_host or target, or leave it out"
+            names = ["weights", "priority"]
+            refuse_without_effect(self, names, "without a cap or a target", fix)
         return self
 
 
@@ -69,6 +81,6 @@ STAGE = Stage(
         Read("assignments"),
         Read("matches"),
     ),
-    version=3,
+    version=4,
     versions=lambda params: STRATEGIES.versions(arm.strategy for arm in params.arms),
 )

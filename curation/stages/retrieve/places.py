@@ -119,7 +119,7 @@ class CapOfSeedSet:
     def entries(self, claims: pa.Table, images: pa.Table) -> Entries:
         """Return the images that arms of the set claim. See `Limit.entries`."""
         row = _one_claim_per_image(claims, np.flatnonzero(self._of_set(claims)))
-        order = draw_order(claims, images, row, self.seed)
+        order = draw_order(claims, images, row, self.seed, "seed_set", self.seed_set)
         return Entries(row, _pairs(0, np.zeros(len(row))), order, np.full(len(row), self.cap))
 
     def dropped(self, claims: pa.Table, rows: Rows) -> Bools:
@@ -159,7 +159,7 @@ class CapOfGroups:
         values = images.column(self.column).take(pa.array(row))
         known = np.asarray(values.is_valid())
         row, group = row[known], _groups_of(values.drop_null())
-        order = draw_order(claims, images, row, self.seed)
+        order = draw_order(claims, images, row, self.seed, self.column)
         return Entries(row, group, order, np.full(len(row), self.cap))
 
     def dropped(self, claims: pa.Table, rows: Rows) -> Bools:
@@ -196,7 +196,7 @@ class SharesOfArms:
         """Return all images. See `Limit.entries`."""
         ids, arm = to_ids(claims.column("image_id")), claims.column("arm").to_numpy()
         row, first = first_arms(ids, arm, self.arms)
-        order = draw_order(claims, images, row, self.seed)
+        order = draw_order(claims, images, row, self.seed, "target")
         at_most = np.array([*self.shares, 0], np.int64)[first]
         return Entries(row, _pairs(0, first), order, at_most)
 
@@ -205,20 +205,22 @@ class SharesOfArms:
         return _claims_on_images_of(claims, rows)
 
 
-def draw_order(claims: pa.Table, images: pa.Table, row: Rows, seed: int) -> Keys:
+def draw_order(claims: pa.Table, images: pa.Table, row: Rows, seed: int, *limit: str) -> Keys:
     """Return the numbers by which images are kept, (n, 2): those of arms with priority come first.
 
     Others follow by a seeded draw without replacement, in which an image's chance grows with the weight
-    of its source (Efraimidis and Spirakis 2006).
+    of its source (Efraimidis and Spirakis 2006). Each limit has a draw of its own: with one for all,
+    images that survived the cap of a large cluster would be the first to stay within the target.
 
     Args:
         claims: CLAIMS.
         images: IMAGES that are claimed, one row for each claim.
         row: the claims, (n,).
         seed: of the recipe.
+        limit: names the limit, whose draw is independent of the draws of others.
     """
     ids = to_ids(claims.column("image_id"))[row]
-    uniform = (seeded_keys(ids, seed, "balance").astype(np.float64) + 1) / 2.0**64
+    uniform = (seeded_keys(ids, seed, "balance", *limit).astype(np.float64) + 1) / 2.0**64
     weight = images.column("weight").to_numpy()[row]
     place = claims.column("place").to_numpy()[row]
     return _pairs(place, ascending_keys(-np.log(uniform) / weight))

@@ -1,11 +1,16 @@
-"""Strategy `cluster`: pool images of the clusters that hold seed images (DINOv2, appendix A.3)."""
+"""Strategy `cluster`: pool images of the clusters that hold seed images (DINOv2, appendix A.3).
+
+With all images of each cluster that holds a seed image, it is the image-based filter of DataComp (Gadre
+et al. 2023, https://arxiv.org/abs/2304.14108).
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from curation.engine.params_base import refuse_without_effect
 from curation.stages.retrieve.strategies.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
@@ -19,8 +24,8 @@ class StrategyArm(SeededArm):
 
     strategy: Literal["cluster"]
     """`cluster`: claims pool images of the clusters that hold seed images."""
-    per_cluster: int = Field(default=10_000, ge=1)
-    """Number of pool images that are sampled from each such cluster."""
+    per_cluster: int | None = Field(default=10_000, ge=1)
+    """Number of pool images that are sampled from each such cluster; null takes all of them."""
     more_than: int = Field(default=3, ge=0)
     """A cluster is sampled if it holds more than this number of seed images."""
     level: int = Field(default=0, ge=0, le=7)
@@ -33,13 +38,21 @@ class StrategyArm(SeededArm):
     expected_clusters: int | None = Field(default=None, ge=0)
     """Number of sampled clusters that plans and costs are computed with; a run ignores it."""
 
+    @model_validator(mode="after")
+    def _fields_have_an_effect(self) -> StrategyArm:
+        if self.per_cluster is None:
+            names = ("small_clusters", "expected_clusters")
+            fix = "Set per_cluster, or leave it out"
+            refuse_without_effect(self, names, "with per_cluster: null", fix)
+        return self
+
     def largest_claims(self) -> int | None:
         """Return the cap of the arm."""
         return self.cap
 
     def expected(self, images: int | None) -> Expected:
         """Return `per_cluster` for each expected cluster, at most the cap."""
-        if self.expected_clusters is None:
+        if self.expected_clusters is None or self.per_cluster is None:
             return Expected(None, None, None)
         requested = self.expected_clusters * self.per_cluster
         return Expected(
@@ -61,7 +74,9 @@ def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
 
     clusters = np.flatnonzero(counts.seeds_in_clusters(arm.level) > arm.more_than)
     size = counts.pool_in_clusters(arm.level)[clusters]
-    return ArmPlan(len(clusters) * arm.per_cluster, {"clusters": clusters, "size": size})
+    per_cluster = arm.per_cluster
+    requested = int(size.sum()) if per_cluster is None else len(clusters) * per_cluster
+    return ArmPlan(requested, {"clusters": clusters, "size": size})
 
 
 def claim(arm: StrategyArm, evidence: Evidence, plan: ArmPlan, seed: int) -> ArmClaims:
@@ -83,17 +98,20 @@ def claim(arm: StrategyArm, evidence: Evidence, plan: ArmPlan, seed: int) -> Arm
     clusters = evidence.at_level(arm.level, pool.cluster_id)
     position, is_chosen = positions_in(clusters, plan.values["clusters"])
     available = int(is_chosen.sum())
-    if arm.small_clusters == "skip":
+    if arm.per_cluster is not None and arm.small_clusters == "skip":
         sizes = np.append(plan.values["size"], 0)
         is_chosen &= sizes[position] >= arm.per_cluster
     rows = np.flatnonzero(is_chosen)
-    # The first images of each cluster in a seeded order are a random sample of it.
-    order = seeded_keys(pool.images[rows], seed, arm.name)
-    is_larger = plan.values["size"][position[rows]] > arm.per_cluster
+    limits = None
+    if arm.per_cluster is not None:
+        # The first images of each cluster in a seeded order are a random sample of it.
+        order = seeded_keys(pool.images[rows], seed, arm.name)
+        is_larger = plan.values["size"][position[rows]] > arm.per_cluster
+        limits = Limits(clusters[rows], order, np.where(is_larger, arm.per_cluster, -1))
     return ArmClaims(
         images=pool.images[rows],
         available=available,
         similarity=pool.similarity[rows],
         cluster_id=clusters[rows],
-        limits=Limits(clusters[rows], order, np.where(is_larger, arm.per_cluster, -1)),
+        limits=limits,
     )

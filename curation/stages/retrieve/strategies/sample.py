@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from curation.engine.params_base import refuse_without_effect
 from curation.stages.retrieve.strategies.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
@@ -43,6 +44,13 @@ class StrategyArm(SeededArm):
     """With `reassign`, each seed image chooses among its k · `candidates` nearest pool images."""
     cap: int | None = Field(default=None, ge=0)
     """Largest number of claims of the arm, a sample of all its claims; null sets no limit."""
+
+    @model_validator(mode="after")
+    def _candidates_have_an_effect(self) -> StrategyArm:
+        if self.collisions != "reassign":
+            fix = "Set collisions: reassign, or leave it out"
+            refuse_without_effect(self, ["candidates"], f"with collisions: {self.collisions}", fix)
+        return self
 
     def neighbours_needed(self) -> int:
         """Return k, or the number of candidates of a seed image with `reassign`."""

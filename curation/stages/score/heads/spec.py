@@ -6,7 +6,12 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from curation.engine.params_base import StrictModel, execution_only, input_file
+from curation.engine.params_base import (
+    StrictModel,
+    execution_only,
+    input_file,
+    refuse_without_effect,
+)
 from curation.media.encoders.params import PinnedAddress, Sha256, check_origin
 from curation.stages.score.heads import HEADS
 
@@ -65,6 +70,10 @@ class HeadSpec(StrictModel):
                     if missing
                     else f"not {', '.join(sorted(extra))}"
                 )
+            )
+        if not self.against:
+            refuse_without_effect(
+                self, ["scale"], "without `against`", "Set against, or leave it out"
             )
         check_origin(self.weights_from, self.weights, self.sha256)
         _check_prompts((*self.prompts, *self.against))

@@ -34,7 +34,7 @@ FILTERS = Registry(
         "caption_words": FilterEntry(caption=True),
         "caption_letters": FilterEntry(caption=True),
         "caption_links": FilterEntry(caption=True),
-        "caption_boilerplate": FilterEntry(caption=True),
+        "caption_boilerplate": FilterEntry(version=2, caption=True),
         "caption_language": FilterEntry(text=True, caption=True),
         "caption_language_sure": FilterEntry(caption=True),
         "entropy": FilterEntry(),

@@ -14,6 +14,7 @@ WORDS = (
 )
 CAMERA_FILE_NAME = re.compile(
     r"(?:img|dsc[fn]?|dcim|pict?|p|mvi|gopr|screenshot|image|photo)?[\d\s_x.-]+"
+    r"(?:(?<=\d\.)(?:jpe?g|png|gif|webp|bmp|tiff?|heic|avif|dng|cr[23]|nef|arw))?"
 )
 SEPARATORS = re.compile(r"[\W_]+")
 
