@@ -104,6 +104,7 @@ assert settings.get("spark.driver.memory") == "700m"
 lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
 assert any(b"700m" in line for line in lines)
 assert not any(SECRET.encode() in line for line in lines)
+assert any(b"-XX:TieredStopAtLevel=1" in line and b"700m" in line for line in lines)
 redacted = session._jvm.java.util.regex.Pattern.compile(settings.get("spark.redaction.regex"))
 for name in ("hadoop.fs.azure.account.key.a.example", "hadoop.fs.azure.sas.c.a.example", "x.token"):
     assert redacted.matcher("spark." + name).find(), name
