@@ -56,6 +56,7 @@ class _ErrorAsResult:
     def __call__(self, item: Any) -> Any:
         clean_python_streams()
         use_copies(self._copies)
+        gc.set_threshold(_YOUNG_OBJECTS)
         try:
             return self.function(item)
         except CurationError as error:
@@ -88,6 +89,9 @@ def _without_secrets(error: Exception) -> Exception:
     return error if clean == trace else RuntimeError(clean)
 
 
+_YOUNG_OBJECTS = 5_000
+"""Objects after which a worker looks for garbage. The requests of a fetch that run at once consist of more
+than Python's 700, so that it would look again and again at what is in use."""
 _frozen_modules = 0
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import socket
+import weakref
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -186,6 +189,20 @@ def repaired(content: bytes, cuts: list[int]) -> bytes | None:
     except BadHttpMessage:
         return None
     return out
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_response_is_freed_without_a_search_for_garbage(name: str) -> None:
+    gc.disable()
+    try:
+        repair = ResponseRepair()
+        freed = weakref.ref(repair)
+        with suppress(BadHttpMessage):
+            repair.feed(PAGES[name])
+        del repair
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 @settings(deadline=None)
