@@ -160,7 +160,7 @@ def ours(folder: Path, timeout_s: int) -> tuple[float, int]:
     """Run ingest and fetch; return the seconds of fetch and the number of fetched pictures."""
     import logging
 
-    from curation.engine.spark import load_cluster, open_session
+    from curation.engine.spark import load_cluster, open_context
     from curation.engine.spark_workers import SparkWorkers
     from curation.engine.table import open_table
     from curation.flow import plan
@@ -174,8 +174,8 @@ def ours(folder: Path, timeout_s: int) -> tuple[float, int]:
     limits = {"timeout_s": timeout_s, "retries": 0, "allow_hosts": ["127.0.0.0/8"]}
     params = {"contact": "benchmark@curation.example", **limits}
     recipe = parse_recipe({"name": "fetch", "sources": [source], "fetch": params})
-    session = open_session("benchmark", load_cluster("local"))
-    store, parallel = Store(folder / "ours"), SparkWorkers(lambda: session)
+    context = open_context("benchmark", load_cluster("local"))
+    store, parallel = Store(folder / "ours"), SparkWorkers(lambda: context)
     ingest, fetch = plan(recipe, until="fetch")
     run_step(ingest, store, parallel)
     parallel.map("warm", _import_libraries, [0, 1])
@@ -185,7 +185,7 @@ def ours(folder: Path, timeout_s: int) -> tuple[float, int]:
     images = open_table(store, "images")
     print(json.dumps(images.manifest.counts, default=str), file=sys.stderr)
     pictures = images.read(["status"])["status"].to_pylist().count("ok")
-    session.stop()
+    context.stop()
     return seconds, pictures
 
 
