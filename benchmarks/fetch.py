@@ -4,13 +4,14 @@
     python -m benchmarks.fetch lame                # a fifth of the hosts completes no response
     python -m benchmarks.fetch killed              # 50,000 rows, killed five times
 
-One server listens on 400 addresses (127.0.x.y), so our limits per host take effect. Both sides get the
-same list and time limit, and store pictures of 512 pixels on the longer side, JPEG 95. Ours is the
-stage fetch in a warm Spark session with two tasks at once. It respects robots.txt and opt-out headers,
-checks addresses, and limits requests per host (4 at once, 10 per second). img2dataset does none of
-this; it runs two processes, with several numbers of threads. CPU and memory (PSS) are sampled over all
-processes of a side, Spark's included. The time of the whole command includes the start of Spark; that
-of fetch does not. `killed` measures ours alone: one run is killed at random times and started again,
+One server listens on 400 addresses (127.0.x.y), so our limits per host take effect. Both sides get
+the same list and time limit, and store pictures of 512 pixels on the longer side, JPEG 95. Ours
+respects robots.txt and opt-out headers, checks addresses, and limits requests per host (4 at once,
+10 per second). img2dataset does none of this; it runs two processes, with several numbers of
+threads. Seconds of ours are those of the stage fetch in a warm Spark with two tasks at once. The
+whole command is a run of its own, `curation run --until fetch`, and so are its CPU and memory
+(PSS), which are sampled over all processes of a side, Spark's included. Where the machine is busy,
+compare CPU. `killed` measures ours alone: one run is killed at random times and started again,
 another is not killed, and the server counts requests.
 """
 
@@ -156,11 +157,29 @@ async def _stall(host: str, writer: asyncio.StreamWriter, header: bytes) -> None
 # -- both sides -----------------------------------------------------------------------------------
 
 
+def recipe_of(folder: Path, timeout_s: int) -> dict[str, Any]:
+    """Return the recipe that fetches the list of a folder."""
+    path, columns = str(folder / "list.parquet"), {"url": "url", "caption": "caption"}
+    source = {"name": "web", "role": "pool", "format": "parquet", "path": path, "columns": columns}
+    limits = {"timeout_s": timeout_s, "retries": 0, "allow_hosts": ["127.0.0.0/8"]}
+    params = {"contact": "benchmark@curation.example", **limits}
+    return {"name": "fetch", "sources": [source], "fetch": params}
+
+
+def fetched_pictures(store: Path) -> int:
+    """Return the number of pictures that a store has."""
+    from curation.engine.table import open_table
+    from curation.store.store import Store
+
+    statuses = open_table(Store(store), "images").read(["status"])["status"]
+    return int(statuses.to_pylist().count("ok"))
+
+
 def ours(folder: Path, timeout_s: int) -> tuple[float, int]:
     """Run ingest and fetch; return the seconds of fetch and the number of fetched pictures."""
     import logging
 
-    from curation.engine.spark import load_cluster, open_session
+    from curation.engine.spark import load_cluster, open_context
     from curation.engine.spark_workers import SparkWorkers
     from curation.engine.table import open_table
     from curation.flow import plan
@@ -169,13 +188,9 @@ def ours(folder: Path, timeout_s: int) -> tuple[float, int]:
     from curation.store.store import Store
 
     logging.disable(logging.INFO)
-    path, columns = str(folder / "list.parquet"), {"url": "url", "caption": "caption"}
-    source = {"name": "web", "role": "pool", "format": "parquet", "path": path, "columns": columns}
-    limits = {"timeout_s": timeout_s, "retries": 0, "allow_hosts": ["127.0.0.0/8"]}
-    params = {"contact": "benchmark@curation.example", **limits}
-    recipe = parse_recipe({"name": "fetch", "sources": [source], "fetch": params})
-    session = open_session("benchmark", load_cluster("local"))
-    store, parallel = Store(folder / "ours"), SparkWorkers(lambda: session)
+    recipe = parse_recipe(recipe_of(folder, timeout_s))
+    context = open_context("benchmark", load_cluster("local"))
+    store, parallel = Store(folder / "ours"), SparkWorkers(lambda: context)
     ingest, fetch = plan(recipe, until="fetch")
     run_step(ingest, store, parallel)
     parallel.map("warm", _import_libraries, [0, 1])
@@ -184,9 +199,8 @@ def ours(folder: Path, timeout_s: int) -> tuple[float, int]:
     seconds = time.perf_counter() - started
     images = open_table(store, "images")
     print(json.dumps(images.manifest.counts, default=str), file=sys.stderr)
-    pictures = images.read(["status"])["status"].to_pylist().count("ok")
-    session.stop()
-    return seconds, pictures
+    context.stop()
+    return seconds, fetched_pictures(folder / "ours")
 
 
 def _import_libraries(_: int) -> None:
@@ -273,18 +287,37 @@ def measure(side: str, folder: Path, timeout_s: int, threads: int = 0) -> Measur
     """Run one side in a separate process; return its measurements."""
     command = [sys.executable, "-m", "benchmarks.fetch", side, "--folder", str(folder)]
     command += ["--timeout", str(timeout_s), "--threads", str(threads)]
+    out, command_s, cpu_s, peak_gib = monitored(command)
+    seconds, pictures = json.loads(out.strip().splitlines()[-1])
+    return Measurements(seconds, command_s, pictures, cpu_s, peak_gib)
+
+
+def measure_ours(folder: Path, timeout_s: int) -> Measurements:
+    """Run ours twice: the stage in a warm Spark, and the whole command."""
+    warm = measure("ours", folder, timeout_s)
+    recipe, store = folder / "recipe.yaml", folder / "command"
+    # Every JSON is YAML.
+    recipe.write_text(json.dumps(recipe_of(folder, timeout_s)))
+    command = [sys.executable, "-m", "curation.cli", "run", str(recipe), "--until", "fetch"]
+    _, command_s, cpu_s, peak_gib = monitored([*command, "--store", str(store)])
+    if fetched_pictures(store) != warm.pictures:
+        raise SystemExit("the command fetched other pictures")
+    return Measurements(warm.seconds, command_s, warm.pictures, cpu_s, peak_gib)
+
+
+def monitored(command: list[str]) -> tuple[str, float, float, float]:
+    """Run a command; return its output, its seconds, its CPU seconds and its peak memory in GiB."""
     started = time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     monitor = ResourceMonitor(process.pid)
     out, _ = process.communicate()
+    command_s = time.perf_counter() - started
     cpu_s = monitor.stop()
     if process.returncode:
-        raise SystemExit(f"{side} failed")
-    seconds, pictures = json.loads(out.strip().splitlines()[-1])
-    command_s = time.perf_counter() - started
-    return Measurements(seconds, command_s, pictures, cpu_s, monitor.peak_gib)
+        raise SystemExit(f"{' '.join(command)} failed")
+    return out, command_s, cpu_s, monitor.peak_gib
 
 
 @contextmanager
@@ -312,7 +345,7 @@ def compare(name: str, url_list: UrlList, thread_counts: tuple[int, ...]) -> Non
     with running_server(width, lame) as port, tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         pq.write_table(url_table(hosts, port), folder / "list.parquet", row_group_size=1_000)
-        our_result = measure("ours", folder, timeout_s)
+        our_result = measure_ours(folder, timeout_s)
         peers = {n: measure("theirs", folder, timeout_s, n) for n in thread_counts}
     size = len(picture(0, width)) / 1000
     print(f"\n{name}: {rows:,} rows, {len(HOSTS)} hosts, {size:.0f} kB, time limit {timeout_s} s\n")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from curation.engine.spark import load_cluster, open_session
+from curation.engine.spark import load_cluster, open_context
 from curation.engine.spark_workers import SparkWorkers
 
 
@@ -78,4 +78,4 @@ def measured(figures: dict[str, Any]) -> Iterator[None]:
 
 def workers() -> SparkWorkers:
     """Return workers on this machine, one per core."""
-    return SparkWorkers(lambda: open_session("benchmark", load_cluster("local")))
+    return SparkWorkers(lambda: open_context("benchmark", load_cluster("local")))

@@ -76,9 +76,12 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """One local Spark session for all tests of a process."""
-    from curation.engine.spark import load_cluster, open_session
+    from pyspark.sql import SparkSession
 
-    session = open_session("tests", load_cluster("local"))
+    from curation.engine.spark import load_cluster, open_context
+
+    open_context("tests", load_cluster("local"))
+    session = SparkSession.builder.getOrCreate()
     yield session
     session.stop()
 

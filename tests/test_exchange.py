@@ -105,7 +105,7 @@ def context(request: pytest.FixtureRequest, tmp_path: Path) -> Context:
     parallel = (
         InProcess()
         if request.param == "here"
-        else SparkWorkers(lambda: request.getfixturevalue("spark"))
+        else SparkWorkers(lambda: request.getfixturevalue("spark").sparkContext)
     )
     return Context(Store(tmp_path / "store"), parallel, "meeting", ["test"])
 

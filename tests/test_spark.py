@@ -92,25 +92,26 @@ def test_a_cluster_file_names_a_file_with_the_secret_that_only_its_owner_reads(
 SECRET_SETTINGS = """
 import subprocess
 from pathlib import Path
-from curation.engine.spark import Cluster, open_session
+from curation.engine.spark import Cluster, open_context
 # In parts, since this text is on a command line itself.
 SECRET = "Zq8v" + "Kp2m" + "X4rT"
 conf = {"spark.ui.enabled": False, "spark.driver.host": "127.0.0.1", "spark.driver.memory": "700m",
         "spark.authenticate": True, "spark.authenticate.secret": SECRET}
-session = open_session("x", Cluster(master="local[1]", conf=conf))
-settings = session.sparkContext.getConf()
+context = open_context("x", Cluster(master="local[1]", conf=conf))
+settings = context.getConf()
 assert settings.get("spark.authenticate.secret") == SECRET
 assert settings.get("spark.driver.memory") == "700m"
 lines = [p.read_bytes() for p in Path("/proc").glob("[0-9]*/cmdline") if p.exists()]
 assert any(b"700m" in line for line in lines)
 assert not any(SECRET.encode() in line for line in lines)
-redacted = session._jvm.java.util.regex.Pattern.compile(settings.get("spark.redaction.regex"))
+assert any(b"-XX:TieredStopAtLevel=1" in line and b"700m" in line for line in lines)
+redacted = context._jvm.java.util.regex.Pattern.compile(settings.get("spark.redaction.regex"))
 for name in ("hadoop.fs.azure.account.key.a.example", "hadoop.fs.azure.sas.c.a.example", "x.token"):
     assert redacted.matcher("spark." + name).find(), name
 for name in ("driver.memory", "io.encryption.keySizeBits", "app.name"):
     assert not redacted.matcher("spark." + name).find(), name
-assert session.sparkContext.parallelize(range(8), 4).map(lambda n: n).sum() == 28
-session.stop()
+assert context.parallelize(range(8), 4).map(lambda n: n).sum() == 28
+context.stop()
 print("closed")
 """
 
@@ -156,7 +157,7 @@ import json, time
 from pathlib import Path
 from curation.engine.device import task_device
 from curation.engine.spark_workers import SparkWorkers
-from curation.engine.spark import Cluster, open_session
+from curation.engine.spark import Cluster, open_context
 
 def meet(item):
     # Each task waits until all of its group have started, so it returns only if they run at once.
@@ -178,13 +179,13 @@ conf = {{
     "spark.executor.resource.gpu.discoveryScript": {script!r},
 }}
 cluster = Cluster(master="local-cluster[1,4,1024]", gpus=True, conf=conf)
-session = open_session("gpus", cluster, gpus=1)
-workers = SparkWorkers(lambda: session)
+context = open_context("gpus", cluster, gpus=1)
+workers = SparkWorkers(lambda: context)
 devices = workers.map("on GPUs", meet, [("gpu", n, 2) for n in range(2)], gpu=True)
 # Only two tasks with a GPU run at once, but four without, on the same executor.
 plain = workers.map("on cores", meet, [("plain", n, 4) for n in range(4)])
 print("RESULT " + json.dumps([sorted(devices), plain]))
-session.stop()
+context.stop()
 """
 
 

@@ -1,4 +1,4 @@
-"""The Spark session of a run: clusters, Java, the Python of the workers, and GPUs."""
+"""The Spark context of a run: clusters, Java, the Python of the workers, and GPUs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 from pydantic import Field, ValidationError
@@ -27,8 +27,8 @@ from curation.secrets import NAMES, is_secret, note_settings, note_spec
 from curation.streams import has_log, held_lines
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.resource import ResourceProfile
-    from pyspark.sql import SparkSession
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -145,9 +145,9 @@ def submitted_settings() -> dict[str, str]:
     return dict(SparkConf().getAll())
 
 
-def _show_ui(session: SparkSession) -> None:
+def _show_ui(context: SparkContext) -> None:
     """Say where Spark serves its web page, if it does."""
-    address = session.sparkContext.uiWebUrl
+    address = context.uiWebUrl
     if address:
         logger.warning(
             "Spark's web page, which has no password: %s (as long as the run goes on)", address
@@ -182,8 +182,10 @@ def spark_conf(cluster: Cluster, gpus: int = 0) -> dict[str, str]:
     return conf
 
 
-def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
-    """Return the Spark session of a run: the one that is active, or a new one.
+def open_context(name: str, cluster: Cluster, gpus: int = 0) -> SparkContext:
+    """Return the Spark context of a run: the one that is active, or a new one.
+
+    No stage uses SQL. A session would load its classes, which takes as long as a third of the start.
 
     Args:
         name: name of the run, shown by Spark.
@@ -196,7 +198,6 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
     import pyspark
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
-    from pyspark.sql import SparkSession
 
     check_pyspark(pyspark.__version__, pyspark.__file__)
     check_master(cluster.master or "")
@@ -206,30 +207,31 @@ def open_session(name: str, cluster: Cluster, gpus: int = 0) -> SparkSession:
     # Otherwise workers would use the first python3 on their PATH.
     workers_python = cluster.conf.get("spark.pyspark.python", sys.executable)
     os.environ.setdefault("PYSPARK_PYTHON", str(workers_python))
-    builder: Any = SparkSession.builder.appName(f"curation {name}")
-    if cluster.master:
-        builder = builder.master(with_retries(cluster))
     # As a URI, because a path may have spaces, at which Spark would divide the options.
     logging = (resource_dir("conf") / "log4j2.properties").absolute().as_uri()
     settings = {
         "spark.ui.showConsoleProgress": "false",
         # Spark's own pattern knows no key of an account, which its web page and its logs would show.
         "spark.redaction.regex": NAMES,
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={logging}{_java_levels()}",
+        "spark.driver.extraJavaOptions": (
+            f"-Dlog4j2.configurationFile={logging}{_java_levels()}{_java_compiler(cluster.master)}"
+        ),
         **with_secret(spark_conf(cluster, gpus), cluster.master, cluster.secret_file),
     }
-    for key, value in settings.items():
-        builder = builder.config(key, value)
     try:
         # Java warns at its start of what no user can mend.
         with held_lines(lambda line: logger.info("Spark: %s", line)):
             _start_gateway(settings)
             with announced_start(cluster.master or ""):
-                session: SparkSession = builder.getOrCreate()
+                conf = pyspark.SparkConf().setAll(list(settings.items()))
+                conf.setAppName(f"curation {name}")
+                if cluster.master:
+                    conf.setMaster(with_retries(cluster))
+                context = pyspark.SparkContext.getOrCreate(conf)
     except (PySparkException, Py4JError, OSError, RuntimeError) as error:
         raise RecipeError(start_problem(error, os.environ)) from error
-    _show_ui(session)
-    return session
+    _show_ui(context)
+    return context
 
 
 def _java_levels() -> str:
@@ -237,10 +239,19 @@ def _java_levels() -> str:
     return " -Dcuration.level=warn -Dcuration.tasks.level=warn" if has_log() else ""
 
 
+def _java_compiler(master: str | None) -> str:
+    """Return the option by which Java on this machine compiles only once, and quickly.
+
+    Its second compiler takes as long as the rest of a start, and what runs here is Python: a shuffle of
+    two gigabytes ends sooner without it, too.
+    """
+    return " -XX:TieredStopAtLevel=1" if is_local(master) else ""
+
+
 def _start_gateway(settings: dict[str, str]) -> None:
     """Start the JVM without secret settings, which it would get on its command line.
 
-    A session that is opened afterwards gives it all settings through a socket.
+    A context that is opened afterwards gives it all settings through a socket.
     """
     import pyspark
 
@@ -285,7 +296,7 @@ def starts_spark_here(cluster: Cluster) -> bool:
     return is_local(cluster.master) and "PYSPARK_GATEWAY_PORT" not in os.environ and not watched
 
 
-def gpu_profile(session: SparkSession) -> ResourceProfile | None:
+def gpu_profile(context: SparkContext) -> ResourceProfile | None:
     """Return the resources that a task on a GPU requests: one GPU, and its share of the cores.
 
     Returns:
@@ -294,7 +305,7 @@ def gpu_profile(session: SparkSession) -> ResourceProfile | None:
     """
     from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 
-    cores = cores_of_gpu(session)
+    cores = cores_of_gpu(context)
     if cores is None:
         return None
     wanted = TaskResourceRequests().cpus(cores).resource("gpu", 1)
@@ -302,9 +313,9 @@ def gpu_profile(session: SparkSession) -> ResourceProfile | None:
     return profile
 
 
-def cores_of_gpu(session: SparkSession) -> int | None:
+def cores_of_gpu(context: SparkContext) -> int | None:
     """Return how many cores a task on a GPU gets; None if it requests no GPU (see `gpu_profile`)."""
-    conf = session.sparkContext.getConf()
+    conf = context.getConf()
     gpus = int(conf.get("spark.executor.resource.gpu.amount", "0") or 0)
     if not gpus or conf.get("spark.task.resource.gpu.amount", None):
         return None

@@ -22,7 +22,7 @@ from curation.engine.spark import (
     gpu_profile,
     is_local,
     local_slots,
-    open_session,
+    open_context,
     starts_spark_here,
 )
 from curation.engine.spark_failures import failure, lost_java
@@ -34,7 +34,7 @@ from curation.streams import clean_python_streams
 from curation.terminal import visible
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark import SparkContext
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -56,6 +56,7 @@ class _ErrorAsResult:
     def __call__(self, item: Any) -> Any:
         clean_python_streams()
         use_copies(self._copies)
+        gc.set_threshold(_YOUNG_OBJECTS)
         try:
             return self.function(item)
         except CurationError as error:
@@ -88,6 +89,9 @@ def _without_secrets(error: Exception) -> Exception:
     return error if clean == trace else RuntimeError(clean)
 
 
+_YOUNG_OBJECTS = 5_000
+"""Objects after which a worker looks for garbage. The requests of a fetch that run at once consist of
+more than Python's 700, so that it would look again and again at what is in use."""
 _frozen_modules = 0
 
 
@@ -142,42 +146,41 @@ class _ReceivePart:
 
 
 class SparkWorkers:
-    """Workers on Spark. The session is started with the first work.
+    """Workers on Spark. It is started with the first work.
 
     Args:
-        session: opens the session.
+        context: opens the Spark context.
         inputs: input files that tasks read, as the recipe has them.
         activity: is told how far each map and shuffle is.
     """
 
     def __init__(
         self,
-        session: Callable[[], SparkSession],
+        context: Callable[[], SparkContext],
         inputs: Sequence[str] = (),
         activity: Activity | None = None,
     ) -> None:
-        self._open_session, self._inputs = session, inputs
+        self._open_context, self._inputs = context, inputs
         self._activity = activity or Activity()
-        self._session: SparkSession | None = None
+        self._context: SparkContext | None = None
         self._shipment: Shipment | None = None
 
     @property
-    def _spark(self) -> SparkSession:
-        if self._session is None:
+    def _spark(self) -> SparkContext:
+        if self._context is None:
             self._activity.begin_part(STARTING, 1)
             with shown_wait(f"{STARTING} …"):
-                self._session = self._open_session()
+                self._context = self._open_context()
             self._activity.end_part()
-            context = self._session.sparkContext
-            # The workers of a local session see the same files as this process.
-            if not is_local(context.master):
-                self._shipment = Shipment(context, self._inputs)
-        return self._session
+            # Workers on this machine see the same files as this process.
+            if not is_local(self._context.master):
+                self._shipment = Shipment(self._context, self._inputs)
+        return self._context
 
     @property
     def started(self) -> bool:
-        """Whether the session has been started."""
-        return self._session is not None
+        """Whether Spark has been started."""
+        return self._context is not None
 
     @property
     def _copies(self) -> Mapping[str, str]:
@@ -187,7 +190,7 @@ class SparkWorkers:
     @property
     def slots(self) -> int:
         """Number of tasks that run at the same time, as far as Spark knows."""
-        return int(self._spark.sparkContext.defaultParallelism)
+        return int(self._spark.defaultParallelism)
 
     @property
     def gpu_slots(self) -> int:
@@ -212,7 +215,7 @@ class SparkWorkers:
         """
         if not items:
             return []
-        context = self._spark.sparkContext
+        context = self._spark
         call: Callable[[Any], Any] = _ErrorAsResult(function, self._copies)
         if note is not None:
             note_adder: Any = NoteAdder(note)
@@ -227,7 +230,7 @@ class SparkWorkers:
             CurationError: the first one that a task raised, after all tasks have ended.
         """
         partition_of = {part: number for number, part in enumerate(job.parts)}
-        items = self._spark.sparkContext.parallelize(job.items, max(1, len(job.items)))
+        items = self._spark.parallelize(job.items, max(1, len(job.items)))
         sent = items.flatMap(_SendItem(job, self._copies))
         shuffled = sent.partitionBy(len(partition_of), partition_of.__getitem__)
         received = shuffled.mapPartitionsWithIndex(_ReceivePart(job, self._copies))
@@ -237,8 +240,8 @@ class SparkWorkers:
         self, rows: Any, label: str, tasks: int, note: Note | None, gpu: bool
     ) -> list[Any]:
         """Run a Spark job and return its results; with `gpu` each of its tasks requests a GPU."""
-        context = self._spark.sparkContext
-        profile = gpu_profile(self._spark) if gpu else None
+        context = self._spark
+        profile = gpu_profile(context) if gpu else None
         if profile is not None:
             # Only for this job: other stages still use every core of the same executors.
             rows = rows.withResources(profile)
@@ -254,9 +257,9 @@ class SparkWorkers:
         return _raise_first_error(results)
 
     def stop(self) -> None:
-        """Stop the session, if one was started."""
-        if self._session is not None:
-            self._session.stop()
+        """Stop Spark, if it was started."""
+        if self._context is not None:
+            self._context.stop()
         if self._shipment is not None:
             self._shipment.close()
 
@@ -270,7 +273,7 @@ def spark_workers(
     inputs: Sequence[str] = (),
     activity: Activity | None = None,
 ) -> Iterator[Parallel]:
-    """Return workers on a cluster, as a context manager that stops their session at the end.
+    """Return workers on a cluster, as a context manager that stops Spark at the end.
 
     On this machine they do small work in this process (see `driver_first`).
 
@@ -283,14 +286,14 @@ def spark_workers(
         activity: is told how far each map and shuffle is.
     """
 
-    def session() -> SparkSession:
-        spark = open_session(name, cluster, int(gpu))
+    def context() -> SparkContext:
+        spark = open_context(name, cluster, int(gpu))
         for file in files:
-            spark.sparkContext.addPyFile(file)
+            spark.addPyFile(file)
         return spark
 
     activity = activity or Activity()
-    workers = SparkWorkers(session, inputs, activity)
+    workers = SparkWorkers(context, inputs, activity)
     try:
         # Workers of other machines could not write where this process reads.
         with kept_counts() if is_local(cluster.master) else nullcontext():

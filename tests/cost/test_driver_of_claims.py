@@ -53,7 +53,7 @@ if sys.argv[3] == "workers":
     from curation.stages.retrieve import stage
 
     spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
-    workers = SparkWorkers(lambda: spark)
+    workers = SparkWorkers(lambda: spark.sparkContext)
     stage.ROWS_PER_PART = 100_000
     step = replace(step, params=step.params.model_copy(update={"rows_at_once": 1}))
 before = peak()

@@ -113,7 +113,11 @@ def test_on_spark(tmp_path: Path, spark: SparkSession, monkeypatch: pytest.Monke
     left, right, n = graph("about one giant component", rng)
     nodes = rng.integers(0, 2**64, n, np.uint64)
     labels = labels_of(
-        nodes[left], nodes[right], nodes, 5, context_in(tmp_path, SparkWorkers(lambda: spark))
+        nodes[left],
+        nodes[right],
+        nodes,
+        5,
+        context_in(tmp_path, SparkWorkers(lambda: spark.sparkContext)),
     )
     np.testing.assert_array_equal(labels, expected(left, right, nodes))
 

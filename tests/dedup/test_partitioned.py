@@ -198,7 +198,7 @@ def test_on_spark_and_after_a_stop(
 
     with pytest.raises(CurationError, match="stopped"):
         run(world, store, StopsBefore("write copies"))
-    on_spark = SparkWorkers(lambda: spark)
+    on_spark = SparkWorkers(lambda: spark.sparkContext)
     exchanges = []
 
     def counted(job: ShuffleJob) -> list[Any]:
@@ -209,5 +209,5 @@ def test_on_spark_and_after_a_stop(
     resumed = run(world, store, on_spark)
     assert exchanges == ["write copies"]
     assert (resumed.content, resumed.stats) == (on_driver.content, on_driver.stats)
-    on_spark_only = run(world, tmp_path / "spark", SparkWorkers(lambda: spark))
+    on_spark_only = run(world, tmp_path / "spark", SparkWorkers(lambda: spark.sparkContext))
     assert (on_spark_only.content, on_spark_only.stats) == (on_driver.content, on_driver.stats)

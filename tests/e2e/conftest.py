@@ -38,7 +38,7 @@ Run = Callable[[dict[str, Any], Path], dict[str, StepResult]]
 @pytest.fixture
 def run(spark: SparkSession) -> Run:
     """Run a recipe into a store, with workers on Spark; returns what each stage did."""
-    return lambda spec, store: _run_all(spec, store, SparkWorkers(lambda: spark))
+    return lambda spec, store: _run_all(spec, store, SparkWorkers(lambda: spark.sparkContext))
 
 
 @pytest.fixture

@@ -51,7 +51,9 @@ def _units(marks: Path, how: str, attempts: int) -> list[Unit]:
 @pytest.mark.parametrize("how", ["kill", "memory"])
 def test_it_is_tried_again(spark: SparkSession, tmp_path: Path, how: str) -> None:
     store, marks = Store(tmp_path / "store"), tmp_path / "marks"
-    result = compute(store, SparkWorkers(lambda: spark), "stage", _units(marks, how, 2))
+    result = compute(
+        store, SparkWorkers(lambda: spark.sparkContext), "stage", _units(marks, how, 2)
+    )
     assert (result.computed, len(list(marks.iterdir()))) == (4, 2)
 
 
@@ -61,7 +63,7 @@ def test_in_the_end_the_error_says_which_unit_and_what_to_lower(
 ) -> None:
     store, marks = Store(tmp_path / "store"), tmp_path / "marks"
     with pytest.raises(WorkerError) as raised:
-        compute(store, SparkWorkers(lambda: spark), "screen", _units(marks, how, 99))
+        compute(store, SparkWorkers(lambda: spark.sparkContext), "screen", _units(marks, how, 99))
     text = str(raised.value)
     assert text.startswith("screen, at web-00002: A task failed 4 times: ")
     assert "spark.executor.cores" in text and "spark.executor.memoryOverhead" in text

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import socket
+import tracemalloc
+import weakref
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -188,6 +192,20 @@ def repaired(content: bytes, cuts: list[int]) -> bytes | None:
     return out
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_a_response_is_freed_without_a_search_for_garbage(name: str) -> None:
+    gc.disable()
+    try:
+        repair = ResponseRepair()
+        freed = weakref.ref(repair)
+        with suppress(BadHttpMessage):
+            repair.feed(PAGES[name])
+        del repair
+        assert freed() is None
+    finally:
+        gc.enable()
+
+
 @settings(deadline=None)
 @given(st.sampled_from(sorted(PAGES)), st.lists(st.integers(0, 1500), max_size=6))
 def test_repair_does_not_depend_on_how_bytes_arrive(name: str, cuts: list[int]) -> None:
@@ -301,3 +319,42 @@ def test_hosts_that_browsers_open_are_requested(
     rows = fetched(tmp_path, urls)
     assert {row["url"]: row["reason"] for row in rows} == dict.fromkeys(urls)
     assert sorted({visit.host for visit in web.visits()}) == sorted(hosts.values())
+
+
+ENDS_EARLY = {
+    "length": b"Content-Length: 900000\r\n\r\n" + bytes(800_000),
+    "chunks": CHUNKED + b"\r\ndbba0\r\n" + bytes(800_000),
+    "too large": b"\r\n" + bytes(1_100_000),
+}
+
+
+@pytest.mark.parametrize("name", ENDS_EARLY)
+def test_no_body_outlives_its_failure(name: str) -> None:
+    """Else they would be in memory beside those that the budget of bodies counts."""
+    requests = 10
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + ENDS_EARLY[name])
+        writer.close()
+
+    async def kept() -> int:
+        server = await asyncio.start_server(respond, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        limits = FetchParams(allow_hosts=["127.0.0.1"], max_bytes=1_000_000)
+        async with server, Client(limits) as client:
+            before = tracemalloc.get_traced_memory()[0]
+            for number in range(requests):
+                with pytest.raises(FetchError):
+                    await client.get(f"http://127.0.0.1:{port}/{number}")
+            return tracemalloc.get_traced_memory()[0] - before
+
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        # Less than what the client library itself holds of a response: two of its chunks.
+        assert asyncio.run(kept()) < requests * 2 * 2**17
+    finally:
+        tracemalloc.stop()
+        gc.enable()

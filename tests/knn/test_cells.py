@@ -291,7 +291,7 @@ def test_the_stage_writes_what_brute_force_finds(
     parallel = (
         InProcess()
         if where == "in process"
-        else SparkWorkers(lambda: request.getfixturevalue("spark"))
+        else SparkWorkers(lambda: request.getfixturevalue("spark").sparkContext)
     )
     near = {"encoder": "semantic", "k": K, "floor": 0.5, "at_least": 0.9, "spread": 9}
     spec = RECIPE | {"dedup": {"near": near, "perceptual": None, "verify": None}}

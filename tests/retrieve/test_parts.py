@@ -160,7 +160,7 @@ def test_a_stopped_run_resumes_on_spark_where_it_stopped(
     stopped = StopsBefore("target")
     with pytest.raises(CurationError, match="stopped"):
         run(tmp_path / "parts", *limited, stopped, rows_at_once=1)
-    on_spark, done = SparkWorkers(lambda: spark), []
+    on_spark, done = SparkWorkers(lambda: spark.sparkContext), []
 
     def counted(job: ShuffleJob) -> list[Any]:
         done.append(job.label)
@@ -187,5 +187,5 @@ def test_a_run_resumes_wherever_it_was_stopped(
         claims = run(tmp_path / str(number), *limited, resumed, rows_at_once=1)
         assert files(claims) == expected
         assert stopped.exchanged + resumed.exchanged == whole.exchanged
-    on_spark = SparkWorkers(lambda: spark)
+    on_spark = SparkWorkers(lambda: spark.sparkContext)
     assert files(run(tmp_path / "spark", *limited, on_spark, rows_at_once=1)) == expected

@@ -190,6 +190,8 @@ def test_a_run_with_spark(
 ) -> None:
     store = Store(new_address())
     spec = write_shapes(sources, FEW)
-    run_recipe(spec, store, SparkWorkers(lambda: spark))
+    run_recipe(spec, store, SparkWorkers(lambda: spark.sparkContext))
     assert rows_of(store) == rows_of(on_disk, TABLES)
-    assert all(r.up_to_date for r in run_recipe(spec, store, SparkWorkers(lambda: spark)))
+    assert all(
+        r.up_to_date for r in run_recipe(spec, store, SparkWorkers(lambda: spark.sparkContext))
+    )

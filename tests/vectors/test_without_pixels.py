@@ -270,7 +270,7 @@ def test_little_work_on_vectors_starts_no_spark(
     def start(*_: object) -> None:
         raise AssertionError("Spark was started")
 
-    monkeypatch.setattr("curation.engine.spark_workers.open_session", start)
+    monkeypatch.setattr("curation.engine.spark_workers.open_context", start)
     patient = load_cluster("local").model_copy(update={"seconds_without_spark": 600.0})
     results = run_steps(plan(recipe), recipe, Store(tmp_path / "store"), patient)
     assert results[-1].step.name == "assemble" and results[-1].rows == 30

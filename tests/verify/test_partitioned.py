@@ -245,7 +245,7 @@ def test_on_spark_with_real_comparisons(
     monkeypatch.setattr(stage, "ROWS_ON_DRIVER", 0)
     monkeypatch.setattr(partitioned, "ROWS_PER_PART", rows_per_part)
     world = large_world(3)
-    parts = run(tmp_path / "parts", world, SparkWorkers(lambda: spark))
+    parts = run(tmp_path / "parts", world, SparkWorkers(lambda: spark.sparkContext))
     driver = on_driver(tmp_path / "driver", world, monkeypatch)
     assert parts.rows > 40
     assert parts.manifest.content == driver.manifest.content

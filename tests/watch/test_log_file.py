@@ -59,7 +59,7 @@ LOGGED = WRITERS.replace(
 SPARK = """
 import logging, sys
 from pathlib import Path
-from curation.engine.spark import load_cluster, open_session
+from curation.engine.spark import load_cluster, open_context
 from curation.log_file import log_file
 from curation.logs import prepare_streams
 from curation.streams import clean_output
@@ -75,7 +75,7 @@ class Fails:
 with clean_output():
     prepare_streams(logging.WARNING, "%(message)s")
     with log_file(Path(sys.argv[1])):
-        spark = open_session("log", load_cluster("local")).sparkContext
+        spark = open_context("log", load_cluster("local"))
         java = spark._jvm.org.apache.logging.log4j.LogManager.getLogger("org.apache.spark.X")
         java.warn("a warning\\nof two lines")
         java.error("an error of Java")

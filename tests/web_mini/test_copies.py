@@ -38,7 +38,7 @@ def facts(
     pq.write_table(pool.filter(pc.is_in(pool.column("id"), pa.array(sorted(wanted)))), path)
     store = Store(folder / "store")
     for step in plan(parse_recipe(spec), until="dedup"):
-        run_step(step, store, SparkWorkers(lambda: spark))
+        run_step(step, store, SparkWorkers(lambda: spark.sparkContext))
     return measured(store, truth)
 
 

@@ -45,7 +45,7 @@ def store(
 
 def run(spec: dict[str, Any], store: Store, spark: SparkSession) -> None:
     for step in plan(parse_recipe(spec)):
-        run_step(step, store, SparkWorkers(lambda: spark))
+        run_step(step, store, SparkWorkers(lambda: spark.sparkContext))
 
 
 def test_precision_of_sample_equals_the_baseline(store: Store, shared: Path) -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from curation.errors import CurationError
 from curation.media.pictures.decoder_messages import LENGTHS, Header, Message, packed, unpacked
@@ -54,7 +54,7 @@ def main(function: str, memory_bytes: str, processor_s: str) -> None:
         memory_bytes: see Limits.
         processor_s: see Limits.
     """
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    requests, answers = sys.stdin.buffer, os.dup(1)
     module, _, name = function.partition(":")
     answer: Function = getattr(import_module(module), name)
     _use_one_core()
@@ -93,10 +93,13 @@ def _answered(answer: Function, request: Message) -> Message:
         return Message({"failed": f"error_{type(error).__name__}", "error": repr(error)[:200]}, b"")
 
 
-def _send(answers: BinaryIO, message: Message) -> None:
-    for part in packed(message):
-        answers.write(part)
-    answers.flush()
+def _send(answers: int, message: Message) -> None:
+    """Write a message to a pipe at once, so that the process that waits for it is woken once."""
+    head, content = packed(message)
+    written = os.writev(answers, (head, content))
+    rest = memoryview(head + content)[written:] if written < len(head) + len(content) else b""
+    while rest:
+        rest = rest[os.write(answers, rest) :]
 
 
 def _use_one_core() -> None:

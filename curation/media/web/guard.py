@@ -19,6 +19,8 @@ from curation.media.web.special_addresses import Address, embedded_ipv4, is_publ
 
 WEB_PORTS = frozenset({80, 443})
 """Ports that may be requested at any public host."""
+_MAX_PERMITTED = 10_000
+"""Hosts, each with a port, of which it is kept that they may be requested."""
 
 
 class RefusedAddressError(OSError):
@@ -57,6 +59,7 @@ class Guard:
     def __init__(self, allow_hosts: Iterable[str] = (), ports: Iterable[int] = ()) -> None:
         self._allowed = parse_allow_list(allow_hosts)
         self._ports = WEB_PORTS | frozenset(ports)
+        self._permitted: set[tuple[str, int]] = set()
 
     def is_listed(self, host: str, port: int | None = None) -> bool:
         """Whether `allow_hosts` contains a name, or the address that a host is written as.
@@ -85,9 +88,14 @@ class Guard:
         Raises:
             RefusedAddressError: it may not be requested.
         """
+        if (host, port) in self._permitted:
+            return
         address = parse_address(host)
         if address is not None:
             self.check_address(host, address, port)
+        if len(self._permitted) >= _MAX_PERMITTED:
+            self._permitted.clear()
+        self._permitted.add((host, port))
 
     def may_request_port(self, port: int) -> bool:
         """Whether any host may be requested at a port, though `allow_hosts` does not name the host."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -171,17 +172,17 @@ class Client:
         self, response: aiohttp.ClientResponse, reservation: Reservation
     ) -> bytes:
         """Return the part of a file of a site that counts."""
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(_CHUNK):
-            await reservation.grow(len(chunk))
-            body += chunk
-            if len(body) >= MAX_FILE_BYTES:
-                break
         coding = coding_of(response.headers)
-        if coding:
-            await reservation.grow(MAX_FILE_BYTES)
-        reservation.complete()
-        return await _decoded(body[:MAX_FILE_BYTES], coding, MAX_FILE_BYTES)
+        with _emptied_at_the_end() as body:
+            async for chunk in response.content.iter_chunked(_CHUNK):
+                await reservation.grow(len(chunk))
+                body += chunk
+                if len(body) >= MAX_FILE_BYTES:
+                    break
+            if coding:
+                await reservation.grow(MAX_FILE_BYTES)
+            reservation.complete()
+            return await _decoded(body[:MAX_FILE_BYTES], coding, MAX_FILE_BYTES)
 
     async def _read_image(
         self, response: aiohttp.ClientResponse, reservation: Reservation
@@ -191,21 +192,35 @@ class Client:
         if length is not None and length > limit:
             raise FetchError("too_large")
         coding = coding_of(response.headers)
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(_CHUNK):
-            # Not before: a body that drips would keep memory that it never fills from others.
-            await reservation.grow(len(chunk))
-            body += chunk
-            if len(body) > limit:
-                raise FetchError("too_large")
-        if coding:
-            await reservation.grow(limit)
-        reservation.complete()
-        content = await _decoded(body, coding, limit + 1)
+        with _emptied_at_the_end() as body:
+            async for chunk in response.content.iter_chunked(_CHUNK):
+                # Not before: a body that drips would keep memory that it never fills from others.
+                await reservation.grow(len(chunk))
+                body += chunk
+                if len(body) > limit:
+                    raise FetchError("too_large")
+            if coding:
+                await reservation.grow(limit)
+            reservation.complete()
+            content = await _decoded(body, coding, limit + 1)
         if len(content) > limit:
             raise FetchError("too_large")
         reservation.shrink(len(content))
         return content
+
+
+@contextmanager
+def _emptied_at_the_end() -> Iterator[bytearray]:
+    """Yield a body, which keeps no bytes afterwards.
+
+    An error of the client library is in a cycle with the frames that it passed. Their bytes would stay
+    until garbage is collected, beside those that the budget counts.
+    """
+    body = bytearray()
+    try:
+        yield body
+    finally:
+        body.clear()
 
 
 def _license(response: aiohttp.ClientResponse) -> str | None:

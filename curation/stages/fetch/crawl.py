@@ -17,6 +17,7 @@ from curation.media.web.urls import UrlRules, host_of, port_of
 from curation.stages.fetch.client import Body, Client, Redirect
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.request import FetchRequest, FetchResult, HttpRequest
+from curation.stages.fetch.result_thread import ResultThread
 from curation.stages.fetch.scheduler import HostScheduler
 
 _PARSED_AT_ONCE = 16 * 1024
@@ -73,7 +74,7 @@ class _Crawl:
 
     async def run(self) -> None:
         slots = asyncio.Semaphore(self._params.concurrency)
-        with ThreadPoolExecutor(1, "curation-decode") as self._decoder:
+        with ResultThread(self._write) as self._results:
             async with Client(self._params) as client:
                 scheduler = HostScheduler(
                     self._rows, self._params, client.lookups, partial(self._note_waiting, client)
@@ -95,7 +96,7 @@ class _Crawl:
         """Return the next request when a slot is free; write the rows that fail without one."""
         await slots.acquire()
         while isinstance(item := await scheduler.next(), FetchResult):
-            await self._write_in_thread(item)
+            await self._results.write(item)
         return item
 
     async def _send(self, client: Client, scheduler: HostScheduler, request: HttpRequest) -> None:
@@ -118,7 +119,7 @@ class _Crawl:
                     final_url=_stored_url(request),
                     license=request.license or response.license,
                 )
-                await self._write_in_thread(result)
+                await self._results.write(result)
             finally:
                 response.release()
 
@@ -163,9 +164,6 @@ class _Crawl:
                 reason = "no_contact"
         if reason is not None:
             raise FetchError(reason)
-
-    async def _write_in_thread(self, result: FetchResult) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._decoder, self._write, result)
 
 
 def _stored_url(request: HttpRequest) -> str:

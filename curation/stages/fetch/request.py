@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from curation.media.web.opt_outs.site import SiteFile, SiteRules
+
+_NOTHING_KNOWN = SiteRules()
 
 
 class FetchRequest(NamedTuple):
@@ -73,7 +75,7 @@ class HttpRequest:
     redirects: int = 0
     rules_of: str = ""
     file: SiteFile | None = None
-    known: SiteRules = field(default_factory=SiteRules)
+    known: SiteRules = _NOTHING_KNOWN
     permitted: bool = False
     license: str | None = None
     started: float | None = None

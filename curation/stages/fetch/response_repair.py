@@ -49,7 +49,8 @@ class ResponseRepair:
     def __init__(self) -> None:
         self.reusable, self.finished, self.broken = True, False, False
         self._pending = bytearray()
-        self._step: Callable[[], bytes | None] = self._read_head
+        # No bound method: it would be a cycle with this object, garbage for each response.
+        self._step: Callable[[ResponseRepair], bytes | None] = ResponseRepair._read_head
         self._head_bytes = self._searched = self._left = 0
         self._spare_chunks = _MANY_CHUNKS
 
@@ -61,7 +62,7 @@ class ResponseRepair:
         """
         self._pending += received
         parts = []
-        while (part := self._step()) is not None:
+        while (part := self._step(self)) is not None:
             parts.append(part)
         return b"".join(parts)
 
@@ -97,15 +98,15 @@ class ResponseRepair:
         framing = b""
         length = None if _is_chunked(fields) else content_length(fields)
         if status in _NO_BODY:
-            self._step, self._left = self._pass_length, 0
+            self._step, self._left = ResponseRepair._pass_length, 0
         elif _is_chunked(fields):
-            framing, self._step = b"Transfer-Encoding: chunked\r\n", self._read_chunk_size
+            framing, self._step = b"Transfer-Encoding: chunked\r\n", ResponseRepair._read_chunk_size
         elif length is not None:
             framing = b"Content-Length: %d\r\n" % length
-            self._step, self._left = self._pass_length, length
+            self._step, self._left = ResponseRepair._pass_length, length
         else:
             self.reusable = False
-            self._step = self._pass_all
+            self._step = ResponseRepair._pass_all
         return _head(version, status, fields, framing)
 
     def _pass_all(self) -> bytes | None:
@@ -120,12 +121,12 @@ class ResponseRepair:
 
     def _finish(self, clean: bool) -> bytes:
         self.finished, self.reusable = True, self.reusable and clean
-        self._step = self._drop_all
+        self._step = ResponseRepair._drop_all
         return b""
 
     def _break(self) -> bytes:
         self.broken, self.reusable = True, False
-        self._step = self._drop_all
+        self._step = ResponseRepair._drop_all
         return b""
 
     def _drop_all(self) -> bytes | None:
@@ -149,14 +150,14 @@ class ResponseRepair:
         self._spare_chunks += self._left // _CHUNK_BYTES - 1
         if self._spare_chunks < 0:
             return self._break()
-        self._step = self._pass_chunk
+        self._step = ResponseRepair._pass_chunk
         return b"%x\r\n" % self._left
 
     def _pass_chunk(self) -> bytes | None:
         taken = self._take(self._left)
         self._left -= len(taken)
         if not self._left:
-            self._step = self._end_chunk
+            self._step = ResponseRepair._end_chunk
         return taken or None
 
     def _end_chunk(self) -> bytes | None:
@@ -168,7 +169,7 @@ class ResponseRepair:
             return None
         else:
             return self._break()
-        self._step = self._read_chunk_size
+        self._step = ResponseRepair._read_chunk_size
         return b"\r\n"
 
 

@@ -23,6 +23,7 @@ SHARD_DIGITS = 6
 SHARD_ROWS = 256
 _SHARD_BYTES = 128 * 2**20
 _BUFFER_BYTES = 32 * 2**20
+_NO_VALUES: dict[str, Any] = dict.fromkeys(SCHEMA.names)
 
 
 class ShardStore(Protocol):
@@ -76,7 +77,7 @@ class SampleWriter:
     def write_result(self, result: FetchResult) -> None:
         """Write a fetched row: its stored image, or the reason why there is none."""
         request, content = result.request, result.content
-        sample: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+        sample: dict[str, Any] = dict(_NO_VALUES)
         sample |= {"final_url": result.final_url, "opt_out": result.opt_out}
         sample["rsl_license"] = mask_address(result.license) if result.license else None
         if content is None:
@@ -98,7 +99,7 @@ class SampleWriter:
             stored: the stored image; None for a row that failed.
             columns: values of SHARED_COLUMNS.
         """
-        sample: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+        sample: dict[str, Any] = dict(_NO_VALUES)
         sample |= columns | {"stored_bytes": len(stored) if stored is not None else None}
         self._write(row, stored, sample)
 

@@ -44,6 +44,7 @@ _REQUEST_COLUMNS = (
 )
 _FROM_SAMPLES = tuple(name for name in SHARED_COLUMNS if name not in ("status", "reason"))
 _ID_DIGITS = 32
+_ROWS_READ_BACK = 4096
 
 
 def fetch(
@@ -147,7 +148,8 @@ def _in_row_order(
     Shards, and rows that are reused, may be older than what was taken down.
     """
     start = 0
-    for batch in pairs.batches([*FROM_PAIRS, "status", "reason"]):
+    # Of few large batches, since each window reads all row groups that have one of its rows.
+    for batch in pairs.batches([*FROM_PAIRS, "status", "reason"], rows=_ROWS_READ_BACK):
         for first, end in work.windows(start, start + batch.num_rows):
             part = batch.slice(first - start, end - first)
             samples, index = work.read(first, end)
