@@ -12,10 +12,12 @@ import typer
 
 from curation.cli.completion import complete_run
 from curation.cli.errors import (
+    INTERRUPTED,
     CommandLineError,
     end_with_bug,
     end_with_usage_error,
     fields_of,
+    interruption,
     print_error,
     wants_json,
 )
@@ -85,7 +87,10 @@ def main() -> None:
 def _run() -> int:
     """Run the command line; return the exit status."""
     try:
-        return app(standalone_mode=False) or 0
+        status: int = app(standalone_mode=False) or 0
+        if status == INTERRUPTED:
+            print_error(interruption())
+        return status
     except CommandLineError as error:
         return end_with_usage_error(error)
     except typer.Abort:

@@ -44,6 +44,9 @@ EXIT_STATUSES = {
 }
 """What each exit status of `curation` and of the jobs means, and what to do."""
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: that of the signal."""
+
 CommandLineError = cast("type[Any]", typer.BadParameter.__mro__[2])
 """The base of all errors of the command line itself, such as an unknown option."""
 
@@ -91,6 +94,12 @@ def print_error(error: Mapping[str, Any], log: str | None = None) -> None:
         console.print(styled(("error:", "bold red"), f" {error['message']}"))
         if log is not None:
             console.print(styled(f"log    {log}"), soft_wrap=True)
+
+
+def interruption() -> dict[str, Any]:
+    """Return the fields of the error that Ctrl-C is."""
+    detail = Detail("Interrupted", fix="Run again: what is finished is kept")
+    return error_json(KeyboardInterrupt.__name__, INTERRUPTED, str(detail), (detail,))
 
 
 def end_with_usage_error(error: Any) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from curation.cli.errors import fields_of
+from curation.cli.errors import fields_of, interruption
 from curation.cli.output_file import check_folder
 from curation.cli.summary import summarise
 from curation.cli.telemetry_options import (
@@ -53,8 +53,8 @@ def _main(stage: str | None) -> None:
     prepare_streams(logging.INFO, "%(asctime)s %(levelname)s %(message)s", arguments.log_format)
     try:
         _run(arguments)
-    except Exception as error:
-        fields = fields_of(error)
+    except (Exception, KeyboardInterrupt) as error:
+        fields = fields_of(error) if isinstance(error, Exception) else interruption()
         if fields is None:
             raise
         log, text = log_of(error), fields["message"]
