@@ -12,6 +12,7 @@ from pathlib import Path
 
 from curation.cli.errors import fields_of, interruption
 from curation.cli.output_file import check_folder
+from curation.cli.run_printer import RunPrinter
 from curation.cli.summary import summarise
 from curation.cli.telemetry_options import (
     METRICS_HELP,
@@ -118,11 +119,14 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     observers = telemetry.observers(store, submitted_settings() if telemetry.lineage_target else {})
     ended, report = _EndedSteps(), None
+    # Lines of the log have the rows of each step.
+    printer = RunPrinter(recipe, store, Terminal(stderr=True, soft_wrap=True), with_rows=False)
+    printer.before(steps)
     try:
         waiting = Waiting(wait=not arguments.no_wait)
         with RunLog(store, partial(logger.info, "log: %s")) as log:
             watching = [log, ended, *observers]
-            options = RunOptions(waiting=waiting, again=again, observers=watching)
+            options = RunOptions(printer, waiting, again, watching)
             run_steps(steps, recipe, store, cluster, options)
             report = _write_report(steps, recipe, store, log.run)
     finally:

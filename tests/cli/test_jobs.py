@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ingest.helpers import jpeg
+
 from .test_errors import write
 
 JOB = Path(__file__).parents[2] / "jobs" / "run.py"
@@ -57,3 +59,21 @@ def test_a_cluster_file_does_not_take_the_run_from_where_it_was_submitted(tmp_pa
     assert "spark-submit runs on local[1]" in said
     assert "--master spark://127.0.0.1:7077" in said
     assert not (tmp_path / "store").exists()
+
+
+def test_what_the_command_says_of_the_data_the_job_says_too(tmp_path: Path) -> None:
+    """Files that are no rows, reasons for dropped rows, and what is left out."""
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool" / "notes.md").write_text("no picture")
+    (tmp_path / "pool" / "a.png").write_bytes(jpeg(0))
+    status, said = job(tmp_path, "--until", "ingest")
+    command = [sys.executable, "-m", "curation.cli", "run", "r.yaml", "--until", "ingest"]
+    done = subprocess.run(
+        [*command, "--store", "other"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert status == 0, said
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    notices = [line for line in lines if line.startswith(("web: ", "No source", "warning"))]
+    assert any("notes.md" in line or "1 " in line for line in notices), lines
+    for line in notices:
+        assert line in said, (line, said)
