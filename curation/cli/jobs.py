@@ -128,6 +128,7 @@ def _run(arguments: argparse.Namespace) -> None:
             watching = [log, ended, *observers]
             options = RunOptions(printer, waiting, again, watching)
             run_steps(steps, recipe, store, cluster, options)
+            _log_dataset(ended.results, store)
             report = _write_report(steps, recipe, store, log.run)
     finally:
         # Of a run that failed, too: what ended before.
@@ -175,6 +176,12 @@ class _EndedSteps(RunObserver):
         self.results.append(result)
 
 
+def _log_dataset(results: Sequence[StepResult], store: Store) -> None:
+    for manifest in (m for result in results for m in result.manifests if m.table == DATASET):
+        address = store.address(f"{DATASET}/{manifest.version}")
+        logger.info("dataset: %s images in %s", f"{manifest.rows:,}", address)
+
+
 def _write_report(
     steps: Sequence[Step], recipe: Recipe, store: Store, run: str | None
 ) -> str | None:
@@ -182,7 +189,9 @@ def _write_report(
         return None
     from curation.inspect.report.build import write_report
 
-    return write_report(recipe, store, run)
+    path = write_report(recipe, store, run)
+    logger.info("report: %s", store.address(path))
+    return path
 
 
 def _write(summary: object, path: str) -> None:
