@@ -57,8 +57,8 @@ class Project:
     @classmethod
     def of(cls, variables: Mapping[str, str]) -> Project:
         """Return the one that CURATION_HOME and CURATION_VENV name; by default, where `jobs/` is."""
-        home = Path(variables.get("CURATION_HOME", resource_dir("jobs").parent))
-        return cls(home, Path(variables.get("CURATION_VENV", home / ".venv")))
+        home = Path(variables.get("CURATION_HOME") or resource_dir("jobs").parent)
+        return cls(home, Path(variables.get("CURATION_VENV") or home / ".venv"))
 
     def program(self, name: str) -> str:
         """Return the path of a program of the environment."""

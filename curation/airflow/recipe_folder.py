@@ -65,7 +65,7 @@ def recipe_dags(variables: Mapping[str, str], suffix: str = "", **options: Any) 
                 dag_id,
                 recipe=str(path),
                 store=variables["CURATION_STORE"],
-                cluster=variables.get("CURATION_CLUSTER", "local"),
+                cluster=variables.get("CURATION_CLUSTER") or "local",
                 telemetry=telemetry,
                 **values,
             )

@@ -153,6 +153,23 @@ def test_a_form_of_logs_that_does_not_exist_is_an_import_error(read: Read) -> No
     assert errors and all("CURATION_LOG_FORMAT" in message for message in errors.values())
 
 
+@pytest.mark.parametrize("schedule", ["@wekly", "0 0 30 2 *"])
+def test_a_schedule_that_never_comes_is_an_import_error_of_the_crawls_alone(
+    read: Read, schedule: str
+) -> None:
+    dags = read(CURATION_CRAWL_SCHEDULE=schedule)
+    (message,) = (m for f, m in dags["import_errors"].items() if f.endswith("crawls.py"))
+    assert "CURATION_CRAWL_SCHEDULE" in message and repr(schedule) in message
+    assert {"small", "armless"} <= set(dags["dags"])
+
+
+def test_variables_that_are_set_to_nothing_are_not_set(read: Read) -> None:
+    optional = ("CLUSTER", "HOME", "VENV", "CRAWL_SCHEDULE", "METRICS", "OPENLINEAGE", "LOG_FORMAT")
+    dags = read(**{f"CURATION_{name}": "" for name in optional})["dags"]
+    assert dags["small"]["params"]["cluster"] == "local"
+    assert "small-crawl" in dags
+
+
 PLUGIN = """
 from curation.stages.screen.filters import FilterEntry
 from curation.stages.screen.filters.base import Filter
