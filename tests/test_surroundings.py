@@ -194,6 +194,8 @@ def test_a_store_that_cannot_be_written_is_refused(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "open", refuse)
+    # A disk that is read-only refuses this too, although there is no such file.
+    monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(StoreError, match=words):
         check_store(recipe_of(tmp_path / "lists"), store)
     with pytest.raises(StoreError, match=words), store.storage.open_output("tables/x"):

@@ -122,7 +122,7 @@ class LocalStorage:
         except BaseException:
             # Nobody will read the file, and what the buffer holds may find no space either.
             stream.raw.close()
-            target.unlink(missing_ok=True)
+            _remove(target)
             raise
         _sync_folder(target.parent)
 
@@ -170,7 +170,7 @@ class LocalStorage:
             if not (path.exists() and path.samefile(temporary)):
                 temporary.replace(path)
         finally:
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
         _sync_folder(path.parent)
 
     def delete(self, paths: Iterable[str]) -> None:
@@ -230,7 +230,13 @@ def _temporary(target: Path, content: bytes) -> Iterator[Path]:
         yield temporary
         _sync_folder(target.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(temporary: Path) -> None:
+    """Remove a file that may be there; why it could not be written matters more than why it stays."""
+    with suppress(OSError):
+        temporary.unlink()
 
 
 class _Output:
