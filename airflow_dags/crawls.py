@@ -9,16 +9,15 @@ import os
 
 from airflow.sdk import Asset, AssetOrTimeSchedule, CronTriggerTimetable
 
-from curation.airflow import recipe_dags
+from curation.airflow import crawl_cron, recipe_dags
 
-SUFFIX = "-crawl"
+SUFFIX, CRON = "-crawl", crawl_cron(os.environ)
 
 
 def new_lists(name: str) -> AssetOrTimeSchedule:
     """Return when a DAG runs."""
-    cron = os.environ.get("CURATION_CRAWL_SCHEDULE", "@weekly")
     lists = Asset(f"crawl-{name.removesuffix(SUFFIX)}")
-    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(cron, timezone="UTC"), assets=[lists])
+    return AssetOrTimeSchedule(timetable=CronTriggerTimetable(CRON, timezone="UTC"), assets=[lists])
 
 
 globals().update(recipe_dags(os.environ, SUFFIX, schedule=new_lists, is_paused_upon_creation=True))

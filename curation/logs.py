@@ -156,6 +156,7 @@ def prepare_streams(level: int, text_format: str, log_format: LogFormat = "text"
     handler.setFormatter(formatter)
     # Not only the root's: a log file of a run has lower levels than what is shown.
     handler.setLevel(level)
+    handler.addFilter(_is_no_trace_of_py4j)
     logging.basicConfig(level=level, handlers=[handler])
     # It says of each connection to the JVM that it ends.
     logging.getLogger("py4j").setLevel(logging.WARNING)
@@ -163,6 +164,14 @@ def prepare_streams(level: int, text_format: str, log_format: LogFormat = "text"
     if log_format == "json":
         sys.excepthook = _log_traceback
         threading.excepthook = _log_thread
+
+
+def _is_no_trace_of_py4j(record: logging.LogRecord) -> bool:
+    """Whether a record is none with which py4j traces that the JVM went or that Ctrl-C was pressed.
+
+    The run says so itself, and its log file has the traces. py4j writes them to the root logger.
+    """
+    return not (record.name == "root" and record.module == "java_gateway")
 
 
 def _write_json() -> TextIO:

@@ -57,7 +57,8 @@ def environment(home: Path, port: int, recipes: Path, store: str) -> dict[str, s
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(32),
         "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
         "CURATION_RECIPES": str(recipes),
-        "CURATION_STORE": store,
+        # As RECIPES, it starts here; a relative one would start at the folder of each recipe.
+        "CURATION_STORE": store if "://" in store else str(Path(store).absolute()),
     }
     return {**defaults, **os.environ, **fixed}
 

@@ -159,8 +159,13 @@ def test_a_version_is_visible_only_once_its_run_has_finished(tmp_path: Path) -> 
     assert "did you mean" not in str(error.value)
     with recorded_run(store, "hand", "hand") as run:
         run.add("hand", StageSummary(5), {"x": Committed("v1", "v1")}, "hand")
-        with pytest.raises(StoreError, match="No finished run"):
+        with pytest.raises(StoreError, match="No finished run") as raised:
             open_table(store, "x")
+        # It is there, and the message says by which name it is seen.
+        assert f"See it by --run {run.record.run}" in str(raised.value)
+        assert "did you mean" not in str(raised.value)
+    with pytest.raises(StoreError, match=r"has no table 'y'.*Valid: x"):
+        open_table(store, "y", run=run.record.run)
     assert open_table(store, "x").read().num_rows == 5
     assert open_table(store, "x", run=run.record.run[:20]).manifest == manifest
     assert open_table(store, "x", version="v").manifest == manifest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,19 +194,52 @@ def test_a_store_that_cannot_be_written_is_refused(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "open", refuse)
+    # A disk that is read-only refuses this too, although there is no such file.
+    monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(StoreError, match=words):
         check_store(recipe_of(tmp_path / "lists"), store)
     with pytest.raises(StoreError, match=words), store.storage.open_output("tables/x"):
         pass
 
 
-def test_a_disk_that_fills_up_is_one_message(tmp_path: Path) -> None:
+WRITES_TOO_MUCH = """
+import resource
+import sys
+import pyarrow as pa
+from curation.engine.fragment_writer import FragmentWriter
+from curation.errors import StoreError
+from curation.store.store import Store
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    writer = FragmentWriter(Store(sys.argv[1]), "tables/x", "fragment", None, batch_groups=True)
+    for n in range(40):
+        writer.write(pa.record_batch({"n": pa.array(range(n, n + 1000))}))
+    writer.close("tables/x", "memo", {})
+except StoreError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("limit", [1, 3000, 9000, 30_000, 60_000])
+def test_a_file_that_cannot_be_written_to_its_end_is_one_message_and_leaves_nothing(
+    limit: int, tmp_path: Path
+) -> None:
+    """Whichever write it is, of a page, of the footer, or of what the buffer holds at the end."""
+    words = [sys.executable, "-c", WRITES_TOO_MUCH, str(tmp_path), str(limit)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert f"Cannot write '{tmp_path}/tables/x/fragment." in done.stdout
+    assert "File too large. Raise the limit" in done.stdout
+    # Nor does a destructor complain later.
+    assert done.stderr == ""
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_an_error_of_what_is_written_is_not_that_of_the_disk(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with (
-        pytest.raises(StoreError, match="Free some space and run again"),
-        store.storage.open_output("tables/x"),
-    ):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="source"), store.storage.open_output("tables/x"):
+        raise OSError(errno.ENOSPC, "the source")
+    assert not (tmp_path / "tables" / "x").exists()
 
 
 def test_errors_of_the_machine_are_one_message(

@@ -10,6 +10,7 @@ The stages run under spark-submit, in the project's environment. See docs/airflo
 
 from curation.airflow.dags import curation_dag, dataset_asset
 from curation.airflow.recipe_folder import recipe_dags
+from curation.airflow.schedule import crawl_cron
 from curation.airflow.telemetry import Telemetry
 
-__all__ = ["Telemetry", "curation_dag", "dataset_asset", "recipe_dags"]
+__all__ = ["Telemetry", "crawl_cron", "curation_dag", "dataset_asset", "recipe_dags"]

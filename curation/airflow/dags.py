@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk import DAG, Asset
 
 from curation.airflow.operator import CurationOperator
-from curation.airflow.params import params_of
+from curation.airflow.params import beside, params_of
 from curation.airflow.sessions import Sessions, share_sessions
 from curation.airflow.telemetry import Telemetry
 from curation.engine.spark import Cluster, load_cluster
@@ -59,7 +59,8 @@ def curation_dag(
         RecipeError: the recipe or the cluster is not valid.
     """
     recipe = str(Path(recipe).absolute())
-    steps, on = plan(load_recipe(recipe)), load_cluster(cluster)
+    with beside(recipe):
+        steps, on = plan(load_recipe(recipe)), load_cluster(cluster)
     default_args = RETRIES | options.pop("default_args", {})
     settings = {"schedule": None, "catchup": False, "max_active_runs": 1, "tags": ["curation"]}
     with DAG(

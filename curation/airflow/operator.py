@@ -21,9 +21,16 @@ from airflow.sdk.exceptions import (
     AirflowSkipException,
 )
 
-from curation.airflow.params import request_of
+from curation.airflow.params import beside, request_of
 from curation.engine.resources import resource_dir
-from curation.engine.spark import SECRET, Cluster, load_cluster, spark_conf, with_secret
+from curation.engine.spark import (
+    SECRET,
+    Cluster,
+    load_cluster,
+    spark_conf,
+    with_retries,
+    with_secret,
+)
 from curation.errors import CurationError, Detail, ExpectationError, RecipeError
 from curation.flow import Step, plan, select_steps
 from curation.recipe import load_recipe
@@ -50,8 +57,8 @@ class Project:
     @classmethod
     def of(cls, variables: Mapping[str, str]) -> Project:
         """Return the one that CURATION_HOME and CURATION_VENV name; by default, where `jobs/` is."""
-        home = Path(variables.get("CURATION_HOME", resource_dir("jobs").parent))
-        return cls(home, Path(variables.get("CURATION_VENV", home / ".venv")))
+        home = Path(variables.get("CURATION_HOME") or resource_dir("jobs").parent)
+        return cls(home, Path(variables.get("CURATION_VENV") or home / ".venv"))
 
     def program(self, name: str) -> str:
         """Return the path of a program of the environment."""
@@ -83,12 +90,13 @@ class CurationOperator(SparkSubmitOperator):
         """
         request = request_of(context)
         try:
-            steps, cluster = plan(load_recipe(request["recipe"])), load_cluster(request["cluster"])
-            wanted = self._wanted(steps, request)
-            conf = with_secret(
-                spark_conf(cluster, any(s.stage.gpu for s in steps if s.name in wanted)),
-                cluster.master,
-            )
+            with beside(request["recipe"]):
+                steps = plan(load_recipe(request["recipe"]))
+                cluster = load_cluster(request["cluster"])
+                wanted = self._wanted(steps, request)
+                gpu = any(step.stage.gpu for step in steps if step.name in wanted)
+                of_cluster = spark_conf(cluster, gpu)
+                conf = with_secret(of_cluster, cluster.master, cluster.secret_file)
         except CurationError as error:
             raise AirflowFailException(str(error)) from error
         if not wanted:
@@ -148,14 +156,14 @@ class CurationOperator(SparkSubmitOperator):
                 *(["--summary", str(summary)] if not in_cluster else []),
                 *self.job_options,
             ]
-            with contextlib.chdir(Path(request["recipe"]).parent):
+            with beside(request["recipe"]):
                 yield summary
 
     def _connect(self, cluster: Cluster) -> bool:
         """Choose the Spark connection; return whether the driver runs in the cluster."""
         if cluster.master is not None:
             extra = {"deploy-mode": "client"}
-            connection = {"conn_type": "spark", "host": cluster.master, "extra": extra}
+            connection = {"conn_type": "spark", "host": with_retries(cluster), "extra": extra}
             os.environ[f"AIRFLOW_CONN_{CLUSTER_CONNECTION.upper()}"] = json.dumps(connection)
             self._conn_id = CLUSTER_CONNECTION
             return False

@@ -1,7 +1,8 @@
-"""The parameters that a run of a DAG may set."""
+"""The parameters that a run of a DAG may set, and where their relative paths start."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -44,5 +45,12 @@ def request_of(context: Any) -> dict[str, Any]:
             f"The run sets {', '.join(unknown)}, which have no effect. Valid: "
             f"{', '.join(params_of('', '', ''))}."
         )
-    params["recipe"] = str(Path(params["recipe"]).absolute())
+    folder = Path(context["dag"].params["recipe"]).parent
+    params["recipe"] = str(folder / params["recipe"])
     return params
+
+
+def beside(recipe: str | Path) -> contextlib.AbstractContextManager[None]:
+    """Have relative paths start at the folder of a recipe within a context, as its job does."""
+    folder = Path(recipe).absolute().parent
+    return contextlib.chdir(folder) if folder.is_dir() else contextlib.nullcontext()

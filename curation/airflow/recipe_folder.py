@@ -9,6 +9,7 @@ from typing import Any
 from airflow.sdk import DAG
 
 from curation.airflow.dags import curation_dag
+from curation.airflow.params import beside
 from curation.airflow.telemetry import Telemetry
 from curation.errors import CurationError, Detail, RecipeError
 from curation.recipe import load_recipe
@@ -64,7 +65,7 @@ def recipe_dags(variables: Mapping[str, str], suffix: str = "", **options: Any) 
                 dag_id,
                 recipe=str(path),
                 store=variables["CURATION_STORE"],
-                cluster=variables.get("CURATION_CLUSTER", "local"),
+                cluster=variables.get("CURATION_CLUSTER") or "local",
                 telemetry=telemetry,
                 **values,
             )
@@ -79,7 +80,8 @@ def _named(place: Path) -> tuple[dict[str, Path], list[str]]:
     problems = []
     for path in _recipes(place):
         try:
-            name = load_recipe(path).name
+            with beside(path):
+                name = load_recipe(path.absolute()).name
             if name in paths:
                 message = f"{paths[name]} has the name {name!r} too"
                 raise RecipeError(Detail(message, str(path), name, fix="Rename one of them"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import sys
@@ -13,16 +12,17 @@ import typer
 
 from curation.cli.completion import complete_run
 from curation.cli.errors import (
+    INTERRUPTED,
     CommandLineError,
     end_with_bug,
-    end_with_curation_error,
-    end_with_error,
     end_with_usage_error,
+    fields_of,
+    interruption,
+    print_error,
     wants_json,
 )
 from curation.cli.facts.base import Facts
-from curation.errors import CurationError, Detail
-from curation.logs import LogFormat, prepare_streams
+from curation.logs import LogFormat, log_of, prepare_streams
 from curation.store.store import DATASET
 from curation.streams import clean_output
 from curation.terminal import Terminal
@@ -38,13 +38,6 @@ app = typer.Typer(
 )
 out = Terminal(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 err = Terminal(stderr=True)
-
-OF_THE_MACHINE = {
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP),
-    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
-}
-"""Errors of the operating system that a user can mend."""
-MEND = "Mend that, or choose another place, and run again: what is finished is kept."
 
 RUN_PANEL = "Plan and run recipes"
 INSPECT_PANEL = "Look at the results of a run"
@@ -94,30 +87,22 @@ def main() -> None:
 def _run() -> int:
     """Run the command line; return the exit status."""
     try:
-        return app(standalone_mode=False) or 0
+        status: int = app(standalone_mode=False) or 0
+        if status == INTERRUPTED:
+            print_error(interruption())
+        return status
     except CommandLineError as error:
         return end_with_usage_error(error)
     except typer.Abort:
         return 1
-    except CurationError as error:
-        return end_with_curation_error(error)
-    except OSError as error:
-        if error.errno in OF_THE_MACHINE:
-            return end_with_error(error, 1, (_of_the_machine(error),))
-        return _end_with_bug(error)
     except Exception as error:
-        return _end_with_bug(error)
-
-
-def _of_the_machine(error: OSError) -> Detail:
-    place = repr(error.filename) if error.filename else ""
-    return Detail(str(error.strerror), place, fix=MEND)
-
-
-def _end_with_bug(error: Exception) -> int:
-    if not wants_json():
-        raise error
-    return end_with_bug(error)
+        fields = fields_of(error)
+        if fields is not None:
+            print_error(fields, log_of(error))
+            return int(fields["exit_status"])
+        if not wants_json():
+            raise
+        return end_with_bug(error)
 
 
 @app.callback(invoke_without_command=True)

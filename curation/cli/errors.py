@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import sys
@@ -43,6 +44,9 @@ EXIT_STATUSES = {
 }
 """What each exit status of `curation` and of the jobs means, and what to do."""
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: that of the signal."""
+
 CommandLineError = cast("type[Any]", typer.BadParameter.__mro__[2])
 """The base of all errors of the command line itself, such as an unknown option."""
 
@@ -54,17 +58,23 @@ def wants_json() -> bool:
     return "--json" in arguments[:end]
 
 
-def end_with_error(error: Exception, status: int, details: tuple[Detail, ...] = ()) -> int:
-    """Print an error that ends the command; return its exit status.
+OF_THE_MACHINE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP),
+    *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EFBIG, errno.ESTALE),
+}
+"""Errors of the operating system that a user can mend."""
+MEND = "Mend that, or choose another place, and run again: what is finished is kept."
 
-    Args:
-        error: what was raised.
-        status: the exit status.
-        details: what is wrong.
-    """
-    text = str(details[0]) if details else str(error)
-    print_error(error_json(type(error).__name__, status, text, details), log_of(error))
-    return status
+
+def fields_of(error: Exception) -> dict[str, Any] | None:
+    """Return the fields of an error that a user can mend; None of one that nobody foresaw."""
+    if isinstance(error, CurationError):
+        return error.to_json()
+    if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+        place = repr(error.filename) if error.filename else ""
+        detail = Detail(str(error.strerror), place, fix=MEND)
+        return error_json(type(error).__name__, CurationError.exit_status, str(detail), (detail,))
+    return None
 
 
 def print_error(error: Mapping[str, Any], log: str | None = None) -> None:
@@ -86,6 +96,12 @@ def print_error(error: Mapping[str, Any], log: str | None = None) -> None:
             console.print(styled(f"log    {log}"), soft_wrap=True)
 
 
+def interruption() -> dict[str, Any]:
+    """Return the fields of the error that Ctrl-C is."""
+    detail = Detail("Interrupted", fix="Run again: what is finished is kept")
+    return error_json(KeyboardInterrupt.__name__, INTERRUPTED, str(detail), (detail,))
+
+
 def end_with_usage_error(error: Any) -> int:
     """Print an error of the command line itself; return its exit status."""
     text = one_line(error.format_message())
@@ -99,12 +115,6 @@ def end_with_usage_error(error: Any) -> int:
         error.format_message = lambda: text
         rich_format_error(error)
     return int(error.exit_code)
-
-
-def end_with_curation_error(error: CurationError) -> int:
-    """Print an error that was raised on purpose; return its exit status."""
-    print_error(error.to_json(), log_of(error))
-    return error.exit_status
 
 
 def end_with_bug(error: Exception) -> int:

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from curation.cli.errors import fields_of, interruption
+from curation.cli.output_file import check_folder
+from curation.cli.run_printer import RunPrinter
 from curation.cli.summary import summarise
 from curation.cli.telemetry_options import (
     METRICS_HELP,
@@ -17,8 +20,8 @@ from curation.cli.telemetry_options import (
     PARENT_HELP,
     TelemetryOptions,
 )
-from curation.engine.spark import Cluster, load_cluster, submitted_settings
-from curation.errors import CurationError
+from curation.engine.spark import Cluster, is_local, load_cluster, submitted_settings
+from curation.errors import Detail, RecipeError
 from curation.flow import Step, plan, select_steps
 from curation.launch import RunOptions, run_steps
 from curation.logs import ERROR_FIELD, log_of, prepare_streams
@@ -51,12 +54,14 @@ def _main(stage: str | None) -> None:
     prepare_streams(logging.INFO, "%(asctime)s %(levelname)s %(message)s", arguments.log_format)
     try:
         _run(arguments)
-    except CurationError as error:
-        log = log_of(error)
-        extra = {ERROR_FIELD: error.to_json() | {"log": log}}
-        text = f"{error}\nlog: {log}" if log else str(error)
-        logger.error("%s", text, extra=extra)
-        sys.exit(error.exit_status)
+    except (Exception, KeyboardInterrupt) as error:
+        fields = fields_of(error) if isinstance(error, Exception) else interruption()
+        if fields is None:
+            raise
+        log, text = log_of(error), fields["message"]
+        extra = {ERROR_FIELD: fields | {"log": log}}
+        logger.error("%s", f"{text}\nlog: {log}" if log else text, extra=extra)
+        sys.exit(fields["exit_status"])
 
 
 def _parser(stage: str | None) -> argparse.ArgumentParser:
@@ -103,8 +108,9 @@ def _parser(stage: str | None) -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    # spark-submit decides the master and the resources; a cluster file only adds to them.
-    cluster = load_cluster(arguments.cluster) if arguments.cluster else Cluster()
+    if arguments.summary not in (None, "-"):
+        check_folder(arguments.summary, "--summary")
+    cluster = _cluster(arguments.cluster)
     recipe, store = load_recipe(arguments.recipe), Store(arguments.store)
     steps = select_steps(plan(recipe), arguments.only, arguments.first, arguments.until)
     again = Again(arguments.force, check_retry(steps, arguments.retry))
@@ -113,17 +119,42 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     observers = telemetry.observers(store, submitted_settings() if telemetry.lineage_target else {})
     ended, report = _EndedSteps(), None
+    # Lines of the log have the rows of each step.
+    printer = RunPrinter(recipe, store, Terminal(stderr=True, soft_wrap=True), with_rows=False)
+    printer.before(steps)
     try:
         waiting = Waiting(wait=not arguments.no_wait)
         with RunLog(store, partial(logger.info, "log: %s")) as log:
             watching = [log, ended, *observers]
-            options = RunOptions(waiting=waiting, again=again, observers=watching)
+            options = RunOptions(printer, waiting, again, watching)
             run_steps(steps, recipe, store, cluster, options)
+            _log_dataset(ended.results, store)
             report = _write_report(steps, recipe, store, log.run)
     finally:
         # Of a run that failed, too: what ended before.
         if arguments.summary:
             _write(summarise(ended.results, store, report), arguments.summary)
+
+
+def _cluster(name: str | None) -> Cluster:
+    """Return the cluster of a job: spark-submit decides the master, and a cluster file adds settings.
+
+    Raises:
+        RecipeError: the file names another master.
+    """
+    cluster = load_cluster(name) if name else Cluster()
+    submitted = submitted_settings().get("spark.master") if cluster.master else None
+    if submitted is None:
+        return cluster
+    if cluster.master != submitted and not (is_local(cluster.master) and is_local(submitted)):
+        message = (
+            f"spark-submit runs on {submitted}, and the master of the cluster is {cluster.master}"
+        )
+        fix = (
+            f"Call spark-submit with --master {cluster.master}, or name a cluster without a master"
+        )
+        raise RecipeError(Detail(message, "--cluster", name, fix=fix))
+    return cluster.model_copy(update={"master": None})
 
 
 class _EndedSteps(RunObserver):
@@ -145,6 +176,12 @@ class _EndedSteps(RunObserver):
         self.results.append(result)
 
 
+def _log_dataset(results: Sequence[StepResult], store: Store) -> None:
+    for manifest in (m for result in results for m in result.manifests if m.table == DATASET):
+        address = store.address(f"{DATASET}/{manifest.version}")
+        logger.info("dataset: %s images in %s", f"{manifest.rows:,}", address)
+
+
 def _write_report(
     steps: Sequence[Step], recipe: Recipe, store: Store, run: str | None
 ) -> str | None:
@@ -152,7 +189,9 @@ def _write_report(
         return None
     from curation.inspect.report.build import write_report
 
-    return write_report(recipe, store, run)
+    path = write_report(recipe, store, run)
+    logger.info("report: %s", store.address(path))
+    return path
 
 
 def _write(summary: object, path: str) -> None:

@@ -25,12 +25,19 @@ _INDENT = " " * 14
 class OutcomePrinter:
     """Prints the result of each step, and the reasons for dropped rows where they first appear."""
 
-    def __init__(self, console: Terminal) -> None:
-        self._console = console
+    def __init__(self, console: Terminal, with_rows: bool = True) -> None:
+        self._console, self._with_rows = console, with_rows
         self._dropped: dict[str, int] = {}
 
     def __call__(self, outcome: StepResult) -> None:
         """Print the result of one step."""
+        if self._with_rows:
+            self._print_rows(outcome)
+        for manifest in outcome.manifests:
+            self._print_dropped(manifest)
+            print_notices(manifest, self._console, _INDENT)
+
+    def _print_rows(self, outcome: StepResult) -> None:
         if outcome.up_to_date:
             work = "up to date"
         else:
@@ -39,9 +46,6 @@ class OutcomePrinter:
         self._console.print(
             f"  {outcome.step.name:<11} {outcome.rows:>10,} rows  {outcome.seconds:6.1f} s  {work}"
         )
-        for manifest in outcome.manifests:
-            self._print_dropped(manifest)
-            print_notices(manifest, self._console, _INDENT)
 
     def _print_dropped(self, manifest: Manifest) -> None:
         dropped: dict[str, int] = {}

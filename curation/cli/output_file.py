@@ -17,13 +17,27 @@ def in_a_folder(parameter: typer.CallbackParam, path: Any) -> Any:
     """Return the path of a file to write: the callback of its option.
 
     Raises:
-        RecipeError: its folder is not there.
+        RecipeError: see `check_folder`.
     """
-    if path is not None and not Path(path).absolute().parent.is_dir():
-        message = f"there is no folder {str(Path(path).parent)!r}"
-        fix = "Name a file in a folder that exists"
-        raise RecipeError(Detail(message, parameter.opts[0], str(path), fix=fix))
+    if path is not None:
+        check_folder(path, parameter.opts[0])
     return path
+
+
+def check_folder(path: str | Path, option: str) -> None:
+    """Check that the folder of a file to write is there, and that the file is no folder itself.
+
+    Raises:
+        RecipeError: one of both does not hold.
+    """
+    message = ""
+    if Path(path).is_dir():
+        message = f"{str(path)!r} is a folder"
+    elif not Path(path).absolute().parent.is_dir():
+        message = f"there is no folder {str(Path(path).parent)!r}"
+    if message:
+        fix = "Name a file in a folder that exists"
+        raise RecipeError(Detail(message, option, str(path), fix=fix))
 
 
 @contextmanager

@@ -25,8 +25,6 @@ from curation.cli.composition_grid import composition_grid
 from curation.cli.describe import describe_run
 from curation.cli.facts.plans import MeasuredRates, Plan, PlanCost
 from curation.cli.facts.runs import Report
-from curation.cli.first_recipe_commands import print_warnings
-from curation.cli.outcomes import OutcomePrinter
 from curation.cli.output_file import in_a_folder
 from curation.cli.run_options import (
     AssumptionOverrides,
@@ -45,6 +43,7 @@ from curation.cli.run_options import (
     Until,
     Verify,
 )
+from curation.cli.run_printer import RunPrinter
 from curation.cli.telemetry_options import TelemetryOptions
 from curation.flow import Step, plan, run_fingerprint, select_steps
 from curation.inspect.composition import expected_composition, expected_total
@@ -54,7 +53,6 @@ from curation.store.store import DATASET
 from curation.terminal import styled
 
 if TYPE_CHECKING:
-    from curation.runner.step import StepResult
     from curation.store.store import Store
 
 
@@ -174,12 +172,10 @@ def run(
     again = Again(force, check_retry(steps, retry or ()))
     opened = Store(store)
     err.print(styled("Recipe ", (loaded.name, "bold"), f" into {opened.uri}"))
-    for sentence in left_out(loaded):
-        err.print(sentence)
     damaged = verify_inputs(steps, opened) if verify else []
     if not as_json:
         print_problems(damaged, opened)
-    printer = _WarningPrinter(loaded, opened)
+    printer = RunPrinter(loaded, opened, err)
     printer.before(steps)
     waiting = Waiting(wait=not no_wait, notify=err.print)
     telemetry = TelemetryOptions(metrics, openlineage, openlineage_parent)
@@ -222,33 +218,6 @@ def _report(
 
         path = write_report(recipe, store, run)
     return path
-
-
-class _WarningPrinter(OutcomePrinter):
-    """Prints what steps did, and what wastes or surprises: once for a recipe on a store."""
-
-    def __init__(self, recipe: Recipe, store: Store) -> None:
-        super().__init__(err)
-        self._recipe, self._store = recipe, store
-
-    def before(self, steps: Sequence[Step]) -> None:
-        """Print the warnings that are known before the work, in the first run of a recipe."""
-        from curation.store.run_log import read_runs
-
-        fingerprint = run_fingerprint(self._recipe)
-        is_first = all(record.fingerprint != fingerprint for record in read_runs(self._store))
-        if is_first and any(step.name == "ingest" for step in steps):
-            from curation.inspect.check.check import warnings_before_run
-
-            print_warnings(warnings_before_run(self._recipe), err)
-
-    def __call__(self, outcome: StepResult) -> None:
-        """Print the result of one step, and thresholds that had no effect or left nothing."""
-        super().__call__(outcome)
-        if outcome.step.name == "select" and not outcome.up_to_date:
-            from curation.inspect.check.after_select import idle_after_select
-
-            print_warnings(list(idle_after_select(self._recipe, outcome.manifests[0])), err)
 
 
 def _print_result(store: Store, recipe: Recipe, path: str, run: str | None) -> None:

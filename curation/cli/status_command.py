@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _COLOURS = {"failed": "red", "stopped": "red", "silent": "yellow", "waiting": "yellow"}
 _SHOWN_REASONS = 8
+_GOOD = {"ok", "eligible"}
+"""Outcomes of rows that did not fail; `select` calls them eligible."""
 
 
 @app.command(rich_help_panel=STORE_PANEL)
@@ -70,7 +72,7 @@ def _print(status: RunStatus) -> None:
         out.print(f"stage     {_describe(record.progress)}")
     if status.waiting_stages and status.record.state == "running":
         out.print(f"to do     {', '.join(status.waiting_stages)}")
-    for line in _failures(status.outcomes()):
+    for line in failures(status.outcomes()):
         out.print(f"failures  {line}")
     if status.lease is not None:
         lease = status.lease
@@ -96,11 +98,11 @@ def _describe(progress: Progress) -> str:
     return " · ".join(parts)
 
 
-def _failures(by_stage: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+def failures(by_stage: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """Yield a line with the reasons of each stage, the most frequent first."""
     shown: Mapping[str, int] = {}
     for stage, outcomes in by_stage.items():
-        failed = {reason: rows for reason, rows in outcomes.items() if reason != "ok"}
+        failed = {reason: rows for reason, rows in outcomes.items() if reason not in _GOOD}
         # Later stages hand on what failed before.
         new = {reason: rows for reason, rows in failed.items() if shown.get(reason) != rows}
         shown = {**shown, **failed}

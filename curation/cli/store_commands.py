@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.table import Column
 from rich.table import Table as Grid
 
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out, print_facts
@@ -36,7 +37,8 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
     if as_json:
         print_facts([Run.model_validate(row) for row in rows])
         return
-    grid = Grid("run", "recipe", "started", "seconds", "state", "stages", "rows of the last")
+    named = Column("run", no_wrap=True)
+    grid = Grid(named, "recipe", "started (UTC)", "seconds", "state", "stages", "rows of the last")
     for row in rows:
         stages = row["stages"]
         span = stages[0] if len(stages) == 1 else f"{stages[0]} – {stages[-1]}" if stages else "–"
@@ -44,7 +46,7 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
         grid.add_row(
             row["run"],
             row["recipe"],
-            row["started"],
+            _in_two_words(row["started"]),
             f"{row['seconds']:,.1f}",
             row["state"],
             span,
@@ -88,16 +90,22 @@ def versions(
     if as_json:
         print_facts([Version.model_validate(row) for row in rows])
         return
-    grid = Grid("version", "created", "stage", "rows", "fragments", "latest run that has it")
+    named, latest = Column("version", no_wrap=True), Column("latest run", no_wrap=True)
+    grid = Grid(named, "created (UTC)", "stage", "rows", "fragments", latest, "runs")
     for row in rows:
         runs_with_it = row["runs"]
-        more = f" and {len(runs_with_it) - 1} more" if len(runs_with_it) > 1 else ""
         grid.add_row(
             row["version"],
-            row["created"],
+            _in_two_words(row["created"]),
             row["stage"],
             f"{row['rows']:,}",
             f"{row['fragments']:,}",
-            f"{runs_with_it[0]}{more}" if runs_with_it else "–",
+            runs_with_it[0] if runs_with_it else "–",
+            str(len(runs_with_it)),
         )
     out.print(grid if rows else f"No version of table {table}.")
+
+
+def _in_two_words(time: str) -> str:
+    """Return a time (ISO 8601, UTC) so that a narrow column breaks it and does not cut it."""
+    return time.replace("T", " ").removesuffix("+00:00")

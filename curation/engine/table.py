@@ -12,7 +12,8 @@ from curation.engine.contract import contract
 from curation.errors import Detail, StoreError, TakenDownError
 from curation.store.fragment import Fragment
 from curation.store.manifest import Manifest
-from curation.store.run_log import find_run, latest_run
+from curation.store.run_log import find_run, latest_run, read_runs
+from curation.store.run_record import RunRecord
 from curation.store.store import Store
 from curation.store.withheld import Withheld, withheld_rows
 
@@ -87,7 +88,7 @@ def open_table(
         record = find_run(store, run) if run else latest_run(store, name)
         version = record.tables.get(name) if record else None
         if version is None:
-            raise StoreError(_missing(store, name, run))
+            raise StoreError(_missing(store, name, record if run else None))
     manifest = store.manifest(name, version)
     if manifest is None and is_prefix:
         version = _matching(store, name, version)
@@ -135,21 +136,21 @@ def _matching(store: Store, name: str, prefix: str) -> str:
     raise StoreError(Detail(message, "--version", prefix, matching or versions, fix))
 
 
-def _missing(store: Store, name: str, run: str | None) -> Detail:
-    place = f"Run {run} of the store" if run else "No finished run of the store"
+def _missing(store: Store, name: str, run: RunRecord | None) -> Detail:
+    """Return what is wrong: a run, or every finished one, lacks a table."""
+    if run is not None:
+        message, tables = f"Run {run.run} of {store.uri} has no table {name!r}", sorted(run.tables)
+        return Detail(message, found=name, valid=tables, fix="Name another run, or leave --run out")
+    message = f"No finished run of the store {store.uri} has a table {name!r}"
+    unfinished = next((r for r in read_runs(store) if name in r.tables), None)
+    if unfinished is not None:
+        fix = f"See it by --run {unfinished.run}, or run the recipe again until it finishes"
+        return Detail(f"{message}, but the {unfinished.state} run {unfinished.run} has", fix=fix)
     tables = store.tables()
-    none = "" if tables else "; there are none yet"
-    if run is None and name in tables:
-        return Detail(
-            f"{place} {store.uri} has a table {name!r}; a run that is not finished has one",
-            found=name,
-            fix="Look at it with --run (curation runs --store STORE lists them), or run its recipe "
-            "to the end",
-        )
     return Detail(
-        f"{place} {store.uri} {'has no' if run else 'has a'} table {name!r}{none}",
+        message if tables else f"{message}; there are none yet",
         found=name,
-        valid=[table for table in tables if table != name],
+        valid=tables if name not in tables else [],
         fix="Run the stage that writes it (curation plan RECIPE shows which), or name a version "
         "(curation versions TABLE --store STORE lists them)",
     )

@@ -42,7 +42,10 @@ def parse_recipe(spec: Any, where: str = "recipe") -> Recipe:
     named = spec.get("plugins", [])
     if isinstance(named, list) and all(isinstance(name, str) for name in named):
         # They bring names that the other blocks may use.
-        load_plugins(named)
+        try:
+            load_plugins(named)
+        except RecipeError as error:
+            raise RecipeError(*error.details, within=where) from error
     try:
         recipe = Recipe.model_validate(spec)
     except ValidationError as error:

@@ -295,18 +295,21 @@ def hold(
     Raises:
         LeaseError: another run holds it, and `waiting.wait` is False.
     """
-    entry = _acquire(log, Entry(0, "lease", holder, {}, reads, stage), waiting)
-    lease = Lease(log, entry)
+    lease = Lease(log, _acquire(log, Entry(0, "lease", holder, {}, reads, stage), waiting))
     end_beats = waiting.clock.repeat(BEAT_S, lease.beat)
+    has_failed = True
     try:
         yield lease
+        has_failed = False
     finally:
         end_beats()
         try:
             lease.release()
-        except LeaseError as error:
-            # The work has failed already, or was committed.
-            logger.info("%s", error)
+        except (OSError, StoreError) as problem:
+            # If the work has failed, the reason of that matters more.
+            if not (has_failed or isinstance(problem, LeaseError)):
+                raise
+            logger.info("The lease of stage %r was not given back: %s", stage, problem)
 
 
 def _acquire(log: StepLog, wanted: Entry, waiting: Waiting) -> Entry:
@@ -336,9 +339,8 @@ def _acquire(log: StepLog, wanted: Entry, waiting: Waiting) -> Entry:
 
 def _is_free(last: Entry, silent_s: float) -> bool:
     """Whether the lease may be taken, after the last entry did not change for some seconds."""
-    if last.kind != "lease":
-        return True
-    return silent_s >= EXPIRY_S or (last.holder is not None and last.holder.has_ended)
+    has_ended = last.holder is not None and last.holder.has_ended
+    return last.kind != "lease" or silent_s >= EXPIRY_S or has_ended
 
 
 def _describe(lease: Entry) -> str:

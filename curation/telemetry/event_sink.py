@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
@@ -21,13 +23,17 @@ KEY_VARIABLE = "OPENLINEAGE_API_KEY"
 ENDPOINT = "/api/v1/lineage"
 """The path of the server to which events are posted, if its address has none."""
 TIMEOUT_S = 5.0
+BUSY = {429, 502, 503, 504}
+"""Statuses after which a server may take the same event later."""
+PAUSE_S = 60.0
+"""Seconds for which a server that did not answer is not asked again."""
 
 
 class EventSink(Protocol):
     """Takes events. A failure is a warning: no event is worth stopping the work for."""
 
-    def send(self, event: dict[str, Any]) -> None:
-        """Take an event."""
+    def send(self, event: dict[str, Any], is_last: bool = False) -> None:
+        """Take an event; the last one is that with which the run ends."""
 
 
 class EventFile:
@@ -53,7 +59,7 @@ class EventFile:
                 ),
             ) from error
 
-    def send(self, event: dict[str, Any]) -> None:
+    def send(self, event: dict[str, Any], is_last: bool = False) -> None:
         """See `EventSink.send`."""
         try:
             self._append(ascii_json(json.dumps(event)) + "\n")
@@ -66,7 +72,7 @@ class EventFile:
 
 
 class EventServer:
-    """Posts events to a server.
+    """Posts events to a server, in order. While it does not answer they wait, a few for each stage.
 
     Args:
         url: its http or https address; without a path, `/api/v1/lineage` is added.
@@ -84,9 +90,33 @@ class EventServer:
             )
         self._url = parts._replace(path=parts.path.rstrip("/") or ENDPOINT).geturl()
         self._opener = build_opener(_NoRedirects)
+        self._waiting: list[dict[str, Any]] = []
+        self._not_before = 0.0
 
-    def send(self, event: dict[str, Any]) -> None:
+    def send(self, event: dict[str, Any], is_last: bool = False) -> None:
         """See `EventSink.send`."""
+        self._waiting.append(event)
+        # A server that hangs would hold up the run with each event.
+        if not is_last and time.monotonic() < self._not_before:
+            return
+        try:
+            while self._waiting:
+                self._post(self._waiting[0])
+                del self._waiting[0]
+        except (URLError, OSError, ValueError, HTTPException) as error:
+            self._not_before = time.monotonic() + PAUSE_S
+            logger.warning(
+                "%d lineage events %s, because %s does not take any: %s",
+                *(len(self._waiting), "are lost" if is_last else "wait"),
+                *(self._url, one_line(str(error))),
+            )
+
+    def _post(self, event: dict[str, Any]) -> None:
+        """Post an event. One that the server refuses is lost; sent again it would be refused again.
+
+        Raises:
+            OSError: the server does not answer, or cannot take events now.
+        """
         headers = {"Content-Type": "application/json"}
         key = os.environ.get(KEY_VARIABLE)
         if key:
@@ -95,7 +125,9 @@ class EventServer:
         request = Request(self._url, data=body, headers=headers, method="POST")
         try:
             self._opener.open(request, timeout=TIMEOUT_S).close()
-        except (URLError, OSError, ValueError) as error:
+        except HTTPError as error:
+            if error.code in BUSY:
+                raise
             logger.warning(
                 "A lineage event was not taken by %s: %s", self._url, one_line(str(error))
             )

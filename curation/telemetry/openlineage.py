@@ -99,7 +99,7 @@ class LineageEvents(RunObserver):
         """See `RunObserver.run_started`."""
         self._record = run
         self._run = RunIdentity(self._namespace, run.recipe, _run_id(run.run))
-        self._send("START", self._run, self._parent, "RUN")
+        self._sink.send(run_event("START", self._run, self._parent, "RUN", {}))
 
     def step_started(self, step: Step) -> None:
         """See `RunObserver.step_started`."""
@@ -123,7 +123,9 @@ class LineageEvents(RunObserver):
         if self._open is not None:
             self._send_stage("FAIL", self._open, sources_of(self._open), [], facets)
             self._open = None
-        self._send("COMPLETE" if error is None else "FAIL", self._run, self._parent, "RUN", facets)
+        kind = "COMPLETE" if error is None else "FAIL"
+        event = run_event(kind, self._run, self._parent, "RUN", facets)
+        self._sink.send(event, is_last=True)
 
     def _send_stage(
         self,
@@ -144,16 +146,6 @@ class LineageEvents(RunObserver):
             facets,
         )
         self._sink.send(event | {"inputs": inputs, "outputs": outputs})
-
-    def _send(
-        self,
-        kind: str,
-        run: RunIdentity,
-        parent: ParentRun | None,
-        job_type: str,
-        facets: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._sink.send(run_event(kind, run, parent, job_type, facets or {}))
 
     def _input(self, table: str, version: str) -> dict[str, Any]:
         size = self._sizes.get((table, version)) or self._stored_size(table, version)

@@ -151,3 +151,80 @@ def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None
 def test_a_form_of_logs_that_does_not_exist_is_an_import_error(read: Read) -> None:
     errors = read(CURATION_LOG_FORMAT="yaml")["import_errors"]
     assert errors and all("CURATION_LOG_FORMAT" in message for message in errors.values())
+
+
+@pytest.mark.parametrize("schedule", ["@wekly", "0 0 30 2 *"])
+def test_a_schedule_that_never_comes_is_an_import_error_of_the_crawls_alone(
+    read: Read, schedule: str
+) -> None:
+    dags = read(CURATION_CRAWL_SCHEDULE=schedule)
+    (message,) = (m for f, m in dags["import_errors"].items() if f.endswith("crawls.py"))
+    assert "CURATION_CRAWL_SCHEDULE" in message and repr(schedule) in message
+    assert {"small", "armless"} <= set(dags["dags"])
+
+
+def test_variables_that_are_set_to_nothing_are_not_set(read: Read) -> None:
+    optional = ("CLUSTER", "HOME", "VENV", "CRAWL_SCHEDULE", "METRICS", "OPENLINEAGE", "LOG_FORMAT")
+    dags = read(**{f"CURATION_{name}": "" for name in optional})["dags"]
+    assert dags["small"]["params"]["cluster"] == "local"
+    assert "small-crawl" in dags
+
+
+PLUGIN = """
+from curation.stages.screen.filters import FilterEntry
+from curation.stages.screen.filters.base import Filter
+
+FILTERS = {"marks": FilterEntry(module=f"{__name__}:Marks")}
+
+
+class Marks:
+    FILTER = Filter("Marks", "marks", "int32", "at_most: 1", len)
+"""
+SUBMIT = """#!/bin/sh
+for argument; do case "$argument" in */spark.properties) cat "$argument";; esac; done >> submitted
+echo "$@" >> submitted
+"""
+
+
+def test_paths_start_at_the_folder_of_the_recipe_and_the_cluster_file_counts_whole(
+    read: Read, folder: Path, tmp_path: Path
+) -> None:
+    """A plug-in, a cluster and its secret beside the recipe, wherever Airflow runs."""
+    spec = yaml.safe_load((folder / "recipes" / "small.yaml").read_text())
+    (tmp_path / "marks_of_mine.py").write_text(PLUGIN)
+    (tmp_path / "secret").write_text("a-long-random-text")
+    (tmp_path / "secret").chmod(0o600)
+    clusters = {
+        "here": {"master": "local[3]", "conf": {}},
+        "there": {
+            "master": "spark://127.0.0.1:7",
+            "secret_file": "../secret",
+            "conf": {"spark.authenticate": True},
+        },
+    }
+    for name, cluster in clusters.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(cluster))
+    recipes = tmp_path / "recipes.d"
+    recipes.mkdir()
+    recipe = spec | {"name": "plugged", "plugins": ["../marks_of_mine.py"]}
+    (recipes / "plugged.yaml").write_text(yaml.safe_dump(recipe))
+    submit = tmp_path / "environment" / "bin" / "spark-submit"
+    submit.parent.mkdir(parents=True)
+    submit.write_text(SUBMIT)
+    submit.chmod(0o755)
+    dags = read(
+        ("plugged", {"until": "fetch"}),
+        ("plugged", {"until": "fetch", "recipe": "plugged.yaml", "cluster": "../there.yaml"}),
+        CURATION_RECIPES=str(recipes),
+        CURATION_CLUSTER="../here.yaml",
+        CURATION_VENV=str(tmp_path / "environment"),
+    )
+    assert dags["import_errors"] == {}
+    assert [run["states"]["ingest-fetch"] for run in dags["runs"]] == ["success", "success"]
+    here, secret, there = (recipes / "submitted").read_text().splitlines()
+    # The attempts that Spark makes of a task, as on the command line.
+    assert "--master local[3,4]" in here
+    assert secret == "spark.authenticate.secret a-long-random-text"
+    assert "--master spark://127.0.0.1:7" in there and "a-long-random-text" not in there
+    for line in here, there:
+        assert f"--recipe {recipes}/plugged.yaml" in line

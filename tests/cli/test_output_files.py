@@ -53,6 +53,18 @@ def test_a_folder_that_is_not_there_is_said_first(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("name", "option"), WRITING)
+def test_a_folder_in_place_of_the_file_is_said_first(
+    name: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    words = [*name.split(), *required(COMMANDS[name]), option, "out"]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, RecipeError), (words, done.exception, done.output)
+    assert "'out' is a folder" in done.exception.details[0].message
+
+
 def test_a_file_of_the_working_folder_needs_none(tmp_path: Path) -> None:
     group = typer.main.get_command(app)
     for name, option in WRITING:

@@ -14,7 +14,7 @@ from obstore.exceptions import GenericError
 from curation.engine.context import Context
 from curation.engine.parallel import InProcess
 from curation.engine.units import StageOutput
-from curation.errors import LeaseError
+from curation.errors import ContractError, LeaseError, StoreError
 from curation.store.holder import Holder, this_process
 from curation.store.manifest import Committed
 from curation.store.step_log import Lease, StepLog, Waiting, hold
@@ -175,3 +175,19 @@ def test_a_holder_outlives_a_heartbeat_that_fails(
         assert storage.read(beats) is None
         lease.beat()
         assert storage.read(beats) is not None
+
+
+def test_the_reason_of_a_failure_is_not_replaced_by_that_of_giving_the_lease_back(
+    log: StepLog, storage: Interrupted
+) -> None:
+    def fail() -> None:
+        raise StoreError("no space left")
+
+    with pytest.raises(ContractError, match="rows"), ExitStack() as stack:
+        take(log, "first", stack)
+        storage.before["files"] = fail
+        raise ContractError("rows break the contract")
+    # Without another failure it is one.
+    with pytest.raises(StoreError, match="no space left"), ExitStack() as stack:
+        take(log, "second", stack)
+        storage.before["files"] = fail

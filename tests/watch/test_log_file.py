@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -269,6 +270,59 @@ def test_a_command_that_fails_prints_where_the_log_is(
     assert text.stderr.endswith(f"log    {paths[1]}\n")
     assert json.loads(as_json.stderr.splitlines()[-1])["log"] == paths[0]
 
+
+def test_ctrl_c_is_one_message(recipe: Path, tmp_path: Path, root: Path) -> None:
+    """Of the command and of the job, as text and as JSON."""
+    store, arguments = Store(tmp_path / "store"), ["--until", "ingest", "--store"]
+    step = plan(load_recipe(str(recipe)), until="ingest")[0]
+    program = [sys.executable, "-P", "-m", "curation.cli"]
+    commands = [
+        [*program, "run", recipe, *arguments, store.uri],
+        [*program, "run", recipe, *arguments, store.uri, "--json"],
+        [sys.executable, root / "jobs" / "run.py", "--recipe", recipe, *arguments, store.uri],
+    ]
+    with hold(StepLog(store, step.fingerprint), this_process("other"), "ingest", {}, Waiting()):
+        ended = [interrupted_while_it_waits([str(word) for word in c], root) for c in commands]
+    assert [status for status, _ in ended] == [130, 130, 130]
+    as_text, as_json, of_job = (said for _, said in ended)
+    for said in as_text, of_job:
+        assert "Interrupted. Run again: what is finished is kept." in said
+        assert "Traceback" not in said
+    assert json.loads(as_json.splitlines()[-1])["exit_status"] == 130
+    assert {record.state for record in read_runs(store)} == {"failed"}
+
+
+def interrupted_while_it_waits(command: list[str], root: Path) -> tuple[int, str]:
+    """Press Ctrl-C while a command waits; return its exit status and what it says after that."""
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr and any("is being worked on" in line for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    return process.returncode, said
+
+
+def test_traces_of_py4j_are_in_the_file_alone(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run.log"
+    done = run(root, PY4J, path)
+    assert done.returncode == 0 and "sending command" not in done.stderr
+    assert "another" in done.stderr
+    assert "KeyboardInterrupt while sending command" in path.read_text()
+
+
+PY4J = """
+import logging, sys
+from pathlib import Path
+from curation.log_file import log_file
+from curation.logs import prepare_streams
+
+prepare_streams(logging.INFO, "%(message)s")
+# The file of py4j that uses the root logger.
+code = "import logging; logging.error('KeyboardInterrupt while sending command.')"
+with log_file(Path(sys.argv[1])):
+    exec(compile(code, "py4j/java_gateway.py", "exec"))
+    logging.error("another")
+"""
 
 ENDS = """
 import os, sys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +16,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from curation.errors import RecipeError
+from curation.runner.observer import RunObserver
 from curation.runner.step import StepResult
 from curation.store.store import Store
 from curation.telemetry.event_sink import EventServer, open_sink
@@ -233,8 +235,8 @@ def test_events_are_posted_with_the_key(
     assert {e["job"]["namespace"] for e in events} == {"curation"}
 
 
-@pytest.mark.parametrize("status", [307, 500])
-def test_a_server_that_takes_no_events_is_a_warning(
+@pytest.mark.parametrize("status", [307, 400, 500])
+def test_a_server_that_refuses_an_event_is_a_warning(
     server: Collector, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.status = status
@@ -249,7 +251,43 @@ def test_a_server_that_is_not_there_is_a_warning(
 ) -> None:
     sink = open_sink(f"http://127.0.0.1:{unused_port}")
     watch(LineageEvents(Store(tmp_path / "store"), sink, None), until="ingest")
-    assert caplog.text.count("A lineage event was not taken by") == 4
+    assert "1 lineage events wait, because http://127.0.0.1" in caplog.text
+    assert "4 lineage events are lost, because http://127.0.0.1" in caplog.text
+    assert caplog.text.count("does not take any") == 2
+
+
+def test_a_server_that_hangs_holds_a_run_up_twice_at_most(
+    tmp_path: Path,
+    watch: Watch,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("curation.telemetry.event_sink.TIMEOUT_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        sink = EventServer(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        watch(LineageEvents(Store(tmp_path / "store"), sink, None))
+    assert caplog.text.count("timed out") == 2
+
+
+def test_events_wait_for_a_server_that_comes_back(
+    tmp_path: Path, watch: Watch, server: Collector
+) -> None:
+    server.status = 503
+    events = LineageEvents(Store(tmp_path / "store"), open_sink(server.url), None)
+    watch(events, Recovers(server), until="ingest")
+    kinds = [event["eventType"] for _, _, event in server.requests]
+    assert kinds == ["START", "START", "START", "COMPLETE", "COMPLETE"]
+
+
+class Recovers(RunObserver):
+    """Lets a server take events from the end of the first stage on."""
+
+    def __init__(self, server: Collector) -> None:
+        self._server = server
+
+    def step_ended(self, result: StepResult) -> None:
+        """See `RunObserver.step_ended`."""
+        self._server.status = 200
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from curation.activity import Activity, Counts
 from curation.cli import app
+from curation.cli.status_command import failures
 from curation.errors import StoreError
 from curation.inspect.status import RunStatus, read_status
 from curation.store.clock import Clock, SystemClock
@@ -122,6 +123,11 @@ def test_a_run_that_works_is_shown_with_its_progress_and_its_lease(store: Store)
         "lease     this run since 20",
     ):
         assert words in text, text
+
+
+def test_rows_that_may_stay_are_no_failures() -> None:
+    outcomes = {"ingest": {"ok": 9}, "select": {"eligible": 8, "min_side": 1}}
+    assert list(failures(outcomes)) == ["select: 1 min_side"]
 
 
 def test_a_run_that_has_ended_is_shown_until_another_works(store: Store) -> None:

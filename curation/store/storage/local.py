@@ -6,10 +6,10 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from pyarrow import fs
 
@@ -19,9 +19,9 @@ from curation.store.storage.base import TEMPORARY_SUFFIX, FileStatus
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-FULL = {errno.ENOSPC, errno.EDQUOT}
 _OTHER_STORE = "Give this user the right to write there, or choose another store."
 _FREE_SPACE = "Free some space and run again: what is finished is kept."
+_BROKEN = "Mend the disk or the connection to it, and run again: what is finished is kept."
 _SHORTER = "Choose a store with a shorter path."
 HOW_TO_MEND = {
     errno.EACCES: _OTHER_STORE,
@@ -29,6 +29,9 @@ HOW_TO_MEND = {
     errno.EROFS: "The disk is read-only; choose another store.",
     errno.ENOSPC: _FREE_SPACE,
     errno.EDQUOT: _FREE_SPACE,
+    errno.EFBIG: "Raise the limit of the size of a file (`ulimit -f`), or choose another disk.",
+    errno.EIO: _BROKEN,
+    errno.ESTALE: _BROKEN,
     errno.ENAMETOOLONG: _SHORTER,
     errno.ENOTDIR: "A part of the path is a file; choose another store.",
 }
@@ -111,10 +114,16 @@ class LocalStorage:
         with _explained(target):
             _ensure_folder(target.parent)
             stream = target.open("xb")
-        with _explained(target, FULL), stream:
-            yield cast(BinaryIO, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
+        try:
+            yield cast(BinaryIO, _Output(stream, target))
+            with _explained(target), stream:
+                stream.flush()
+                os.fsync(stream.fileno())
+        except BaseException:
+            # Nobody will read the file, and what the buffer holds may find no space either.
+            stream.raw.close()
+            _remove(target)
+            raise
         _sync_folder(target.parent)
 
     def status(self, path: str) -> FileStatus | None:
@@ -161,7 +170,7 @@ class LocalStorage:
             if not (path.exists() and path.samefile(temporary)):
                 temporary.replace(path)
         finally:
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
         _sync_folder(path.parent)
 
     def delete(self, paths: Iterable[str]) -> None:
@@ -221,21 +230,41 @@ def _temporary(target: Path, content: bytes) -> Iterator[Path]:
         yield temporary
         _sync_folder(target.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
+
+
+def _remove(temporary: Path) -> None:
+    """Remove a file that may be there; why it could not be written matters more than why it stays."""
+    with suppress(OSError):
+        temporary.unlink()
+
+
+class _Output:
+    """A file that is being written. Its other methods are those of its stream."""
+
+    def __init__(self, stream: BinaryIO, path: Path) -> None:
+        self._stream, self._path = stream, path
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, content: bytes) -> int:
+        """Write bytes."""
+        with _explained(self._path):
+            return self._stream.write(content)
 
 
 @contextmanager
-def _explained(path: Path, numbers: Collection[int] = tuple(HOW_TO_MEND)) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     """Raise errors of the operating system that a person can mend as a StoreError.
 
     Args:
         path: what is written.
-        numbers: the errors.
     """
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.errno not in numbers:
+        if error.errno is None or error.errno not in HOW_TO_MEND:
             raise
         message = f"Cannot write {str(path)!r}: {error.strerror}"
         raise StoreError(message, fix=HOW_TO_MEND[error.errno]) from error
