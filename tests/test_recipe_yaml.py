@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,20 @@ def test_a_recipe_that_is_too_large_or_in_another_encoding_says_so(tmp_path: Pat
         path.write_bytes((RECIPE + "# é\n").encode(encoding))
         with pytest.raises(RecipeError, match=r"is not in UTF-8 \(.*\)\. Save it in UTF-8"):
             load_recipe(path)
+
+
+def test_a_recipe_in_json_may_hold_an_emoji_as_two_escapes(tmp_path: Path) -> None:
+    web = {"name": "web", "role": "pool", "format": "folder", "path": "pics 😀"}
+    spec = {"name": "x", "sources": [web]}
+    (tmp_path / "r.yaml").write_text(json.dumps(spec, ensure_ascii=True))
+    assert load_recipe(tmp_path / "r.yaml").sources[0].path == "pics 😀"
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', '"a\\udcff"', '"\\ude00\\ud83d"'])
+@pytest.mark.parametrize("place", ["path: {}", "root: {}", "{}: x"])
+def test_half_of_a_surrogate_pair_is_refused(tmp_path: Path, text: str, place: str) -> None:
+    """No file, key or column can have it, and no message can be written with it."""
+    line = RECIPE.replace("path: pics", place.format(text))
+    (tmp_path / "r.yaml").write_text(line)
+    with pytest.raises(RecipeError, match=r"r\.yaml:3.*half of a surrogate pair"):
+        load_recipe(tmp_path / "r.yaml")

@@ -17,6 +17,7 @@ _MAX_VALUES = 100_000
 """Values of a recipe, those of an alias as often as it stands."""
 _SHOWN = 100
 _MERGE = "tag:yaml.org,2002:merge"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 _OTHER_BASE = re.compile(r"[-+]?(?:0[0-9_]+|[0-9][0-9_]*(?::[0-9]+)+(?:\.[0-9_]*)?)")
 """Numbers that YAML 1.1 reads to the base 8 or 60, and YAML 1.2 does not."""
@@ -44,6 +45,19 @@ class _Loader(yaml.SafeLoader):
             # YAML reads `2024-13-45` as a date, and any text as one if a tag says so.
             raise UnreadableValueError(
                 problem=f"{str(node.value)[:_SHOWN]!r} cannot be read ({error})",
+                problem_mark=node.start_mark,
+            ) from error
+
+    def construct_scalar(self, node: ScalarNode | MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        if not isinstance(value, str) or not _SURROGATE.search(value):
+            return value
+        try:
+            # JSON, which YAML includes, writes an emoji as two of them.
+            return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError as error:
+            raise UnreadableValueError(
+                problem=f"{value[:_SHOWN]!r} holds half of a surrogate pair, which is no character",
                 problem_mark=node.start_mark,
             ) from error
 

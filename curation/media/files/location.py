@@ -67,7 +67,11 @@ def shown(name: str) -> str:
     r"""Return a local name as people read it: bytes that are not UTF-8 are written `\xe9`."""
     if name.isascii():
         return name
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        # A surrogate that stands for no byte.
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _as_percent(surrogate: re.Match[str]) -> str:
