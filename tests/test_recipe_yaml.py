@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,47 @@ def test_a_number_that_is_not_decimal_is_refused(tmp_path: Path, number: str) ->
 def test_other_numbers_are_what_they_look_like(tmp_path: Path, number: str, value: int) -> None:
     (tmp_path / "r.yaml").write_text(RECIPE + f"seed: {number}\n")
     assert load_recipe(tmp_path / "r.yaml").seed == value
+
+
+@pytest.mark.parametrize("first", ["[x, x]", "{}", "{k: v}", "{k: [x]}"])
+@pytest.mark.parametrize("repeat", ["[{0}]", "{{<<: [{0}]}}", "{{a: [{0}]}}"])
+def test_aliases_of_aliases_are_refused_before_anything_looks_at_each(
+    tmp_path: Path, first: str, repeat: str
+) -> None:
+    """A kilobyte of them holds more values than can be looked at in a year."""
+    lines = [RECIPE + f"x0: &x0 {first}"]
+    for number in range(20):
+        lines.append(f"x{number + 1}: &x{number + 1} {repeat.format(f'*x{number}, ' * 9)}")
+    (tmp_path / "r.yaml").write_text("\n".join(lines))
+    with pytest.raises(RecipeError, match=r"r\.yaml:\d+.* more than 100,000 values"):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_a_recipe_that_is_too_large_or_in_another_encoding_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_bytes(RECIPE.encode() + b"#" * (1 << 20))
+    with pytest.raises(RecipeError, match=r"r\.yaml.* has more than 1,048,576 bytes"):
+        load_recipe(path)
+    with pytest.raises(RecipeError, match="more than 1,048,576 bytes"):
+        load_recipe("/dev/zero")
+    for encoding in ("utf-16", "latin-1"):
+        path.write_bytes((RECIPE + "# é\n").encode(encoding))
+        with pytest.raises(RecipeError, match=r"is not in UTF-8 \(.*\)\. Save it in UTF-8"):
+            load_recipe(path)
+
+
+def test_a_recipe_in_json_may_hold_an_emoji_as_two_escapes(tmp_path: Path) -> None:
+    web = {"name": "web", "role": "pool", "format": "folder", "path": "pics 😀"}
+    spec = {"name": "x", "sources": [web]}
+    (tmp_path / "r.yaml").write_text(json.dumps(spec, ensure_ascii=True))
+    assert load_recipe(tmp_path / "r.yaml").sources[0].path == "pics 😀"
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', '"a\\udcff"', '"\\ude00\\ud83d"'])
+@pytest.mark.parametrize("place", ["path: {}", "root: {}", "{}: x"])
+def test_half_of_a_surrogate_pair_is_refused(tmp_path: Path, text: str, place: str) -> None:
+    """No file, key or column can have it, and no message can be written with it."""
+    line = RECIPE.replace("path: pics", place.format(text))
+    (tmp_path / "r.yaml").write_text(line)
+    with pytest.raises(RecipeError, match=r"r\.yaml:3.*half of a surrogate pair"):
+        load_recipe(tmp_path / "r.yaml")

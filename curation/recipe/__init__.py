@@ -19,6 +19,9 @@ from curation.recipe.model import Recipe
 from curation.recipe.yaml_text import load_yaml
 from curation.secrets import note_secrets, note_spec
 
+_MAX_BYTES = 1 << 20
+"""Of a recipe: more takes minutes to parse."""
+
 __all__ = ["Recipe", "explain", "load_recipe", "parse_recipe"]
 
 
@@ -62,19 +65,33 @@ def load_recipe(path: str | Path) -> Recipe:
     Raises:
         RecipeError: no such file, not YAML, or not a valid recipe.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        fix = "Name the YAML file of a recipe"
-        raise RecipeError(
-            Detail(f"Cannot read the recipe {str(path)!r} ({error})", str(path), fix=fix)
-        ) from error
+    text = _read(path)
     # Errors of YAML quote the text.
     note_secrets(text)
     try:
         return parse_recipe(load_yaml(text), str(path))
     except (yaml.YAMLError, RecursionError) as error:
         raise RecipeError(_not_yaml(error, str(path))) from error
+
+
+def _read(path: str | Path) -> str:
+    try:
+        # It may be a pipe, as the shell makes one of `<(…)`.
+        with Path(path).open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        fix = "Name the YAML file of a recipe"
+        raise RecipeError(
+            Detail(f"Cannot read the recipe {str(path)!r} ({error})", str(path), fix=fix)
+        ) from error
+    if len(content) > _MAX_BYTES:
+        problem = f"The recipe {str(path)!r} has more than {_MAX_BYTES:,} bytes"
+        raise RecipeError(Detail(problem, str(path), fix="Name the YAML file of a recipe"))
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        problem = f"The recipe {str(path)!r} is not in UTF-8 ({error})"
+        raise RecipeError(Detail(problem, str(path), fix="Save it in UTF-8")) from error
 
 
 def _not_yaml(error: Exception, path: str) -> Detail:

@@ -13,8 +13,11 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 _MAX_DEPTH = 50
+_MAX_VALUES = 100_000
+"""Values of a recipe, those of an alias as often as it stands."""
 _SHOWN = 100
 _MERGE = "tag:yaml.org,2002:merge"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 _OTHER_BASE = re.compile(r"[-+]?(?:0[0-9_]+|[0-9][0-9_]*(?::[0-9]+)+(?:\.[0-9_]*)?)")
 """Numbers that YAML 1.1 reads to the base 8 or 60, and YAML 1.2 does not."""
@@ -42,6 +45,19 @@ class _Loader(yaml.SafeLoader):
             # YAML reads `2024-13-45` as a date, and any text as one if a tag says so.
             raise UnreadableValueError(
                 problem=f"{str(node.value)[:_SHOWN]!r} cannot be read ({error})",
+                problem_mark=node.start_mark,
+            ) from error
+
+    def construct_scalar(self, node: ScalarNode | MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        if not isinstance(value, str) or not _SURROGATE.search(value):
+            return value
+        try:
+            # JSON, which YAML includes, writes an emoji as two of them.
+            return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError as error:
+            raise UnreadableValueError(
+                problem=f"{value[:_SHOWN]!r} holds half of a surrogate pair, which is no character",
                 problem_mark=node.start_mark,
             ) from error
 
@@ -95,23 +111,28 @@ def load_yaml(text: str) -> Any:
     """Return the value of a YAML text.
 
     Raises:
-        yaml.YAMLError: it is no YAML, holds itself, has a key twice in one mapping, a value that is
-            none of its type, or a number to the base 8 or 60.
+        yaml.YAMLError: it is no YAML, holds itself or too many values, has a key twice in one mapping,
+            a value that is none of its type, or a number to the base 8 or 60.
     """
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
             return None
-        _check_finite(node, [], set())
+        _count_values(node, [], {})
         return loader.construct_document(node)
     finally:
         loader.dispose()
 
 
-def _check_finite(node: Node, around: list[Node], checked: set[int]) -> None:
-    if id(node) in checked:
-        return
+def _count_values(node: Node, around: list[Node], counts: dict[int, int]) -> int:
+    """Return the number of values in a node, with those of its aliases.
+
+    Raises:
+        yaml.MarkedYAMLError: it holds itself, is nested too deep, or holds too many.
+    """
+    if id(node) in counts:
+        return counts[id(node)]
     if any(node is other for other in around):
         raise yaml.MarkedYAMLError("an alias holds itself", node.start_mark)
     if len(around) > _MAX_DEPTH:
@@ -120,6 +141,12 @@ def _check_finite(node: Node, around: list[Node], checked: set[int]) -> None:
         children = [child for pair in node.value for child in pair]
     else:
         children = node.value if isinstance(node, SequenceNode) else []
-    for child in children:
-        _check_finite(child, [*around, node], checked)
-    checked.add(id(node))
+    count = 1 + sum(_count_values(child, [*around, node], counts) for child in children)
+    if count > _MAX_VALUES:
+        raise yaml.MarkedYAMLError(
+            problem=f"it holds more than {_MAX_VALUES:,} values, as aliases of aliases do. Write it "
+            "without them",
+            problem_mark=node.start_mark,
+        )
+    counts[id(node)] = count
+    return count

@@ -26,6 +26,7 @@ from curation.recipe import Recipe, load_recipe, parse_recipe
 from curation.recipe.yaml_text import load_yaml
 from curation.stages.ingest.recognise import recognise
 from curation.stages.ingest.recognise.place import place_of
+from curation.stages.ingest.sources.listing import list_source
 from curation.stages.ingest.sources.source import Source
 from curation.store.store import Store
 
@@ -255,3 +256,36 @@ def test_pictures_that_a_list_names_are_looked_for(lists: str, start: str, tmp_p
     leaves = named[0].startswith("..")
     assert made.trial.stored == (0 if leaves else len(FEW))
     assert ("set `root` to their folder" in str(made.notes)) == leaves
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "the path is empty"),
+        (" \n", "the path is empty"),
+        ("a\0b", "NUL"),
+        ("https://user:word@lists.example/l.csv", "has credentials"),
+        ("s3://user:word@bucket/l.csv", "has credentials"),
+        ("s3://bucket/l.csv?secret_key=word", "has credentials"),
+    ],
+)
+@pytest.mark.parametrize("role", ["pool", "seeds", "held_out"])
+def test_a_path_that_no_source_may_have_is_one_message(
+    tmp_path: Path, path: str, message: str, role: str
+) -> None:
+    LOCAL["folder"](tmp_path / "a", FEW)
+    options = {} if role == "pool" else {role: [path]}
+    pool = path if role == "pool" else str(tmp_path / "a")
+    with pytest.raises(RecipeError, match=message) as error:
+        written(pool, contact="a@b.example", **options)
+    assert "word" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["/no/\ud800", "/no/\udc00\udfff", "/no/\udcff"])
+def test_a_path_that_no_encoding_has_is_named_in_a_message(path: str) -> None:
+    """Python gives such texts without YAML."""
+    web = {"name": "web", "role": "pool", "format": "folder", "path": path}
+    recipe = parse_recipe({"name": "x", "sources": [web]})
+    with pytest.raises(RecipeError, match="no file at") as error:
+        list_source(recipe.sources[0], 10)
+    str(error.value).encode()

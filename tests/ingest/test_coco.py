@@ -153,6 +153,21 @@ def test_damage_costs_what_follows_it(tmp_path: Path) -> None:
     ]
 
 
+def test_a_second_object_in_a_file_is_not_lost_in_silence(tmp_path: Path) -> None:
+    path = tmp_path / "l.json"
+    path.write_text(json.dumps({"images": IMAGES[:1]}) + "\n" + json.dumps({"images": IMAGES[1:]}))
+    good, bad = found(tmp_path, path)
+    assert (good["reason"], bad["reason"]) == (None, "bad_row")
+    assert "more follows the end of its object" in bad["metadata"]
+    assert noted(tmp_path / "store") == {"unreadable_file": 1}
+
+
+def test_annotations_count_beside_samples_of_fiftyone(tmp_path: Path) -> None:
+    content = {"samples": [{"filepath": "s.jpg"}], "images": IMAGES, "annotations": ANNOTATIONS}
+    rows = found(tmp_path, write(tmp_path / "l.json", content))
+    assert [row["caption"] for row in rows] == [None, "first", None, None]
+
+
 def test_an_image_that_is_too_long_or_no_object_is_one_bad_row(tmp_path: Path) -> None:
     odd = [{"id": 1, "file_name": "a.jpg", "x": "[{\\" * 400_000}, [1], {"file_name": [1]}]
     rows = found(tmp_path, write(tmp_path / "l.json", {"images": [*odd, IMAGES[2]]}))

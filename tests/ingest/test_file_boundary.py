@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -15,14 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import StoreError
+from curation.media.files import location
 from curation.media.files.location import FileSystemError
 from curation.media.web.urls import UrlRules
 from curation.stages.ingest.formats import boundary, jsonl, quoting, source_row
 from curation.stages.ingest.formats.quoting import Line, Lines, doubled
 from curation.stages.ingest.formats.source_row import SourceRow
+from curation.stages.ingest.sources import source_file
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
-from tests.ingest.helpers import noted, pairs, source, write
+from tests.ingest.helpers import jpeg, noted, pairs, source, write
 from tests.ingest.test_presets import page, wat
 
 GOOD = b'{"url": "http://a.example/1", "caption": "c"}\n'
@@ -228,3 +232,57 @@ def test_an_error_about_columns_is_short(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="1,470 others") as error:
         pairs(tmp_path / "store", source(path, format="csv"))
     assert len(str(error.value)) < 15_000
+
+
+class _Broken(io.BytesIO):
+    def read(self, size: int | None = -1) -> bytes:
+        raise OSError(errno.EIO, "the disk has failed")
+
+
+@pytest.mark.parametrize("fails", ["open", "read"])
+@pytest.mark.parametrize("name", ["a.txt", "a.json", "b.unknown"])
+def test_a_file_system_that_fails_costs_a_folder_no_caption_and_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, fails: str
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for other in ("a.jpg", "b.unknown"):
+        (folder / other).write_bytes(jpeg())
+    (folder / "a.txt").write_text("words")
+    (folder / "a.json").write_text('{"k": 1}')
+    opened = source_file.open_local
+
+    def failing(path: str, follow_links: bool = True) -> pa.NativeFile:
+        if path != str(folder / name):
+            return opened(path, follow_links)
+        if fails == "open":
+            raise OSError(errno.ESTALE, "the disk has failed")
+        return location._watched(_Broken())
+
+    spec = source(folder, format="folder")
+    with monkeypatch.context() as patch:
+        patch.setattr(source_file, "open_local", failing)
+        with pytest.raises(StoreError, match="the disk has failed"):
+            pairs(tmp_path / "store", spec)
+    rows = {row["source_key"]: row for row in pairs(tmp_path / "store", spec)}
+    assert rows.keys() == {"a.jpg", "b.unknown"}
+    assert (rows["a.jpg"]["caption"], rows["a.jpg"]["metadata"]) == ("words", '{"k": 1}')
+
+
+def test_a_file_that_may_not_be_read_is_counted_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "l").mkdir()
+    for name in ("a.jpg", "b.unknown", "b.txt"):
+        (tmp_path / "l" / name).write_bytes(jpeg())
+    opened = source_file.open_local
+
+    def forbidden(path: str, follow_links: bool = True) -> pa.NativeFile:
+        if path.endswith("b.unknown"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path, follow_links)
+
+    monkeypatch.setattr(source_file, "open_local", forbidden)
+    (row,) = pairs(tmp_path / "store", source(tmp_path / "l", format="folder"))
+    assert row["source_key"] == "a.jpg"
+    assert noted(tmp_path / "store") == {"unreadable_file": 1, "other_file": 1}

@@ -13,7 +13,7 @@ import pytest
 
 from curation.errors import RecipeError
 from tests.ingest.entrances import Picture, as_img2dataset
-from tests.ingest.helpers import jpeg, noted, pairs, run, source, table
+from tests.ingest.helpers import jpeg, noted, pairs, run, source, table, write
 
 OUTPUTS = ("webdataset", "files", "parquet")
 PICTURES = [Picture(f"p{n}", jpeg(n), f"caption {n}") for n in range(6)]
@@ -158,3 +158,20 @@ def test_pictures_are_fetched_from_tars(tmp_path: Path) -> None:
     assert table(tmp_path / "store", "images").manifest.counts.get("pool") is not None
     statuses = [row["status"] for row in table(tmp_path / "store", "images").read().to_pylist()]
     assert statuses == ["ok"] * 6
+
+
+def test_a_row_without_its_picture_in_the_parquet_is_not_requested(tmp_path: Path) -> None:
+    picture = {"status": "success", "error_message": None, "caption": "c"}
+    rows = [
+        {"key": str(n), "url": f"http://a.example/{n}", "jpg": content, **picture}
+        for n, content in enumerate([jpeg(1), None, jpeg(2)])
+    ]
+    write(tmp_path / "out" / "00000.parquet", rows)
+    spec = source(tmp_path / "out", format="img2dataset", columns={})
+    run(tmp_path / "store", spec, until="fetch")
+    stored = table(tmp_path / "store", "images").read().to_pylist()
+    assert [(r["source_key"], r["status"], r["reason"]) for r in stored] == [
+        ("0", "ok", None),
+        ("1", "skipped", "no_image"),
+        ("2", "ok", None),
+    ]

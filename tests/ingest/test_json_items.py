@@ -102,3 +102,17 @@ def test_an_item_that_cannot_be_read_is_passed(
             ("more", 0, 3),
         ]
         assert [bool(i.problem) for i in items] == [False, True, False, False]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    document=DOCUMENTS,
+    more=st.sampled_from(["x", "{}", ",", "}", " \n\x00"]) | DOCUMENTS.map(json.dumps),
+    size=st.integers(1, 40),
+)
+def test_what_follows_the_object_is_damage(document: dict[str, Any], more: str, size: int) -> None:
+    content, read = (json.dumps(document) + more).encode(), list[JsonItem]()
+    with pytest.raises(DamagedJsonError, match="more follows"):
+        for item in json_items(Blocks(content, size)):
+            read.append(item)
+    assert read == list(expected(document))

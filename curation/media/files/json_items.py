@@ -64,7 +64,7 @@ def json_items(stream: Any) -> Iterator[JsonItem]:
         stream: of bytes in UTF-8.
 
     Raises:
-        DamagedJsonError: it holds no object, is damaged, or ends before its end.
+        DamagedJsonError: it holds no object, is damaged, ends before its end, or goes on after it.
     """
     return _Reader(stream).items()
 
@@ -78,6 +78,8 @@ class _Reader:
     def items(self) -> Iterator[JsonItem]:
         self._expect("{", "it does not hold one JSON object")
         if self._next() == "}":
+            self._at += 1
+            self._check_end()
             return
         while True:
             key = self._key()
@@ -87,7 +89,12 @@ class _Reader:
             else:
                 self._item(key, 0)
             if self._follows("}"):
+                self._check_end()
                 return
+
+    def _check_end(self) -> None:
+        if not self._is_at_end():
+            raise DamagedJsonError("more follows the end of its object")
 
     def _key(self) -> str:
         if self._next() != '"':
@@ -124,13 +131,19 @@ class _Reader:
 
     def _next(self) -> str:
         """Return the next character that is no space, without reading past it."""
+        if self._is_at_end():
+            raise DamagedJsonError(_CUT)
+        return self._text[self._at]
+
+    def _is_at_end(self) -> bool:
+        """Whether nothing but spaces, which are passed, is left."""
         while True:
             match = _SPACE.match(self._text, self._at)
             self._at = match.end() if match else self._at
             if self._at < len(self._text):
-                return self._text[self._at]
+                return False
             if not self._more():
-                raise DamagedJsonError(_CUT)
+                return True
 
     def _more(self) -> bool:
         """Read on; False at the end of the file."""

@@ -40,6 +40,18 @@ class FileSystemError(OSError):
     """The file system failed while an open file was read, which tells nothing about its content."""
 
 
+_OF_FILE = (
+    *(FileNotFoundError, NotADirectoryError, PermissionError),
+    *(SpecialFileError, OutsideFolderError),
+)
+
+
+def is_of_file(error: BaseException | None) -> bool:
+    """Whether a file cannot be opened for what it is, and not because the file system fails."""
+    is_path = isinstance(error, OSError) and error.errno in (errno.ELOOP, errno.ENAMETOOLONG)
+    return isinstance(error, _OF_FILE) or is_path
+
+
 def escape(name: str) -> str:
     """Return a local name as it is written in a location: valid UTF-8."""
     name = name.replace("%", "%25").replace("#", "%23")
@@ -55,7 +67,11 @@ def shown(name: str) -> str:
     r"""Return a local name as people read it: bytes that are not UTF-8 are written `\xe9`."""
     if name.isascii():
         return name
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        # A surrogate that stands for no byte.
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _as_percent(surrogate: re.Match[str]) -> str:

@@ -29,6 +29,7 @@ _STATISTICS, _NULLS = 12, 3
 """Fields of the metadata of a column, and of its statistics."""
 _SCHEMA, _ROWS, _ROW_GROUPS = 2, 3, 4
 """Fields of the footer; the number of rows is the same field of a row group."""
+_ENCRYPTED = "it is encrypted; write it without encryption"
 _OTHER_KIND = "a value of the footer is of another kind than it must be"
 
 
@@ -70,6 +71,8 @@ def read_footer(stream: Any) -> Footer:
     length = int.from_bytes(end[:4], "little")
     if length > PARQUET_FOOTER_BYTES:
         raise TooLargeError(f"its footer has {length:,} bytes, more than {PARQUET_FOOTER_BYTES:,}")
+    if end[4:] == b"PARE":
+        raise ThriftError(_ENCRYPTED)
     if end[4:] != b"PAR1" or length + _END_BYTES > size:
         raise ThriftError("it has no footer: it is cut off, or no Parquet file")
     footer = Reader(_read(stream, size - _END_BYTES - length, length)).struct()
@@ -162,8 +165,10 @@ def _check_chunks(group: Struct, leaves: list[_Leaf]) -> list[Struct]:
         raise ThriftError(f"a row group has {len(chunks):,} columns, the schema {len(leaves):,}")
     for chunk, leaf in zip(chunks, leaves, strict=True):
         metadata = chunk.get(3)
-        if 8 in chunk or not isinstance(metadata, Struct):
-            raise ThriftError("a column is encrypted, or has no metadata")
+        if 8 in chunk:
+            raise ThriftError(_ENCRYPTED)
+        if not isinstance(metadata, Struct):
+            raise ThriftError("a column has no metadata")
         if _number(metadata, 1, -1) != leaf.kind:
             raise ThriftError("a column has another type than the schema says")
         if _number(metadata, 4, -1) not in _CODECS:

@@ -68,7 +68,7 @@ STAGE = Stage(
     params=ScreenParams,
     writes="scores",
     reads=(Read("images"),),
-    version=3,
+    version=4,
     decodes=True,
     versions=lambda params: FILTERS.versions(params.filters),
 )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from curation.engine.units import StageOutput
-from curation.media.pictures.hashes import decode_grey, perceptual_hash
+from curation.media.pictures.hashes import decode_grey, perceptual_hash, pixel_id
 from curation.stages.screen.filters import FILTERS
 from curation.stages.screen.filters.base import Filter, Pair
 from curation.stages.screen.params import ScreenParams, words_score
@@ -71,7 +70,7 @@ def _score_caption(row: dict[str, Any], filters: dict[str, Filter]) -> dict[str,
 
 def _score(row: dict[str, Any], filters: dict[str, Filter], with_hash: bool) -> dict[str, Any]:
     scores: dict[str, Any] = {"pair_id": row["pair_id"], "phash": None, "pixel_id": None}
-    scores["pixel_id"] = sha256(row["image"]).hexdigest()[:32]
+    scores["pixel_id"] = pixel_id(row["image"])
     grey = decode_grey(row["image"])
     if grey is None:
         return scores

@@ -64,9 +64,6 @@ def _items(file: SourceFile) -> Iterator[JsonItem]:
 def _collect(file: SourceFile, annotations: Annotations) -> Iterator[Item]:
     """Read annotations and categories; those that cannot be read are bad rows."""
     for item in _items(file):
-        if item.array == _SAMPLES:
-            # Samples hold their annotations themselves.
-            return
         if item.array == _IMAGES:
             annotations.add_image(item.value)
         add = {_ANNOTATIONS: annotations.add, _CATEGORIES: annotations.add_category}.get(item.array)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain
 from typing import Any, NamedTuple
 
 from curation.errors import RecipeError
 from curation.media.files.limits import HEAD_LINES
 from curation.stages.ingest.formats.boundary import row_or_reason
-from curation.stages.ingest.formats.lines import lines
+from curation.stages.ingest.formats.lines import lines, look_ahead
 from curation.stages.ingest.formats.mapped import (
     Columns,
     check_no_inline_images,
@@ -33,6 +32,7 @@ from curation.stages.ingest.sources.notices import Notice
 from curation.stages.ingest.sources.presets import PRESETS
 from curation.stages.ingest.sources.source_file import SourceFile
 
+_CONVERT = "convert the file, as by iconv -f CP1252 -t UTF-8"
 _NULL = r"\N"
 """How MySQL, PostgreSQL and Hive write a missing value."""
 
@@ -81,18 +81,24 @@ def _header(file: SourceFile, records: Iterator[Record]) -> list[str] | None:
     header = next((r for r in records if r.problem or r.fields), None)
     if header is None:
         return None
-    if header.problem or _not_utf8(header.fields):
+    place = f"Source {file.source.name!r}: the first line of {file.display_name} is not"
+    if header.problem:
         raise RecipeError(
-            f"Source {file.source.name!r}: the first line of {file.display_name} is not a "
-            f"header with the names of the columns ({header.problem or 'it is not UTF-8'})",
+            f"{place} a header with the names of the columns ({header.problem})",
             fix="Add such a line",
+        )
+    if not_utf8 := _not_utf8(header.fields):
+        raise RecipeError(
+            f"{place} a header with the names of the columns ({not_utf8})", fix=f"C{_CONVERT[1:]}"
         )
     return header.fields
 
 
 def _row(record: Record, layout: _Layout, where: str) -> SourceRow:
     fields, header = record.fields, layout.header
-    problem = record.problem or _not_utf8(fields)
+    problem = record.problem
+    if not problem and (not_utf8 := _not_utf8(fields)):
+        problem = f"{not_utf8}; {_CONVERT}"
     if not problem and len(fields) != len(header):
         problem = f"{len(fields)} fields, but the header has {len(header)}"
     if not problem and fields == header:
@@ -116,9 +122,7 @@ def _not_utf8(fields: list[str]) -> str:
         joined.encode()
     except UnicodeEncodeError as error:
         byte = ord(joined[error.start]) - 0xDC00
-        return (
-            f"it is not UTF-8 (byte {byte:#04x}); convert the file, as by iconv -f CP1252 -t UTF-8"
-        )
+        return f"it is not UTF-8 (byte {byte:#04x})"
     return ""
 
 
@@ -129,15 +133,16 @@ def _quoting(file: SourceFile, delimiter: str) -> tuple[str, Iterator[Line]]:
         return file.source.quoting, text
     if preset and preset.quoted:
         return "doubled", text
-    head: list[Line] = []
-    size = 0
-    for line in text:
-        head.append(line)
-        size += len(line.text)
-        if size > HEAD_CHARACTERS or len(head) == HEAD_LINES:
-            break
+    size = count = 0
+
+    def is_enough(line: Line) -> bool:
+        nonlocal size, count
+        size, count = size + len(line.text), count + 1
+        return size > HEAD_CHARACTERS or count == HEAD_LINES
+
+    head, text = look_ahead(text, is_enough)
     has_header = not (preset and preset.header)
-    return detect(head, delimiter, has_header), chain(head, text)
+    return detect(head, delimiter, has_header), text
 
 
 def _lines(file: SourceFile) -> Iterator[Line]:

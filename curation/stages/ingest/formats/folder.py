@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from curation.errors import StoreError
-from curation.media.files.location import OutsideFolderError, shown
+from curation.media.files.location import OutsideFolderError, is_of_file, shown
 from curation.media.files.magic import HEAD_BYTES, is_picture
 from curation.stages.ingest.formats.boundary import Item, items_or_reason
 from curation.stages.ingest.formats.mapped import limit_metadata
@@ -19,11 +19,16 @@ from curation.stages.ingest.sources.source_file import FileInfo, ImageFile, Sour
 
 
 def read(file: SourceFile) -> Iterator[Item]:
-    """Yield one row per image; its key is its path within the folder, its metadata the subfolder."""
+    """Yield one row per image; its key is its path within the folder, its metadata the subfolder.
+
+    Raises:
+        StoreError: the file system failed.
+    """
     for image in file.members:
-        if not _is_image(file, image):
-            for name in (image.name, *(sidecar.name for sidecar in image.sidecars)):
-                yield Notice("other_file", shown(name))
+        other = _why_no_image(file, image)
+        if other is not None:
+            yield Notice(other, shown(image.name))
+            yield from (Notice("other_file", shown(sidecar.name)) for sidecar in image.sidecars)
             continue
         key = shown(image.name)
         yield from items_or_reason(_image(file, image, key), key, key.encode())
@@ -47,18 +52,21 @@ def _with_folder(texts: Texts, folder: str) -> str | None:
     return as_json(({"folder": folder} if folder else {}) | texts.texts | texts.values)
 
 
-def _is_image(file: SourceFile, image: ImageFile) -> bool:
+def _why_no_image(file: SourceFile, image: ImageFile) -> str | None:
+    """Return the code of a file that is no image; None for an image, whatever its name."""
     if ending_of(image.name) in IMAGE_ENDINGS:
-        return True
+        return None
     try:
         file.location_of(image.name)
         with file.open(image.name) as stream:
-            return is_picture(bytes(stream.read(HEAD_BYTES)))
+            return None if is_picture(bytes(stream.read(HEAD_BYTES))) else "other_file"
     except OutsideFolderError:
         # Its row says so.
-        return True
-    except (StoreError, OSError):
-        return False
+        return None
+    except StoreError as error:
+        if not is_of_file(error.__cause__):
+            raise
+        return "unreadable_file"
 
 
 def _add(texts: Texts, file: SourceFile, sidecar: FileInfo, ending: str) -> None:
@@ -71,5 +79,7 @@ def _add(texts: Texts, file: SourceFile, sidecar: FileInfo, ending: str) -> None
             texts.add(sidecar.name, ending, bytes(stream.read(max_bytes(ending))))
     except OutsideFolderError:
         texts.unreadable.append(f"{shown(sidecar.name)}: a link leads out of the folder")
-    except (StoreError, OSError) as error:
+    except StoreError as error:
+        if not is_of_file(error.__cause__):
+            raise
         texts.unreadable.append(f"{shown(sidecar.name)}: {error}")

@@ -156,7 +156,7 @@ class _Shard:
         inline = [f.name for f in schema if f.name in IMAGE_ENDINGS and _holds_bytes(f)]
         if inline and not self.file.beside:
             columns["image"] = (inline[0],)
-        return Layout(columns, self._row)
+        return Layout(columns, self._row, is_complete=True)
 
     def _row(self, columns: Columns, values: Mapping[str, Any]) -> SourceRow:
         error = values.get(_ERROR)

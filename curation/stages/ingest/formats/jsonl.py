@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain
 from typing import Any, NamedTuple
 
 from curation.errors import RecipeError
 from curation.media.files.limits import LINE_BYTES
 from curation.stages.ingest.formats.boundary import row_or_reason
-from curation.stages.ingest.formats.lines import lines
+from curation.stages.ingest.formats.lines import lines, look_ahead
 from curation.stages.ingest.formats.mapped import (
     check_no_inline_images,
     resolve_columns,
@@ -39,14 +38,13 @@ def read(file: SourceFile) -> Iterator[SourceRow]:
         RecipeError: none of the first 1,000 lines is an object, or a mapped field is in none of them.
     """
     check_no_inline_images(file)
-    rows, partitions = _objects(file), file.partitions
-    first_rows = _first(rows)
+    (first_rows, rows), partitions = _looked_ahead(file), file.partitions
     objects = [row.values for row in first_rows if isinstance(row, _Object)]
     if first_rows and not objects:
         raise _no_objects(file, str(getattr(first_rows[0], "unreadable", "")))
     names = dict.fromkeys(clean(key) for values in objects for key in values)
     columns = resolve_columns(file, names) if objects else file.source.column_candidates
-    for item in chain(first_rows, rows):
+    for item in rows:
         if isinstance(item, SourceRow):
             yield item
         else:
@@ -56,14 +54,18 @@ def read(file: SourceFile) -> Iterator[SourceRow]:
             yield row
 
 
-def _first(rows: Iterator[_Object | SourceRow]) -> list[_Object | SourceRow]:
-    """Return the first rows, fewer if they are long: objects take many times the size of their text."""
-    first: list[_Object | SourceRow] = []
-    size = 0
-    while len(first) < _SAMPLED_OBJECTS and size < LINE_BYTES and (row := next(rows, None)):
-        first.append(row)
-        size += len(row.content) if isinstance(row, _Object) else 0
-    return first
+def _looked_ahead(
+    file: SourceFile,
+) -> tuple[list[_Object | SourceRow], Iterator[_Object | SourceRow]]:
+    """Return the first rows, and all. Few if they are long: objects take many times their text."""
+    size = count = 0
+
+    def is_enough(row: _Object | SourceRow) -> bool:
+        nonlocal size, count
+        size, count = size + (len(row.content) if isinstance(row, _Object) else 0), count + 1
+        return size >= LINE_BYTES or count == _SAMPLED_OBJECTS
+
+    return look_ahead(_objects(file), is_enough)
 
 
 def _objects(file: SourceFile) -> Iterator[_Object | SourceRow]:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import io
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TypeVar
 
-from curation.media.files.compression import DAMAGE, compression_of, decompressed
+from curation.media.files.compression import (
+    DAMAGE,
+    ExpansionError,
+    compression_of,
+    decompressed,
+)
 from curation.media.files.limits import LINE_BYTES, LINES_OF_ROW, ROWS
 from curation.media.files.location import FileSystemError
 from curation.stages.ingest.formats.boundary import UnreadableError
@@ -15,7 +22,10 @@ BLOCK_BYTES = 1 << 20
 UTF8_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 """Byte order marks of UTF-16, with which UTF-32 begins too."""
+_ZIP = b"PK\x03\x04"
 _SAMPLED_BYTES = 1024
+_SMALLER_READS = (4096, 1)
+T = TypeVar("T")
 
 
 def lines(file: SourceFile, limit: int = LINE_BYTES) -> Iterator[tuple[bytes, bool]]:
@@ -30,53 +40,109 @@ def lines(file: SourceFile, limit: int = LINE_BYTES) -> Iterator[tuple[bytes, bo
         FileSystemError: the file system failed.
     """
     left = most = LINES_OF_ROW * (ROWS + (file.size or 0))
-    with file.open() as raw:
-        unfinished, overlong, end = b"", False, b""
-        for block in _blocks(raw, file):
-            if not end:
-                _check_encoding(block, file)
-                block = block.removeprefix(UTF8_MARK)
-                end = b"\r" if b"\r" in block and b"\n" not in block else b"\n"
-            *finished, rest = (unfinished + block).split(end)
-            left -= len(finished)
-            if left < 0:
-                raise UnreadableError(
-                    f"Source {file.source.name!r}: {file.display_name} has more than {most:,} "
-                    "lines, too many for its size",
-                    fix="Write it without empty lines",
-                )
-            for line in finished:
-                is_complete = not overlong and len(line) <= limit
-                yield (line + end, True) if is_complete else (line[:limit], False)
-                overlong = False
-            overlong = overlong or len(rest) > limit
-            unfinished = rest[: limit if overlong else None]
-        if unfinished:
-            yield unfinished, not overlong
+    unfinished, overlong, end = b"", False, b""
+    for block in _blocks(file):
+        if not end:
+            _check_is_text(block, file)
+            block = block.removeprefix(UTF8_MARK)
+            end = b"\r" if b"\r" in block and b"\n" not in block else b"\n"
+        *finished, rest = (unfinished + block).split(end)
+        left -= len(finished)
+        if left < 0:
+            raise UnreadableError(
+                f"Source {file.source.name!r}: {file.display_name} has more than {most:,} "
+                "lines, too many for its size",
+                fix="Write it without empty lines",
+            )
+        for line in finished:
+            is_complete = not overlong and len(line) <= limit
+            yield (line + end, True) if is_complete else (line[:limit], False)
+            overlong = False
+        overlong = overlong or len(rest) > limit
+        unfinished = rest[: limit if overlong else None]
+    if unfinished:
+        yield unfinished, not overlong
 
 
-def _check_encoding(block: bytes, file: SourceFile) -> None:
+def look_ahead(items: Iterator[T], is_enough: Callable[[T], bool]) -> tuple[list[T], Iterator[T]]:
+    """Return the first items, and all items: of a damaged file, those before the damage come first.
+
+    Args:
+        items: the items.
+        is_enough: whether an item is the last that is looked at.
+    """
+    first, damage = list[T](), None
+    try:
+        for item in items:
+            first.append(item)
+            if is_enough(item):
+                break
+    except UnreadableError as error:
+        damage = error
+    return first, _resumed(first, items, damage)
+
+
+def _resumed(first: list[T], rest: Iterator[T], damage: UnreadableError | None) -> Iterator[T]:
+    yield from first
+    if damage is not None:
+        raise damage
+    yield from rest
+
+
+def _check_is_text(block: bytes, file: SourceFile) -> None:
     # Text in the Latin script has a NUL in every second byte.
     sample = block[:_SAMPLED_BYTES]
     even, odd = sample[::2].count(0), sample[1::2].count(0)
     is_utf16 = len(sample) > 3 and not min(even, odd) and 2.2 * max(even, odd) >= len(sample)
     if block.startswith(UTF16_MARKS) or is_utf16:
-        raise UnreadableError(
-            f"Source {file.source.name!r}: {file.display_name} is encoded in UTF-16 or "
-            "UTF-32; lists must be in UTF-8",
-            fix="Convert it: iconv -f UTF-16 -t UTF-8",
+        problem, fix = (
+            "is encoded in UTF-16 or UTF-32; lists must be in UTF-8",
+            "Convert it: iconv -f UTF-16 -t UTF-8",
         )
+    elif block.startswith(_ZIP):
+        problem, fix = "is a zip archive or a workbook", "Unpack it, or export it as CSV"
+    elif compression_of(io.BytesIO(sample)):
+        problem, fix = "is compressed twice", "Decompress it once"
+    else:
+        return
+    place = f"Source {file.source.name!r}: {file.display_name}"
+    raise UnreadableError(f"{place} {problem}", fix=fix)
 
 
-def _blocks(raw: Any, file: SourceFile) -> Iterator[bytes]:
+def _blocks(file: SourceFile) -> Iterator[bytes]:
+    position = 0
     try:
-        stream = decompressed(raw, compression_of(raw))
-        while block := stream.read(BLOCK_BYTES):
-            yield block
+        with file.open() as raw:
+            stream = decompressed(raw, compression_of(raw))
+            while block := stream.read(BLOCK_BYTES):
+                position += len(block)
+                yield block
     except FileSystemError:
         raise
     except DAMAGE as error:
+        if not isinstance(error, ExpansionError):
+            yield from _before_damage(file, position)
         raise UnreadableError(
             f"Source {file.source.name!r}: {file.display_name} is damaged ({error})",
             fix="Replace the file, or remove it from the source, and run again",
         ) from error
+
+
+def _before_damage(file: SourceFile, position: int) -> Iterator[bytes]:
+    """Yield what stands before the damage of a compressed file: damage fails a whole read.
+
+    Args:
+        file: the file.
+        position: how much of its content was read, in bytes.
+    """
+    rest = bytearray()
+    for size in _SMALLER_READS:
+        with suppress(*DAMAGE), file.open() as raw:
+            stream = decompressed(raw, compression_of(raw))
+            left = position + len(rest)
+            while left:
+                left -= len(stream.read(min(BLOCK_BYTES, left)))
+            while block := stream.read(size):
+                rest += block
+    if rest:
+        yield bytes(rest)

@@ -51,11 +51,13 @@ class Layout:
         columns: by the field of a row that they hold.
         row: makes a row of these columns and the values by column.
         has_paths: images that are not in the column of images may be in files that it names.
+        is_complete: images that are not in the column of images are nowhere: URLs say where they were.
     """
 
     columns: Columns
     row: Callable[[Columns, Mapping[str, Any]], SourceRow] = row_from_columns
     has_paths: bool = False
+    is_complete: bool = False
 
 
 LayoutOf = Callable[[SourceFile, pa.Schema], Layout]
@@ -153,6 +155,8 @@ def _rows(opened: _Opened) -> Iterator[SourceRow | Notice]:
             if inline is not None and not row.bad:
                 image = image_at(images, i) if images is not None else None
                 _place_image(opened, row, part.start + i, image, reads_images)
+                if row.member is None and opened.layout.is_complete:
+                    row.reason = row.reason or "no_image"
                 if named is not None and row.member is None:
                     set_text(row, "path", opened.columns["image"][0], named[i])
             yield row

@@ -19,7 +19,7 @@ from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.globs import split_glob
 from curation.stages.ingest.sources.listing import source_files
 from curation.stages.ingest.sources.presets import PRESETS
-from curation.stages.ingest.sources.source import Role, Source
+from curation.stages.ingest.sources.source import Role, Source, check_path
 from curation.stages.ingest.sources.source_file import FileInfo, SourceFile
 
 MARKER, PICTURES, LIST = 3, 2, 1
@@ -119,6 +119,7 @@ def place_of(path: str, outbound: OutboundParams | None = None) -> Place:
         fix = "Make a link to it with a name in UTF-8, and give that"
         raise RecipeError(f"{shown(path)!r} is no path in UTF-8", fix=fix) from error
     try:
+        check_path(path)
         place = Place(path, tuple(_take(_files(path), MOST_FILES)), outbound)
         return replace(place, links=_are_links(place.folder, place.files))
     except (OSError, ValueError) as error:

@@ -22,7 +22,7 @@ from curation.media.files.location import OutsideFolderError, filesystem_of, ins
 from curation.media.web.params import OutboundParams
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.folder_images import images_of_folder
-from curation.stages.ingest.sources.globs import split_glob
+from curation.stages.ingest.sources.globs import spells_out, split_glob
 from curation.stages.ingest.sources.notices import Notice, Notices, note
 from curation.stages.ingest.sources.shards import shards_of
 from curation.stages.ingest.sources.source import Source
@@ -229,7 +229,7 @@ def is_hidden(source: Source, name: str, pattern: re.Pattern[str] | None = None)
     for part in name.split("/"):
         is_column = part.startswith("_") and "=" in part
         hidden = (part.startswith(marks) and not is_column) or part.lower() in _SYSTEM_FILES
-        if hidden and not (pattern and re.escape(part[:2]) in pattern.pattern):
+        if hidden and not (pattern and spells_out(pattern, part[:2])):
             return True
     return False
 

@@ -124,18 +124,8 @@ class Source(StrictModel):
     @field_validator("path", "root")
     @classmethod
     def _plain_path(cls, path: str | None) -> str | None:
-        if path is None:
-            return None
-        if not path.strip():
-            raise ValueError("the path is empty; set it to a file, a folder or a glob")
-        if "\x00" in path:
-            raise ValueError("a path cannot hold a NUL character")
-        if "://" in path and has_secret(path) and not _is_signed(path):
-            raise ValueError(
-                f"{mask_address(path)} has credentials, which logs and tables would show. Set them in "
-                "the environment, as the tools of the file system expect them. Only the query of an "
-                "http(s) address may be signed"
-            )
+        if path is not None:
+            check_path(path)
         return path
 
     @field_validator("format")
@@ -177,6 +167,24 @@ class Source(StrictModel):
                 "remove one of the two"
             )
         return self
+
+
+def check_path(path: str) -> None:
+    """Check that a text can be the path of a source.
+
+    Raises:
+        ValueError: it is empty, no path of this system, or holds credentials.
+    """
+    if not path.strip():
+        raise ValueError("the path is empty; set it to a file, a folder or a glob")
+    if "\x00" in path:
+        raise ValueError("a path cannot hold a NUL character")
+    if "://" in path and has_secret(path) and not _is_signed(path):
+        raise ValueError(
+            f"{mask_address(path)} has credentials, which logs and tables would show. Set them in "
+            "the environment, as the tools of the file system expect them. Only the query of an "
+            "http(s) address may be signed"
+        )
 
 
 def _is_signed(path: str) -> bool:
