@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ARMS = [
+ARMS: list[dict[str, Any]] = [
     {"name": "as-is", "seeds": "birds", "strategy": "as_is"},
     {"name": "near", "seeds": "birds", "strategy": "sample", "k": 4, "cap": 12},
     {"name": "once", "seeds": "birds", "strategy": "sample", "k": 4, "collisions": "once"},
