@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ARMS = [
+ARMS: list[dict[str, Any]] = [
     {"name": "as-is", "seeds": "birds", "strategy": "as_is"},
     {"name": "near", "seeds": "birds", "strategy": "sample", "k": 4, "cap": 12},
     {"name": "once", "seeds": "birds", "strategy": "sample", "k": 4, "collisions": "once"},
@@ -45,7 +45,7 @@ def limited_recipe(folder: Path) -> dict[str, Any]:
     """Write rows with vectors and without pixels; some images are in the pool and in the sets."""
     rng = np.random.default_rng(5)
     shared = [hashlib.sha256(name).hexdigest() for name in (b"in both sets", b"held out too")]
-    rows = {
+    rows: dict[str, list[dict[str, Any]]] = {
         "web": [
             {"key": f"p{n}", "caption": AT_THE_BOUND if n % 7 else "12345a"} for n in range(60)
         ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def rows(store: OpenStore) -> list[dict[str, Any]]:
 
 
 def of_pool(row: dict[str, Any]) -> bool:
-    return row["role"] == "pool" and row["select"]["status"] == "eligible"
+    return bool(row["role"] == "pool" and row["select"]["status"] == "eligible")
 
 
 def test_as_many_images_are_claimed_or_capped_as_were_retrieved(
@@ -54,7 +54,7 @@ def test_as_many_images_are_claimed_or_capped_as_were_retrieved(
         claimed = sum(bool(claims) for claims, _ in limits)
         capped = sum("claims of the arm out" in text for _, text in limits)
         unsure = sum(", or " in text for _, text in limits)
-        totals = composition[str(arm["name"])]
+        totals = composition[arm["name"]]
         assert 0 <= claimed + capped - totals["unique"] <= unsure, arm
         assert bool(capped) <= bool(totals["capped"]), arm
         assert not unsure or (store.recipe, arm["name"]) == ("balanced", "reassign")
@@ -124,11 +124,11 @@ def test_an_eligible_row_fails_no_threshold(rows: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
 @pytest.mark.parametrize("missing", ["drop", "keep"])
-def test_a_score_passes_where_select_lets_it_pass(dtype: Callable[..., Any], missing: str) -> None:
+def test_a_score_passes_where_select_lets_it_pass(dtype: Any, missing: str) -> None:
     bounds = [0.1, 0.7, 1.6, 3.0, 2**24 + 1.0, 1e-9]
     values = [dtype(bound) for bound in bounds] + [dtype(-2), dtype(0)]
     values += [dtype("nan"), dtype("inf")] if dtype is not np.int32 else []
-    series = pd.Series(values, dtype=dtype)
+    series: pd.Series[Any] = pd.Series(np.array(values, dtype))
     kind = pa.from_numpy_dtype(dtype)
     for bound in bounds:
         for name in ("at_least", "at_most"):

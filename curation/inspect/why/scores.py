@@ -31,6 +31,7 @@ def scores_of(tables: RowReader, place: Place, role: str) -> list[dict[str, Any]
         if row is None:
             continue
         schema = tables[table].fragments[place.fragment].schema()
+        assert schema is not None
         rows += [
             {"name": name, "value": value, "threshold": thresholds.get(name)}
             | {"passes": _passes(value, kind, thresholds[name]) if name in thresholds else None}
