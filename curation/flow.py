@@ -272,18 +272,23 @@ def select_steps(
 
     Args:
         steps: the plan.
-        only: the one stage to run; `first` and `until` then make no difference.
+        only: the one stage to run.
         first: the first stage to run.
         until: the last stage to run.
 
     Raises:
-        RecipeError: a name is no stage of the plan, or `first` comes after `until`.
+        RecipeError: a name is no stage of the plan, `first` comes after `until`, or one of them stands
+            beside `only`.
     """
     names = [s.name for s in steps]
     for option, name in (("--only", only), ("--from", first), ("--until", until)):
         if name is not None and name not in names:
             raise RecipeError(unknown("stage", name, names, where=option))
     if only is not None:
+        if first or until:
+            option, name = ("--from", first) if first else ("--until", until)
+            message = f"it has no effect beside --only {only}"
+            raise RecipeError(Detail(message, option, name, fix="Leave one of the two out"))
         return [steps[names.index(only)]]
     start = names.index(first) if first else 0
     end = names.index(until) + 1 if until else len(steps)

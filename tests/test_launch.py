@@ -34,6 +34,9 @@ def test_select_steps() -> None:
     assert names(select_steps(STEPS, first="match")) == ["match", "retrieve", "assemble"]
     assert names(select_steps(STEPS, until="fetch")) == ["ingest", "fetch"]
     assert names(select_steps(STEPS, first="fetch", until="screen")) == ["fetch", "screen"]
+    for beside in ({"first": "fetch"}, {"until": "screen"}, {"first": "fetch", "until": "screen"}):
+        with pytest.raises(RecipeError, match=r"no effect beside --only select. Leave one"):
+            select_steps(STEPS, only="select", **beside)
 
 
 @pytest.mark.parametrize(

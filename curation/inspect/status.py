@@ -133,10 +133,11 @@ def read_status(store: Store, run: str | None = None) -> list[RunStatus]:
     if run is not None:
         return [_status(store, find_run(store, run))]
     paths = list(run_paths(store.storage.files(FOLDER)).values())
-    latest = paths[:1]
-    wanted = latest + [p for p in paths[1:] if p.endswith(RUNNING_SUFFIX)][:MAX_RUNNING]
-    records = in_parallel(lambda path: read_record(store, path), wanted)
-    known = [record for record in records if record is not None]
+    # Usually the first; one that is damaged does not hide those before it.
+    latest = next(filter(None, (read_record(store, path) for path in paths)), None)
+    others = [path for path in paths[1:] if path.endswith(RUNNING_SUFFIX)][:MAX_RUNNING]
+    records = [latest, *in_parallel(lambda path: read_record(store, path), others)]
+    known = list({record.run: record for record in records if record is not None}.values())
     working = [record for record in known if record.current_state == "running"]
     return in_parallel(lambda record: _status(store, record), working or known[:1])
 

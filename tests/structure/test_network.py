@@ -70,7 +70,7 @@ ALLOWED = {
     "media.encoders.folder_config": {"huggingface_hub"},
     "media.encoders.open_clip_source": {"open_clip", "timm"},
     # The server that the user names for lineage events.
-    "telemetry.event_sink": {"urllib.request"},
+    "telemetry.event_sink": {"http.client", "urllib.request"},
     # Weights that the recipe names by an address and a checksum; only `curation weights` asks for them.
     "media.encoders.download": {"urllib.request", "urlopen"},
     # Whether the master of a Spark cluster answers.

@@ -125,6 +125,13 @@ def test_a_run_that_works_is_shown_with_its_progress_and_its_lease(store: Store)
         assert words in text, text
 
 
+def test_a_damaged_record_does_not_hide_the_runs_before_it(store: Store) -> None:
+    with recorded_run(store, "cats", "fp") as run:
+        pass
+    store.storage.write("runs/99991231T000000.000000Z-aaaaaa.json", b"{}")
+    assert [status.record.run for status in read_status(store)] == [run.record.run]
+
+
 def test_rows_that_may_stay_are_no_failures() -> None:
     outcomes = {"ingest": {"ok": 9}, "select": {"eligible": 8, "min_side": 1}}
     assert list(failures(outcomes)) == ["select: 1 min_side"]
