@@ -15,7 +15,9 @@ import pytest
 from pyarrow.parquet import encryption
 
 from curation.errors import RecipeError, StoreError
+from curation.media.files import location
 from curation.stages.ingest.formats import lines
+from curation.stages.ingest.sources import source_file
 from tests.ingest.helpers import pairs, source
 
 CSV = b"url,caption\nhttp://a.example/1,c\n"
@@ -120,3 +122,27 @@ def test_an_encrypted_parquet_file_says_so(tmp_path: Path, plaintext_footer: boo
         writer.write_table(content)
     with pytest.raises(StoreError, match="it is encrypted; write it without encryption"):
         pairs(tmp_path / "store", source(path))
+
+
+def test_a_list_that_shrinks_while_it_is_read_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 5000)
+    content = "".join(
+        f"http://a.example/{random.Random(n).random()}\n" for n in range(5000)
+    ).encode()
+    path = tmp_path / "l.txt.gz"
+    path.write_bytes(compressed(content, "gzip")[:-9])
+    opened, count = location.open_local, 0
+
+    def shrinking(name: str, follow_links: bool = True) -> pa.NativeFile:
+        nonlocal count
+        count += 1
+        if count > 1:
+            path.write_bytes(compressed(content[:1000], "gzip"))
+        return opened(name, follow_links)
+
+    monkeypatch.setattr(source_file, "open_local", shrinking)
+    rows = pairs(tmp_path / "store", source(path, format="txt", columns={}))
+    assert count > 1 and [row["reason"] for row in rows].count("bad_row") == 1
+    assert {row["url"] for row in rows if not row["reason"]} <= set(content.decode().split("\n"))
