@@ -250,7 +250,7 @@ def test_a_file_system_that_fails_costs_a_folder_no_caption_and_no_picture(
         (folder / other).write_bytes(jpeg())
     (folder / "a.txt").write_text("words")
     (folder / "a.json").write_text('{"k": 1}')
-    opened = source_file.open_local
+    opened = location.open_local
 
     def failing(path: str, follow_links: bool = True) -> pa.NativeFile:
         if path != str(folder / name):
@@ -275,7 +275,7 @@ def test_a_file_that_may_not_be_read_is_counted_as_such(
     (tmp_path / "l").mkdir()
     for name in ("a.jpg", "b.unknown", "b.txt"):
         (tmp_path / "l" / name).write_bytes(jpeg())
-    opened = source_file.open_local
+    opened = location.open_local
 
     def forbidden(path: str, follow_links: bool = True) -> pa.NativeFile:
         if path.endswith("b.unknown"):

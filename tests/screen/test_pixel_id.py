@@ -39,7 +39,8 @@ def ids(tmp_path: Path, files: dict[str, bytes]) -> dict[str, str]:
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("subsampling", [0, 2])
 def test_jpegs_of_the_same_pixels_have_one_id(tmp_path: Path, mode: str, subsampling: int) -> None:
-    picture, options = PICTURE.convert(mode), {"quality": 90, "subsampling": subsampling}
+    picture = PICTURE.convert(mode)
+    options: dict[str, Any] = {"quality": 90, "subsampling": subsampling}
     files = {
         "baseline.jpg": encoded(picture, **options),
         "progressive.jpg": encoded(picture, progressive=True, **options),

@@ -47,5 +47,5 @@ def pixel_id(image: bytes) -> str | None:
     if pixels is None:
         return None
     digest = sha256(f"{pixels.shape}".encode())
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()[:32]

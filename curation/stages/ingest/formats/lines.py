@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import TypeVar
 
 from curation.media.files.compression import (
@@ -134,15 +133,24 @@ def _before_damage(file: SourceFile, position: int) -> Iterator[bytes]:
     Args:
         file: the file.
         position: how much of its content was read, in bytes.
+
+    Raises:
+        FileSystemError: the file system failed.
     """
     rest = bytearray()
     for size in _SMALLER_READS:
-        with suppress(*DAMAGE), file.open() as raw:
-            stream = decompressed(raw, compression_of(raw))
-            left = position + len(rest)
-            while left:
-                left -= len(stream.read(min(BLOCK_BYTES, left)))
-            while block := stream.read(size):
-                rest += block
+        try:
+            with file.open() as raw:
+                stream = decompressed(raw, compression_of(raw))
+                left = position + len(rest)
+                while left and (block := stream.read(min(BLOCK_BYTES, left))):
+                    left -= len(block)
+                while block := stream.read(size):
+                    rest += block
+        except FileSystemError:
+            raise
+        except DAMAGE:
+            # The next reads are smaller.
+            continue
     if rest:
         yield bytes(rest)
