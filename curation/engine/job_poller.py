@@ -43,12 +43,12 @@ class JobPoller:
     def _poll(self) -> None:
         try:
             while not self._ended.wait(self._shown.poll_s):
-                self._show_tasks()
+                self._read_stages()
         except Exception as error:
             # The job itself tells what has happened to Spark.
             logger.debug("The job is no longer watched: %s", error)
 
-    def _show_tasks(self) -> None:
+    def _read_stages(self) -> None:
         infos = [
             self._tracker.getStageInfo(stage)
             for job in self._tracker.getJobIdsForGroup(self._group)

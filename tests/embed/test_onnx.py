@@ -97,7 +97,7 @@ def test_invalid_graphs_raise_an_error(tmp_path: Path) -> None:
         return load_encoder(spec(path, **more), "cpu")
 
     write(path, ("n", 3, "h", "w"))
-    with pytest.raises(RecipeError, match="set `input_size` to the side in pixels"):
+    with pytest.raises(RecipeError, match="Set `input_size` to the side in pixels"):
         loading()
     write(path)
     with pytest.raises(RecipeError, match="to the side in pixels that the file has"):

@@ -122,14 +122,14 @@ def test_a_weights_file_of_an_architecture(tmp_path: Path) -> None:
             {"model": "open_clip/ViT-B-23", "weights": "w"},
             "no model 'ViT-B-23'.*Similar names",
         ),
-        ({"model": "open_clip/ViT-B-32"}, "needs weights: .*laion2b_s34b_b79k"),
+        ({"model": "open_clip/ViT-B-32"}, "needs weights.*laion2b_s34b_b79k"),
         (
             {"model": "open_clip/ViT-B-32/openia"},
-            r"no weights 'openia' of ViT-B-32\. Valid: openai",
+            r"no weights 'openia' of ViT-B-32 \(did you mean 'openai'\?\)\. Valid: openai",
         ),
         (
             {"model": "open_clip/ViT-B-32/openai", "weights": "w"},
-            "remove either `weights` or the tag",
+            "Remove either `weights` or the tag",
         ),
         ({"model": "open_clip/ViT-B-32", "weights": "no/such.pt"}, "No weights file"),
         (
@@ -152,7 +152,7 @@ def test_invalid_folders_raise_an_error(clip: tuple[str, CLIP], tmp_path: Path) 
         loaded(str(tmp_path))
     load_encoder.cache_clear()
     weights.unlink()
-    with pytest.raises(RecipeError, match=r"has no weights; put open_clip_model\.safetensors"):
+    with pytest.raises(RecipeError, match=r"has no weights. Put open_clip_model\.safetensors"):
         loaded(str(tmp_path))
     torch.save({"run": print}, tmp_path / "open_clip_pytorch_model.bin")
     with pytest.raises(RecipeError, match="neither safetensors nor a state dict"):

@@ -269,7 +269,7 @@ def test_features_of_another_shape_raise_an_error(
     module: torch.nn.Module, message: str, tmp_path: Path
 ) -> None:
     given = saved(module, tmp_path / "odd.pt")
-    with pytest.raises(RecipeError, match=f"odd.pt.*{message}"):
+    with pytest.raises(RecipeError, match=f"(?s)odd.pt.*{message}"):
         load_encoder(spec(**given), "cpu")
 
 

@@ -29,7 +29,8 @@ def measure_dim(model: torch.nn.Module, side: int, path: str) -> int:
     # The runtimes raise errors of different types, whose messages explain the problem.
     except Exception as error:
         raise RecipeError(
-            f"{path!r} does not take images of shape ({PROBE_IMAGES}, 3, {side}, {side}): {error}",
+            f"{path!r} does not take images of shape ({PROBE_IMAGES}, 3, {side}, {side}): "
+            f"{str(error).strip()}",
             fix="Set `input_size` to the side that the model takes",
         ) from error
     if not isinstance(features, torch.Tensor):
