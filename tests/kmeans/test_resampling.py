@@ -58,7 +58,7 @@ def plain_resampling(
         cluster_of = from_centroids.argmin(axis=1)
         kept: list[int] = []
         for cluster in range(CLUSTERS):
-            members = np.flatnonzero(cluster_of == cluster)
+            members = np.flatnonzero(cluster_of == cluster).tolist()
             by_distance = sorted(members, key=lambda row: (from_centroids[row, cluster], row))
             kept += by_distance[:nearest]
         sample = np.array(sorted(kept))

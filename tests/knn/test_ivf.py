@@ -18,6 +18,7 @@ from curation.algorithms.knn.choice import (
 from curation.algorithms.knn.exact import build_base
 from curation.algorithms.knn.ivf import Codebooks, Lists, assign_lists, build_index, search, train
 from curation.algorithms.knn.params import IndexParams, SearchParams
+from curation.errors import RecipeError
 
 from .test_exact import names, unit
 
@@ -33,6 +34,15 @@ def world() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     vectors = centres[rng.integers(0, 40, 3000)] + 0.4 * rng.normal(size=(3000, 16))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors[:2900].astype(np.float16), vectors[2900:].astype(np.float16), names(rng, 2900)
+
+
+def test_too_few_images_for_codes_are_not_blamed_on_the_lists() -> None:
+    rng = np.random.default_rng(6)
+    with pytest.raises(RecipeError, match=r"ivf_pq needs at least 256 .* Use index: exact") as few:
+        train(unit(rng, 100, 8), "ivf_pq", nlist=20, subquantizers=4, seed=0)
+    assert "nlist" not in str(few.value)
+    with pytest.raises(RecipeError, match=r"nlist 300 needs at least 300 .* Lower nlist"):
+        train(unit(rng, 280, 8), "ivf_pq", nlist=300, subquantizers=4, seed=0)
 
 
 @pytest.mark.parametrize(("nprobe", "k"), [(1, 1), (3, 5), (20, 50)])

@@ -157,6 +157,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Run:
         "dedup": {"near": None, "perceptual": None},
         "cluster": {"levels": [2], "iterations": 3, "retrain": "never"},
         "balance": {"target": 12},
+        "expect": {"rows": {"at_least": 0}},
         "retrieve": [
             {
                 "name": "clusters",

@@ -41,16 +41,20 @@ class World:
         self.captions = {
             n: ["c" * int(c) for c in rng.integers(1, 5, len(v))] for n, v in self.vectors.items()
         }
-        self.near = {"encoder": "semantic", "k": choice([2, 64]), "at_least": choice([0.9, 0.97])}
+        self.near: Spec = {
+            "encoder": "semantic",
+            "k": choice([2, 64]),
+            "at_least": choice([0.9, 0.97]),
+        }
         self.held_out = choice([0.85, 0.95])
         self.metric = choice(["spherical", "euclidean"])
-        self.sample = {"k": choice([1, 4, 100]), "collisions": choice(["count", "once"])}
-        self.cluster = {
+        self.sample: Spec = {"k": choice([1, 4, 100]), "collisions": choice(["count", "once"])}
+        self.cluster: Spec = {
             "more_than": choice([0, 1, 3]),
             "per_cluster": choice([2, 10_000, None]),
             "level": choice([0, 1]),
         }
-        self.hierarchical = {
+        self.hierarchical: Spec = {
             "target": choice([0, 7, 40, 10**6]),
             "leaf": choice(["random", "nearest"]),
         }
@@ -81,7 +85,8 @@ class World:
 
 
 def frame(store: Path, name: str) -> pd.DataFrame:
-    return helpers.table(store, name).read().to_pandas()
+    rows: pd.DataFrame = helpers.table(store, name).read().to_pandas()
+    return rows
 
 
 class Rows:
@@ -116,7 +121,7 @@ class Rows:
         return sorted(cosines.items(), key=lambda item: (-item[1], item[0]))
 
     def at_level(self, image: str, level: int) -> int:
-        cluster = self.cluster[image]
+        cluster: int = self.cluster[image]
         for parents in self.parents[:level]:
             cluster = int(parents[cluster])
         return cluster
@@ -136,7 +141,8 @@ def kept_of_the_pool(world: World, rows: Rows) -> set[str]:
         for image, cosine in rows.nearest(held_out, pool)[: world.near["k"]]
         if cosine >= np.float32(world.held_out)
     }
-    kept, seen = set(), set()
+    kept: set[str] = set()
+    seen: set[str] = set()
     for image in pool:
         component, border = set(), {image} - seen
         while border:

@@ -115,10 +115,12 @@ def train(
         )
     minimum = max(nlist, CODEWORDS) if index == "ivf_pq" else nlist
     if count < minimum:
+        is_nlist = minimum == nlist
+        needs = f"{index} with nlist {nlist}" if is_nlist else index
         raise RecipeError(
-            f"match.index {index} with nlist {nlist} needs at least {minimum} eligible pool "
-            f"images for training, but there are {count}",
-            fix="Lower nlist, or use index: exact",
+            f"match.index {needs} needs at least {minimum} eligible pool images for training, but "
+            f"there are {count}",
+            fix="Lower nlist, or use index: exact" if is_nlist else "Use index: exact",
         )
     coarse = train_coarse(sample, nlist, seed)
     if index == "ivf_flat":
