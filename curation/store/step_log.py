@@ -328,8 +328,7 @@ def _acquire(log: StepLog, wanted: Entry, waiting: Waiting) -> Entry:
                 return entry
             continue
         if not waiting.wait:
-            fix = "Leave out --no-wait to wait until it has ended"
-            raise LeaseError(_describe(last), fix=fix)
+            raise LeaseError(_describe(last), fix="Leave out --no-wait to wait until it has ended")
         if not notified:
             waiting.notify(f"{_describe(last)}. Waiting until it has ended.")
             notified = True

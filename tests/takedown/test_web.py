@@ -315,7 +315,7 @@ def test_a_run_does_not_commit_what_another_run_saw_to_be_a_copy_while_it_worked
     with pytest.raises(TakenDownError, match="while this step worked"):
         run_step(steps[1], Store(store), workers)
     for _ in range(2):
-        # The first gc learns from the image which row of the list it was, and the next run leaves it out.
+        # The first gc learns which row of the list had the image, and the next run leaves it out.
         images(store, source(path))
         gc(store)
     assert holding(store, [sha256, sha256[:32]]) == {}
