@@ -76,9 +76,10 @@ def _order(table: TableName, tables: Mapping[str, Table]) -> Callable[[FragmentR
 
     Whoever reads two aligned tables as wholes gets the same rows in the same places.
     """
-    if not contract(table).aligned:
+    aligned = [read for name, read in tables.items() if contract(name).aligned]
+    if not aligned or not contract(table).aligned:
         return lambda record: record.name
-    places = {name: place for place, name in enumerate(tables["images"].fragments)}
+    places = {name: place for place, name in enumerate(aligned[0].fragments)}
     return lambda record: places[record.name]
 
 

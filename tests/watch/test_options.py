@@ -62,7 +62,7 @@ def test_the_page_of_spark_is_for_this_machine_alone(monkeypatch: pytest.MonkeyP
     assert page["spark.driver.bindAddress"] == page["spark.driver.host"] == "127.0.0.1"
     assert os.environ["SPARK_LOCAL_IP"] == "127.0.0.1"
     for cluster in (Cluster(), load_cluster("yarn"), Cluster(master="spark://h:7077")):
-        with pytest.raises(RecipeError, match="--spark-ui is for runs on this machine"):
+        with pytest.raises(RecipeError, match="--spark-ui: the page is for runs on this machine"):
             with_ui(cluster)
 
 
