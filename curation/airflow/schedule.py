@@ -15,7 +15,7 @@ VARIABLE = "CURATION_CRAWL_SCHEDULE"
 def crawl_cron(variables: Mapping[str, str]) -> str:
     """Return the cron expression of CURATION_CRAWL_SCHEDULE; by default once a week.
 
-    Airflow itself would only find a mistake when it plans the runs of all DAGs, and then of none.
+    Airflow itself notices a mistake only when it plans runs, not when it imports the file.
 
     Raises:
         RecipeError: it is no cron expression, or none with a next time.

@@ -51,5 +51,5 @@ class RunPrinter(OutcomePrinter):
         if outcome.step.name == "select" and not outcome.up_to_date:
             from curation.inspect.check.after_select import idle_after_select
 
-            found = list(idle_after_select(self._recipe, outcome.manifests[0]))
-            print_warnings(found, self._console)
+            idle = list(idle_after_select(self._recipe, outcome.manifests[0]))
+            print_warnings(idle, self._console)

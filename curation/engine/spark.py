@@ -243,7 +243,7 @@ def _java_compiler(master: str | None) -> str:
     """Return the option by which Java on this machine compiles only once, and quickly.
 
     Its second compiler takes as long as the rest of a start, and what runs here is Python: a shuffle of
-    two gigabytes ends sooner without it, too.
+    two gigabytes took less processor time without it, too.
     """
     return " -XX:TieredStopAtLevel=1" if is_local(master) else ""
 

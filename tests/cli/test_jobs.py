@@ -39,25 +39,25 @@ def test_a_summary_that_cannot_be_written_is_refused_before_the_work(
     place: str, tmp_path: Path
 ) -> None:
     (tmp_path / "folder").mkdir()
-    status, said = job(tmp_path, "--summary", place)
-    assert (status, "Traceback" in said) == (2, False), said
-    assert "--summary: " in said
+    status, output = job(tmp_path, "--summary", place)
+    assert (status, "Traceback" in output) == (2, False), output
+    assert "--summary: " in output
     assert not (tmp_path / "store").exists()
 
 
 def test_an_error_of_the_machine_is_one_message_in_json_too(tmp_path: Path) -> None:
     (tmp_path / "events").mkdir()
-    status, said = job(tmp_path, "--log-format", "json", "--metrics", "events")
-    error = json.loads(said.strip().splitlines()[-1])
-    assert (status, "Traceback" in said) == (error["exit_status"], False), said
+    status, output = job(tmp_path, "--log-format", "json", "--metrics", "events")
+    error = json.loads(output.strip().splitlines()[-1])
+    assert (status, "Traceback" in output) == (error["exit_status"], False), output
     assert error["fix"]
 
 
 def test_a_cluster_file_does_not_take_the_run_from_where_it_was_submitted(tmp_path: Path) -> None:
-    status, said = job(tmp_path, "--cluster", "standalone", submit=True)
-    assert status == 2, said
-    assert "spark-submit runs on local[1]" in said
-    assert "--master spark://127.0.0.1:7077" in said
+    status, output = job(tmp_path, "--cluster", "standalone", submit=True)
+    assert status == 2, output
+    assert "spark-submit runs on local[1]" in output
+    assert "--master spark://127.0.0.1:7077" in output
     assert not (tmp_path / "store").exists()
 
 
@@ -66,14 +66,14 @@ def test_what_the_command_says_of_the_data_the_job_says_too(tmp_path: Path) -> N
     (tmp_path / "pool").mkdir()
     (tmp_path / "pool" / "notes.md").write_text("no picture")
     (tmp_path / "pool" / "a.png").write_bytes(jpeg(0))
-    status, said = job(tmp_path, "--until", "ingest")
+    status, output = job(tmp_path, "--until", "ingest")
     command = [sys.executable, "-m", "curation.cli", "run", "r.yaml", "--until", "ingest"]
     done = subprocess.run(
         [*command, "--store", "other"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert status == 0, said
+    assert status == 0, output
     lines = [line.strip() for line in done.stderr.splitlines()]
     notices = [line for line in lines if line.startswith(("web: ", "No source", "warning"))]
     assert any("notes.md" in line or "1 " in line for line in notices), lines
     for line in notices:
-        assert line in said, (line, said)
+        assert line in output, (line, output)

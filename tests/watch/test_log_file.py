@@ -284,10 +284,10 @@ def test_ctrl_c_is_one_message(recipe: Path, tmp_path: Path, root: Path) -> None
     with hold(StepLog(store, step.fingerprint), this_process("other"), "ingest", {}, Waiting()):
         ended = [interrupted_while_it_waits([str(word) for word in c], root) for c in commands]
     assert [status for status, _ in ended] == [130, 130, 130]
-    as_text, as_json, of_job = (said for _, said in ended)
-    for said in as_text, of_job:
-        assert "Interrupted. Run again: what is finished is kept." in said
-        assert "Traceback" not in said
+    as_text, as_json, of_job = (output for _, output in ended)
+    for output in as_text, of_job:
+        assert "Interrupted. Run again: what is finished is kept." in output
+        assert "Traceback" not in output
     assert json.loads(as_json.splitlines()[-1])["exit_status"] == 130
     assert {record.state for record in read_runs(store)} == {"failed"}
 
@@ -298,8 +298,8 @@ def interrupted_while_it_waits(command: list[str], root: Path) -> tuple[int, str
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr and any("is being worked on" in line for line in process.stderr)
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)[1]
-    return process.returncode, said
+        output = process.communicate(timeout=60)[1]
+    return process.returncode, output
 
 
 def test_traces_of_py4j_are_in_the_file_alone(root: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import TracebackType
 
 from curation.stages.fetch.request import FetchResult
 
@@ -35,12 +34,7 @@ class ResultThread:
     def __enter__(self) -> ResultThread:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         # Nobody waits for these any more.
         self._waiting.clear()
         self._thread.shutdown()
