@@ -313,11 +313,11 @@ def _run(
     store: Store,
     cluster: Cluster,
     options: RunOptions,
-    asked: Collection[str],
+    selected: Collection[str],
 ) -> list[StepResult]:
     """Bring the tables of some steps up to date, in order; see `run_steps`.
 
-    `options.again` is only of the steps whose names are `asked`: others are not downloaded again.
+    `options.again` holds for the `selected` names of steps alone: others are not downloaded again.
     """
     results = []
     gpu, files = any(step.stage.gpu for step in steps), files_of(recipe.plugins)
@@ -330,7 +330,7 @@ def _run(
     ):
         observers.run_started(run.record, steps)
         for step in steps:
-            run.again = options.again if step.name in asked else Again()
+            run.again = options.again if step.name in selected else Again()
             observers.step_started(step)
             results.append(run_step(step, store, workers, run, options.waiting))
             observers.step_ended(results[-1])
