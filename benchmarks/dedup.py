@@ -47,7 +47,7 @@ from curation.algorithms.arrays.ids import from_ids
 from curation.algorithms.arrays.vectors import vector_array
 from curation.algorithms.knn import codebooks
 from curation.algorithms.knn.blocks import block_join, nearest_others
-from curation.algorithms.knn.cells import cell_join
+from curation.algorithms.knn.cell_merge import cell_join
 from curation.algorithms.knn.choice import JoinChoice, choose_join
 from curation.algorithms.knn.exact import build_base
 from curation.algorithms.knn.hamming import range_search

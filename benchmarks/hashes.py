@@ -29,7 +29,12 @@ from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
 from benchmarks.planted_hashes import changed, draw, hash_statistics
 from curation.algorithms.knn.hash_groups import Images
-from curation.algorithms.knn.hash_merge import hash_exchange, nearest_images
+from curation.algorithms.knn.hash_merge import (
+    KnownHashes,
+    hash_exchange,
+    nearest_images,
+    search_hashes,
+)
 from curation.algorithms.knn.hash_parts import BITS, Hashes, choose_parts
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
@@ -107,7 +112,8 @@ def join(hashes: Hashes, distance: int) -> tuple[float, int]:
         context = Context(store, InProcess(), "hashes", None)
         params = HammingParams(max_distance=distance, k=8)
         started = time.perf_counter()
-        job = hash_exchange(by_role, [("pool", "pool")], params, write_pairs, context)
+        search = search_hashes(by_role, [("pool", "pool")], params, context, KnownHashes())
+        job = hash_exchange(search, write_pairs)
         records = exchange_tables(job, context)
         return time.perf_counter() - started, sum(record.rows for record in records)
 

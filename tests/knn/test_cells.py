@@ -13,9 +13,10 @@ import pyarrow as pa
 import pytest
 
 from curation.algorithms.arrays import screen_choice
-from curation.algorithms.knn import blocks, cells, exact, routing
+from curation.algorithms.knn import blocks, cell_merge, cells, exact, routing
 from curation.algorithms.knn.blocks import block_join, blocks_of
-from curation.algorithms.knn.cells import cell_groups, cell_join
+from curation.algorithms.knn.cell_merge import cell_join
+from curation.algorithms.knn.cells import cell_groups
 from curation.algorithms.knn.choice import JoinChoice, choose_join
 from curation.algorithms.knn.codebooks import codebooks_batch
 from curation.algorithms.knn.ivf import Codebooks, train_coarse
@@ -283,7 +284,7 @@ def test_the_stage_writes_what_brute_force_finds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With each vector in every cell the stage is exact. Workers write several fragments."""
-    monkeypatch.setattr(cells, "PAIRS_PER_MERGE", 3_000)
+    monkeypatch.setattr(cell_merge, "PAIRS_PER_MERGE", 3_000)
     monkeypatch.setattr(cells, "BYTES_PER_GROUP", 2**16)
     monkeypatch.setattr(
         "curation.stages.neighbours.stage.choose_join", lambda *_: JoinChoice("cells", 9, 0, 0, 0)

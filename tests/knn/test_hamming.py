@@ -26,7 +26,12 @@ from curation.algorithms.knn import (
 from curation.algorithms.knn.blocks import PAIRS
 from curation.algorithms.knn.hamming import hash_join, range_search
 from curation.algorithms.knn.hash_groups import Images
-from curation.algorithms.knn.hash_merge import hash_exchange, nearest_images
+from curation.algorithms.knn.hash_merge import (
+    KnownHashes,
+    hash_exchange,
+    nearest_images,
+    search_hashes,
+)
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
 from curation.engine.exchange import exchange_tables
@@ -201,7 +206,8 @@ def write_pairs(near_hashes: pa.Table, members: pa.Table, options: Any) -> Stage
 def met_in_cells(world: World, distance: int, k: int, store: Store) -> Joined:
     context = Context(store, InProcess(), "cells", None)
     params = HammingParams(max_distance=distance, k=k)
-    job = hash_exchange(world.write(store), ROLE_PAIRS, params, write_pairs, context)
+    search = search_hashes(world.write(store), ROLE_PAIRS, params, context, KnownHashes())
+    job = hash_exchange(search, write_pairs)
     parts = []
     for record in exchange_tables(job, context):
         table = Fragment(store, record).read()

@@ -188,6 +188,21 @@ def divide(counts: Counts, limit: int, held: int) -> tuple[list[int], list[int]]
     return firsts, shares
 
 
+def unknown_pairs(
+    left: RowNumbers, right: RowNumbers, new: Bools
+) -> Iterator[tuple[RowNumbers, RowNumbers]]:
+    """Yield queries and base so that all pairs are searched but those of two old rows.
+
+    Args:
+        left: rows of the queries, (q,).
+        right: rows of the base, (b,).
+        new: which rows are new, (n,).
+    """
+    for queries, base in ((left[new[left]], right), (left[~new[left]], right[new[right]])):
+        if len(queries) and len(base):
+            yield queries, base
+
+
 def count_vectors(cells: int, routed: Sequence[Fragment], context: Context) -> Counts:
     """Return how many vectors were sent to each cell, shape (cells,).
 

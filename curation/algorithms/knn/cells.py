@@ -5,12 +5,15 @@ vectors are missed only if they share none of these cells. SemDeDup (Abbas et al
 one cell, and misses more. A vector crosses the network once for each of its cells. Everything else is
 local to a cell. Among the pairs that share a cell the join is exact; the recall over all pairs is
 measured on a sample.
+
+Vectors that an earlier run joined with each other are old. Pairs of two old vectors are known, so only
+pairs with a new vector are searched, in the cells that have one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +21,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import to_ids
-from curation.algorithms.arrays.seeded_order import seeded_keys
-from curation.algorithms.arrays.vectors import Ids, RowNumbers, Vectors, vector_matrix
-from curation.algorithms.knn.blocks import PAIRS, candidates_of_pairs, nearest_others, pairs_batch
-from curation.algorithms.knn.cell_shares import CellTasks, cell_tasks, count_vectors, share_of
+from curation.algorithms.arrays.vectors import Bools, Ids, RowNumbers, Vectors, vector_matrix
+from curation.algorithms.knn.blocks import PAIRS, nearest_others, pairs_batch
+from curation.algorithms.knn.cell_shares import (
+    CellTasks,
+    cell_tasks,
+    count_vectors,
+    share_of,
+    unknown_pairs,
+)
 from curation.algorithms.knn.codebooks import read_codebooks
-from curation.algorithms.knn.exact import Base, Candidates, build_base, load_screen, merge
-from curation.algorithms.knn.routing import read_routed, route, task_batches
+from curation.algorithms.knn.exact import Base, Candidates, build_base, load_screen
+from curation.algorithms.knn.routing import RoleFragments, read_routed, route, task_batches
 from curation.engine.context import Context
-from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
+from curation.engine.exchange import Exchange, ExchangeInput, MapTask, exchange_tables
 from curation.engine.sorted_arrays import run_starts, runs
 from curation.engine.units import StageOutput, empty_batch
 from curation.store.fragment import Fragment
@@ -34,9 +42,6 @@ from curation.store.fragment import Fragment
 BYTES_PER_GROUP = 2**28
 """Bytes of vectors that one task joins, twice that if cells are not equally full. The task needs about
 four times that memory."""
-PAIRS_PER_MERGE = 2_000_000
-"""Pairs that one task merges, about. Each needs some 300 bytes while pairs are sorted."""
-
 CELL_PAIRS = PAIRS.append(pa.field("role_pair", pa.int32()))
 """Pairs found in cells. `role_pair` numbers the pair of roles that was joined."""
 RolePairs = Sequence[tuple[str, str]]
@@ -82,19 +87,26 @@ def join_cells(
     group, shares, query_share, base_share = tasks.part(part)
     first, end = tasks.starts[group : group + 2]
     # Every vector is in one of the cells at least, and equally full cells take the fewest products.
-    load_screen(len(vectors) ** 2 / (end - first) * _dim_of(vectors))
+    load_screen(_products(vectors) / (end - first))
     joins = _by_base(role_pairs)
-    for roles, ids, cell_vectors in _vectors_by_cell(vectors, first, end):
-        share = share_of(ids, shares)
+    for cell in _vectors_by_cell(vectors, first, end):
+        share = share_of(cell.ids, shares)
         for base_role, numbers in joins.items():
-            left = np.isin(roles, list(numbers)) & (share == query_share)
-            right = (roles == base_role) & (share == base_share)
-            if left.any() and right.any():
-                queries = _Queries(roles[left], ids[left], cell_vectors[left])
-                base = build_base(cell_vectors[right], ids[right])
+            left = np.isin(cell.roles, list(numbers)) & (share == query_share)
+            right = (cell.roles == base_role) & (share == base_share)
+            rows = np.flatnonzero(left), np.flatnonzero(right)
+            for query_rows, base_rows in unknown_pairs(*rows, cell.new):
+                queries = _Queries(*(column[query_rows] for column in cell[:3]))
+                base = build_base(cell.vectors[base_rows], cell.ids[base_rows])
                 near = queries.nearest(base, base_role, options, device)
                 yield queries.pairs(near, numbers)
     return None
+
+
+def _products(vectors: pa.Table) -> float:
+    """Return the multiplications of all pairs with a new vector, if all vectors were in one cell."""
+    old = len(vectors) - (pc.sum(vectors.column("new")).as_py() or 0)
+    return float((len(vectors) ** 2 - old**2) * _dim_of(vectors))
 
 
 def _by_base(role_pairs: RolePairs) -> dict[str, dict[str, int]]:
@@ -133,10 +145,10 @@ class _Queries(NamedTuple):
         role_pair = np.zeros(len(self.ids), np.int32)
         for role, number in numbers.items():
             role_pair[self.roles == role] = number
-        return _numbered(pairs_batch(self.ids, near), role_pair[near.query])
+        return number_pairs(pairs_batch(self.ids, near), role_pair[near.query])
 
 
-def _numbered(pairs: pa.RecordBatch, role_pair: npt.NDArray[np.int32]) -> pa.RecordBatch:
+def number_pairs(pairs: pa.RecordBatch, role_pair: npt.NDArray[np.int32]) -> pa.RecordBatch:
     """Return PAIRS as CELL_PAIRS, with the number of the pair of roles of each, (n,)."""
     return pa.RecordBatch.from_arrays([*pairs.columns, pa.array(role_pair)], schema=CELL_PAIRS)
 
@@ -145,31 +157,45 @@ def _dim_of(vectors: pa.Table) -> int:
     return int(vectors.schema.field("vector").type.byte_width // 2)
 
 
-def _vectors_by_cell(
-    table: pa.Table, first: int, end: int
-) -> Iterator[tuple[npt.NDArray[np.str_], Ids, Vectors]]:
-    """Yield the roles, ids and vectors of each cell from `first` to `end` − 1.
+class _CellVectors(NamedTuple):
+    """The vectors of one cell.
 
-    Within a cell an image occurs once for each of its roles.
+    Attributes:
+        roles: role of each, (n,).
+        ids: image id of each, (n,).
+        vectors: unit vectors, (n, dim).
+        new: whether no earlier run joined it, (n,).
+    """
+
+    roles: npt.NDArray[np.str_]
+    ids: Ids
+    vectors: Vectors
+    new: Bools
+
+
+def _vectors_by_cell(table: pa.Table, first: int, end: int) -> Iterator[_CellVectors]:
+    """Yield the vectors of each cell from `first` to `end` − 1.
+
+    Within a cell an image occurs once for each of its roles; as an old one if it is old and new.
     """
     if not len(table):
         return
     encoded = table.column("role").combine_chunks().dictionary_encode()
     roles, role = np.array(encoded.dictionary.to_pylist()), encoded.indices.to_numpy()
-    ids = to_ids(table.column("image_id"))
-    cell, row = _rows_by_cell(table.column("cells"), first, end, (role, ids))
+    ids, new = to_ids(table.column("image_id")), np.asarray(table.column("new"))
+    cell, row = _rows_by_cell(table.column("cells"), first, end, (role, ids, new))
     # Copied last, because sorting takes memory as well.
     vectors = vector_matrix(table.column("vector"))
     for _, low, high in runs(cell):
         rows = row[low:high]
-        yield roles[role[rows]], ids[rows], vectors[rows]
+        yield _CellVectors(roles[role[rows]], ids[rows], vectors[rows], new[rows])
 
 
 def _rows_by_cell(
     cells: pa.ChunkedArray,
     first: int,
     end: int,
-    identity: tuple[npt.NDArray[np.int32], Ids],
+    identity: tuple[npt.NDArray[np.int32], Ids, Bools],
 ) -> tuple[npt.NDArray[np.int32], RowNumbers]:
     """Return cells from `first` to `end` − 1, ascending, and their rows, by role and id.
 
@@ -177,15 +203,16 @@ def _rows_by_cell(
         cells: of each row.
         first: the first cell.
         end: the cell after the last.
-        identity: number of the role, and id, of each row; the first of equal rows counts.
+        identity: number of the role, id, and whether it is new, of each row. Of rows with one role and
+            id an old one counts.
     """
     lists = cells.combine_chunks()
     cell = lists.flatten().to_numpy()
     row = np.repeat(np.arange(len(lists)), lists.type.list_size)
     in_range = (cell >= first) & (cell < end)
     cell, row = cell[in_range], row[in_range]
-    role, ids = identity
-    order = np.lexsort((ids[row], role[row], cell))
+    role, ids, new = identity
+    order = np.lexsort((new[row], ids[row], role[row], cell))
     cell, row = cell[order], row[order]
     distinct = run_starts(cell, role[row], ids[row])
     return cell[distinct], row[distinct]
@@ -197,6 +224,7 @@ def search_cells(
     options: Mapping[str, float],
     codebooks: Fragment,
     context: Context,
+    old: Collection[tuple[str, str]] = (),
 ) -> list[Fragment]:
     """Find near pairs in each group of cells.
 
@@ -206,27 +234,32 @@ def search_cells(
         options: `k`, `floor` (smallest similarity) and `spread` (cells of each vector).
         codebooks: of the quantiser, a work table.
         context: where workers run.
+        old: role and content of the fragments that were joined with each other before; pairs of two of
+            their vectors are left out.
 
     Returns:
         Work tables of CELL_PAIRS. A query may occur in several, and must be merged.
     """
-    fragments = [(role, f) for role, named in by_role.items() for f in named.values()]
     quantiser = read_codebooks(codebooks)
     assert quantiser is not None
     cells, dim = quantiser.coarse.shape
     spread = int(options["spread"])
-    batches = {f"route-{batch[0][1].name}": batch for batch in task_batches(fragments)}
+    batches = _batches(by_role, old)
     shared = {"codebooks": codebooks, "spread": spread}
-    items = {name: {"fragments": batch} | shared for name, batch in batches.items()}
-    routed = context.compute("route", route, items, gpu=True)
-    total_bytes = 2.0 * spread * dim * sum(fragment.rows for _, fragment in fragments)
-    routed_tables = {name: Fragment(context.store, record) for name, record in routed.items()}
-    counts = count_vectors(cells, list(routed_tables.values()), context)
-    tasks = cell_tasks(cell_groups(cells, total_bytes), counts, BYTES_PER_GROUP // dim)
+    items = {name: {"fragments": batch.fragments} | shared for name, batch in batches.items()}
+    records = context.compute("route", route, items, gpu=True)
+    routed = {name: Fragment(context.store, record) for name, record in records.items()}
+    of_new, of_old = (
+        count_vectors(cells, [routed[n] for n in batches if batches[n].new == new], context)
+        for new in (True, False)
+    )
+    wanted = of_new > 0
+    counts = np.where(wanted, of_new + of_old, 0)
+    tasks = cell_tasks(cell_groups(cells, 2.0 * dim * counts.sum()), counts, BYTES_PER_GROUP // dim)
     readings = [
         MapTask(
             read_routed,
-            {"fragments": batch, "routed": routed_tables[name], "tasks": tasks},
+            {"routed": routed[name], "wanted": wanted, "tasks": tasks} | batch._asdict(),
         )
         for name, batch in batches.items()
     ]
@@ -246,6 +279,31 @@ def search_cells(
     return [Fragment(context.store, record) for record in exchange_tables(job, context)]
 
 
+class _Batch(NamedTuple):
+    """Fragments that one task reads, and whether their vectors are new."""
+
+    fragments: RoleFragments
+    new: bool
+
+
+def _batches(
+    by_role: Mapping[str, Mapping[str, Fragment]], old: Collection[tuple[str, str]]
+) -> dict[str, _Batch]:
+    """Return batches of old and of new fragments, by a name for each.
+
+    An earlier run had the same batches of what is old now, so their cells are known.
+    """
+    fragments = [(role, f) for role, named in by_role.items() for f in named.values()]
+    is_old = [(role, fragment.content) in old for role, fragment in fragments]
+    return {
+        f"route-{batch[0][1].name}": _Batch(batch, new)
+        for new in (True, False)
+        for batch in task_batches(
+            pair for pair, known in zip(fragments, is_old, strict=True) if known != new
+        )
+    }
+
+
 def _routed_schema(spread: int, dim: int) -> pa.Schema:
     """Return the columns of vectors that `read_routed` sends, without the key."""
     return pa.schema(
@@ -254,91 +312,6 @@ def _routed_schema(spread: int, dim: int) -> pa.Schema:
             ("role", pa.string()),
             ("image_id", pa.string()),
             ("vector", pa.binary(2 * dim)),
+            ("new", pa.bool_()),
         ]
     )
-
-
-def merge_exchange(
-    cell_pairs: Sequence[Fragment],
-    function: Callable[..., StageOutput],
-    arguments: Mapping[str, Any],
-) -> Exchange:
-    """Return the exchange that brings together all pairs of a query.
-
-    Args:
-        cell_pairs: work tables of `search_cells`.
-        function: called with `cell_pairs`, all CELL_PAIRS of some queries, and with the arguments.
-        arguments: further arguments of the function, `k` among them.
-    """
-    readings = [MapTask(read_cell_pairs, {"cell_pairs": fragment}) for fragment in cell_pairs]
-    parts = max(1, -(-sum(fragment.rows for fragment in cell_pairs) // PAIRS_PER_MERGE))
-    inputs = {"cell_pairs": ExchangeInput(CELL_PAIRS, readings)}
-    return Exchange("merge", inputs, function, parts, arguments)
-
-
-def read_cell_pairs(cell_pairs: Fragment) -> Iterator[pa.Table]:
-    """Yield CELL_PAIRS, keyed by query."""
-    for batch in cell_pairs.batches(rows=PAIRS_PER_MERGE // 4):
-        keys = seeded_keys(to_ids(batch.column("query_id")), "query")
-        yield pa.Table.from_batches([batch]).append_column(KEY, pa.array(keys))
-
-
-def nearest_by_role_pair(cell_pairs: pa.Table, k: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Yield the k nearest images of each query.
-
-    Args:
-        cell_pairs: all CELL_PAIRS of some queries.
-        k: neighbours of each query.
-
-    Yields:
-        Number of the pair of roles, and PAIRS sorted by query.
-    """
-    numbers = cell_pairs.column("role_pair")
-    for number in np.unique(numbers.to_numpy()).tolist():
-        query_ids, candidates = candidates_of_pairs(cell_pairs.filter(pc.equal(numbers, number)))
-        yield number, pairs_batch(query_ids, merge([candidates], k))
-
-
-def merge_cell_pairs(cell_pairs: pa.Table, k: int) -> StageOutput:
-    """Keep the k nearest images of each query.
-
-    Args:
-        cell_pairs: all CELL_PAIRS of some queries.
-        k: neighbours of each query.
-
-    Yields:
-        CELL_PAIRS.
-    """
-    yield empty_batch(CELL_PAIRS)
-    for number, pairs in nearest_by_role_pair(cell_pairs, k):
-        yield _numbered(pairs, np.full(len(pairs), number, np.int32))
-    return None
-
-
-def cell_join(
-    by_role: Mapping[str, Mapping[str, Fragment]],
-    role_pairs: RolePairs,
-    options: Mapping[str, float],
-    codebooks: Fragment,
-    context: Context,
-) -> Iterator[tuple[str, str, pa.Table]]:
-    """Join vectors by cells.
-
-    Args:
-        by_role: fragments of vectors, by role and by name.
-        role_pairs: roles to join.
-        options: `k`, `floor` (smallest similarity) and `spread` (cells of each vector).
-        codebooks: of the quantiser, a work table.
-        context: where workers run.
-
-    Yields:
-        (role of the queries, role of the base, PAIRS).
-    """
-    cell_pairs = search_cells(by_role, role_pairs, options, codebooks, context)
-    job = merge_exchange(cell_pairs, merge_cell_pairs, {"k": int(options["k"])})
-    for record in exchange_tables(job, context):
-        table = Fragment(context.store, record).read()
-        for number, (query_role, base_role) in enumerate(role_pairs):
-            pairs = table.filter(pc.equal(table.column("role_pair"), number))
-            if len(pairs):
-                yield query_role, base_role, pairs.drop_columns(["role_pair"])

@@ -1,4 +1,7 @@
-"""Sends hashes to the cells of their pieces (see `hash_parts`), and searches the cells."""
+"""Sends hashes to the cells of their pieces (see `hash_parts`), and searches the cells.
+
+Pairs of two old hashes are known (see `hash_groups`); only pairs with a new one are searched.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.algorithms.arrays.fixed_bytes import bytes_of, fixed_bytes
-from curation.algorithms.arrays.vectors import RowNumbers
+from curation.algorithms.arrays.vectors import Bools, RowNumbers
 from curation.algorithms.knn.cell_shares import (
     CellTasks,
     Counts,
@@ -18,6 +21,7 @@ from curation.algorithms.knn.cell_shares import (
     cell_tasks,
     keyed_by_task,
     share_of,
+    unknown_pairs,
 )
 from curation.algorithms.knn.hash_groups import HASHED, IMAGE, first_images, hashes_of
 from curation.algorithms.knn.hash_lists import HashLists, HashPairs
@@ -56,11 +60,16 @@ def search_cells(
         options: `k`, and `role_pairs`, the numbers of the roles of each join.
         context: where workers run.
     """
-    counts = count_cells(grouped, parts, context)
+    counts, of_new = count_cells(grouped, parts, context)
+    wanted = of_new > 0
+    counts = np.where(wanted, counts, 0)
     group = max(FEWEST_ROWS, int(counts.sum()) // TASKS)
     tasks = cell_tasks(cell_starts(counts, min(group, CELL_HASHES)), counts, CELL_HASHES)
     readings = [
-        MapTask(read_for_cells, {"grouped": fragment, "parts": parts, "tasks": tasks})
+        MapTask(
+            read_for_cells,
+            {"grouped": fragment, "parts": parts, "wanted": wanted, "tasks": tasks},
+        )
         for fragment in grouped
     ]
     job = Exchange(
@@ -74,30 +83,45 @@ def search_cells(
     return [Fragment(context.store, record) for record in exchange_tables(job, context)]
 
 
-def count_cells(grouped: Sequence[Fragment], parts: HashParts, context: Context) -> Counts:
-    """Return how many hashes go to each cell, shape (cells,)."""
-    counts = np.zeros(parts.cells, np.int64)
+def count_cells(
+    grouped: Sequence[Fragment], parts: HashParts, context: Context
+) -> tuple[Counts, Counts]:
+    """Return how many hashes go to each cell, and how many new ones, shape (cells,) each."""
+    counts = np.zeros((2, parts.cells), np.int64)
     items = {fragment.name: {"grouped": fragment, "parts": parts} for fragment in grouped}
     for record in context.compute("hash counts", write_counts, items).values():
-        counts += Fragment(context.store, record).read().column("count").to_numpy()
-    return counts
+        table = Fragment(context.store, record).read()
+        counts += [table.column(name).to_numpy() for name in ("count", "new")]
+    return counts[0], counts[1]
 
 
 def write_counts(grouped: Fragment, parts: HashParts) -> StageOutput:
-    """Write how many hashes of a work table go to each cell."""
-    counts = np.zeros(parts.cells, np.int64)
+    """Write how many hashes of a work table go to each cell, and how many new ones."""
+    counts = np.zeros((2, parts.cells), np.int64)
     for batch in first_images(grouped):
-        counts += np.bincount(parts.cells_of(hashes_of(batch)).ravel(), minlength=parts.cells)
-    yield pa.RecordBatch.from_arrays([pa.array(counts)], names=["count"])
+        cells, new = parts.cells_of(hashes_of(batch)), np.asarray(batch.column("new"))
+        for row, some in enumerate((cells, cells[new])):
+            counts[row] += np.bincount(some.ravel(), minlength=parts.cells)
+    yield pa.RecordBatch.from_arrays([pa.array(row) for row in counts], names=["count", "new"])
     return None
 
 
-def read_for_cells(grouped: Fragment, parts: HashParts, tasks: CellTasks) -> Iterator[pa.Table]:
-    """Yield the first image of each hash, keyed by the tasks of its cells."""
+def read_for_cells(
+    grouped: Fragment, parts: HashParts, wanted: Bools, tasks: CellTasks
+) -> Iterator[pa.Table]:
+    """Yield the first image of each hash, keyed by the tasks of its cells.
+
+    Args:
+        grouped: a work table of `group_hashes`.
+        parts: how hashes are cut.
+        wanted: whether hashes of a cell are joined, (cells,). Those of no such cell are left out.
+        tasks: which task joins what.
+    """
     for batch in first_images(grouped):
-        table = pa.Table.from_batches([batch]).select(IN_CELL.names)
         cells = parts.cells_of(hashes_of(batch)).astype(np.int32)
-        yield from keyed_by_task(table, bytes_of(batch, "image"), cells, tasks)
+        kept = wanted[cells].any(axis=1)
+        table = pa.Table.from_batches([batch]).select(IN_CELL.names).filter(pa.array(kept))
+        yield from keyed_by_task(table, bytes_of(table, "image"), cells[kept], tasks)
 
 
 def join_cells(
@@ -119,14 +143,15 @@ def join_cells(
     yield empty_batch(NEAR_HASHES)
     group, shares, query_share, base_share = tasks.part(part)
     joins = Joins(options["role_pairs"], hashes)
-    share = share_of(joins.images, shares)
+    share, new = share_of(joins.images, shares), np.asarray(hashes.column("new"))
     all_hashes = hashes_of(hashes)
     for cell, rows in _rows_by_cell(all_hashes, parts, *tasks.starts[group : group + 2]):
-        queries, base = (rows[share[rows] == each] for each in (query_share, base_share))
-        lists = HashLists(all_hashes[base], parts, parts.pieces[cell >> parts.cell_bits])
-        for query, row, bits in lists.near(all_hashes[queries]):
-            near = queries[query], base[row], bits
-            yield joins.nearest(near, options["k"])
+        left, right = (rows[share[rows] == each] for each in (query_share, base_share))
+        for queries, base in unknown_pairs(left, right, new):
+            lists = HashLists(all_hashes[base], parts, parts.pieces[cell >> parts.cell_bits])
+            for query, row, bits in lists.near(all_hashes[queries]):
+                near = queries[query], base[row], bits
+                yield joins.nearest(near, options["k"])
     return None
 
 

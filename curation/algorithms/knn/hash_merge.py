@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,56 +15,134 @@ from curation.algorithms.arrays.vectors import Ids, RowNumbers
 from curation.algorithms.knn.blocks import pairs_batch
 from curation.algorithms.knn.exact import Candidates, merge
 from curation.algorithms.knn.hash_cells import NEAR_HASHES, search_cells
-from curation.algorithms.knn.hash_groups import IMAGE, ROWS_AT_ONCE, Images, group_hashes
+from curation.algorithms.knn.hash_groups import (
+    IMAGE,
+    ROWS_AT_ONCE,
+    Images,
+    OldHashes,
+    group_hashes,
+)
 from curation.algorithms.knn.hash_parts import BITS, choose_parts
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask
 from curation.engine.sorted_arrays import positions_of_ranges, ranks_in_runs
-from curation.engine.units import StageOutput
+from curation.engine.units import StageOutput, empty_batch
 from curation.store.fragment import Fragment
 
 PAIRS_PER_MERGE = 2_000_000
 """Pairs that one task merges, about, and pairs of images that it holds at once."""
 MEMBERS = pa.schema([("role", pa.int8()), ("first", IMAGE), ("image", IMAGE)])
 """Images that are not the first with their hash."""
+REPLACED = pa.schema([("image", IMAGE)])
+"""Images that stood for a hash that has got another image."""
 
 RolePairs = Sequence[tuple[str, str]]
 """(role of the queries, role of the base) of each join."""
 
 
-def hash_exchange(
+class HashSearch(NamedTuple):
+    """Near hashes, and the images that have them.
+
+    Attributes:
+        grouped: work tables of GROUPED, with all images.
+        near_hashes: work tables of NEAR_HASHES.
+        options: `k`, and `role_pairs`, the numbers of the roles of each join.
+    """
+
+    grouped: list[Fragment]
+    near_hashes: list[Fragment]
+    options: Mapping[str, Any]
+
+
+class KnownHashes(NamedTuple):
+    """Images that were joined before, and work tables of NEAR_HASHES with their pairs."""
+
+    images: OldHashes = ()
+    near_hashes: Sequence[Fragment] = ()
+
+
+def search_hashes(
     by_role: Images,
     role_pairs: RolePairs,
     params: HammingParams,
-    function: Callable[..., StageOutput],
     context: Context,
-) -> Exchange:
-    """Find near hashes, and return the exchange that brings together all pairs of a query.
+    known: KnownHashes,
+) -> HashSearch:
+    """Find the near hashes of all images. Pairs that are known are not searched again.
 
     Args:
         by_role: the images.
         role_pairs: the joins.
         params: distance and k.
-        function: called with `near_hashes` (NEAR_HASHES of some queries), `members` (MEMBERS with
-            their hashes) and `options`, the last two arguments of `nearest_images`.
         context: where workers run.
+        known: of a search with the same distance, k and joins.
     """
     roles = sorted(by_role)
     numbers = [(_place(roles, query), _place(roles, base)) for query, base in role_pairs]
     options = {"k": params.k, "role_pairs": numbers}
-    grouped = group_hashes(by_role, roles, params.k, context)
+    grouped = group_hashes(by_role, params.k, context, known.images)
     rows = sum(fragment.rows for fragment in grouped)
-    near_hashes = search_cells(grouped, choose_parts(params.max_distance, rows), options, context)
-    inputs = {
-        "near_hashes": ExchangeInput(
-            NEAR_HASHES, [MapTask(read_near_hashes, {"near_hashes": f}) for f in near_hashes]
-        ),
-        "members": ExchangeInput(MEMBERS, [MapTask(read_members, {"grouped": g}) for g in grouped]),
+    near_hashes = _valid_pairs(known.near_hashes, grouped, context)
+    near_hashes += search_cells(grouped, choose_parts(params.max_distance, rows), options, context)
+    return HashSearch(grouped, near_hashes, options)
+
+
+def _valid_pairs(
+    known: Sequence[Fragment], grouped: Sequence[Fragment], context: Context
+) -> list[Fragment]:
+    """Return NEAR_HASHES without the pairs of hashes that have got another image."""
+    items = {fragment.name: {"grouped": fragment} for fragment in grouped if known}
+    firsts = context.compute("hash firsts", write_replaced, items)
+    replaced = [Fragment(context.store, record) for record in firsts.values()]
+    tables = {
+        f"known-{number:06d}": {"near_hashes": fragment, "replaced": replaced}
+        for number, fragment in enumerate(known)
     }
-    pairs = sum(fragment.rows for fragment in near_hashes)
-    count = max(1, -(-(pairs + rows) // PAIRS_PER_MERGE))
-    return Exchange("hash merge", inputs, function, count, {"options": options})
+    records = context.compute("hash pairs", write_valid_pairs, tables)
+    return [Fragment(context.store, record) for record in records.values()]
+
+
+def write_replaced(grouped: Fragment) -> StageOutput:
+    """Write the images that stood for a hash that has got another image."""
+    yield empty_batch(REPLACED)
+    for batch in grouped.batches(["image", "replaced"], rows=ROWS_AT_ONCE):
+        yield batch.filter(batch.column("replaced")).select(REPLACED.names)
+    return None
+
+
+def write_valid_pairs(near_hashes: Fragment, replaced: Sequence[Fragment]) -> StageOutput:
+    """Write NEAR_HASHES without those of some images.
+
+    Args:
+        near_hashes: a work table of `search_hashes`.
+        replaced: work tables with the images.
+    """
+    yield empty_batch(NEAR_HASHES)
+    gone = pa.concat_tables([table.read() for table in replaced]).column("image").combine_chunks()
+    for batch in near_hashes.batches(rows=ROWS_AT_ONCE):
+        either = (pc.is_in(batch.column(name), gone) for name in ("query", "image"))
+        yield batch.filter(pc.invert(pc.or_(*either)))
+    return None
+
+
+def hash_exchange(search: HashSearch, function: Callable[..., StageOutput]) -> Exchange:
+    """Return the exchange that brings together all pairs of a query.
+
+    Args:
+        search: the near hashes.
+        function: called with `near_hashes` (NEAR_HASHES of some queries), `members` (MEMBERS with
+            their hashes) and `options`, the last two arguments of `nearest_images`.
+    """
+    near_hashes = [MapTask(read_near_hashes, {"near_hashes": f}) for f in search.near_hashes]
+    members = [MapTask(read_members, {"grouped": fragment}) for fragment in search.grouped]
+    inputs = {
+        "near_hashes": ExchangeInput(NEAR_HASHES, near_hashes),
+        "members": ExchangeInput(MEMBERS, members),
+    }
+    rows = sum(fragment.rows for fragment in (*search.near_hashes, *search.grouped))
+    count = max(1, -(-rows // PAIRS_PER_MERGE))
+    return Exchange("hash merge", inputs, function, count, {"options": search.options})
 
 
 def _place(roles: Sequence[str], role: str) -> int:

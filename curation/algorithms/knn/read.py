@@ -20,7 +20,7 @@ from curation.store.fragment import Fragment
 def read_vectors(embeddings: Fragment, eligible: Fragment | None = None) -> tuple[Ids, Vectors]:
     """Return the image ids (n,) and vectors (n, dim) of a fragment.
 
-    StageOutput without a vector that can be compared are left out.
+    Rows without a vector that can be compared are left out.
 
     Args:
         embeddings: fragment of a table of embeddings.

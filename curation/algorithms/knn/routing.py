@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.algorithms.arrays.ids import from_ids
-from curation.algorithms.arrays.vectors import Vectors, vector_array
+from curation.algorithms.arrays.vectors import Bools, Vectors, vector_array
 from curation.algorithms.knn.cell_shares import ROWS_PER_MESSAGE, CellTasks, keyed_by_task
 from curation.algorithms.knn.codebooks import read_codebooks
 from curation.algorithms.knn.exact import Base, build_base
@@ -50,7 +50,7 @@ def nearest_cells(vectors: Vectors, cells: Base, spread: int, device: str = CPU)
     return nearest.ids.astype(np.int32).reshape(len(vectors), spread)
 
 
-def task_batches(fragments: RoleFragments) -> Iterator[list[tuple[str, Fragment]]]:
+def task_batches(fragments: Iterable[tuple[str, Fragment]]) -> Iterator[list[tuple[str, Fragment]]]:
     """Yield fragments in batches of about ROWS_PER_TASK rows.
 
     A batch has one role, so that new fragments of one role do not change the batches of others.
@@ -88,25 +88,31 @@ def _lists(cells: Cells) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(cells.ravel()), cells.shape[1])
 
 
-def read_routed(fragments: RoleFragments, routed: Fragment, tasks: CellTasks) -> Iterator[pa.Table]:
+def read_routed(
+    fragments: RoleFragments, new: bool, routed: Fragment, wanted: Bools, tasks: CellTasks
+) -> Iterator[pa.Table]:
     """Yield vectors with their cells, keyed by the tasks of these cells.
 
     Args:
         fragments: the fragments that `route` read.
+        new: whether no earlier run joined their vectors.
         routed: the work table that `route` wrote.
+        wanted: whether vectors of a cell are joined, (cells,). Those of no such cell are left out.
         tasks: which task joins what.
     """
     all_cells = routed.read(["cells"]).column("cells").combine_chunks()
     start, tables = 0, list[pa.Table]()
     for role, fragment in fragments:
         ids, vectors = read_vectors(fragment)
-        cells = all_cells.slice(start, len(ids))
+        cells = all_cells.slice(start, len(ids)).flatten().to_numpy().reshape(len(ids), -1)
         start += len(ids)
-        if len(ids):
-            columns = [cells, pa.repeat(role, len(ids)), from_ids(ids), vector_array(vectors)]
-            table = pa.table([*columns], names=["cells", "role", "image_id", "vector"])
-            numbers = cells.flatten().to_numpy().reshape(len(ids), -1)
-            keyed = keyed_by_task(table, ids, numbers, tasks)
+        kept = wanted[cells].any(axis=1)
+        if kept.any():
+            cells, ids = cells[kept], ids[kept]
+            columns = [_lists(cells), pa.repeat(role, len(ids)), from_ids(ids)]
+            columns += [vector_array(vectors[kept]), pa.repeat(new, len(ids))]
+            table = pa.table([*columns], names=["cells", "role", "image_id", "vector", "new"])
+            keyed = keyed_by_task(table, ids, cells, tasks)
             tables.append(next(keyed))
             yield from keyed
         if sum(map(len, tables)) >= ROWS_PER_MESSAGE:

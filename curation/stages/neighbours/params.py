@@ -7,6 +7,9 @@ from curation.engine.params_base import StrictModel
 from curation.engine.stage import Read, Stage
 from curation.media.encoders.params import EMBEDDINGS
 
+ROLE_PAIRS = (("pool", "pool"), ("held_out", "pool"), ("held_out", "seed"), ("seed", "pool"))
+"""(role of the queries, role of the base): where copies are searched for."""
+
 
 class JoinSpec(JoinParams):
     """How the vectors of one encoder are joined."""

@@ -15,12 +15,17 @@ import pyarrow.compute as pc
 from curation.algorithms.arrays.ids import from_ids
 from curation.algorithms.arrays.vectors import Ids
 from curation.algorithms.knn.blocks import PAIRS, block_join
-from curation.algorithms.knn.cells import merge_exchange, nearest_by_role_pair, search_cells
+from curation.algorithms.knn.cell_merge import (
+    cell_pairs_readings,
+    merge_exchange,
+    nearest_by_role_pair,
+)
+from curation.algorithms.knn.cells import search_cells
 from curation.algorithms.knn.choice import choose_join, rounded_size
 from curation.algorithms.knn.codebooks import codebooks_batch
 from curation.algorithms.knn.hamming import HASHES_COMPARED, hash_join
 from curation.algorithms.knn.hash_groups import Images
-from curation.algorithms.knn.hash_merge import hash_exchange, nearest_images
+from curation.algorithms.knn.hash_merge import hash_exchange, nearest_images, search_hashes
 from curation.algorithms.knn.ivf import Codebooks, sample_size, train_coarse
 from curation.algorithms.knn.kept_codebooks import (
     COMPARED_IMAGES,
@@ -37,12 +42,17 @@ from curation.engine.exchange import exchange
 from curation.engine.sorted_arrays import ranks_in_runs
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
-from curation.stages.neighbours.params import JoinSpec, NeighboursStep
+from curation.stages.neighbours.earlier_join import (
+    EarlierJoin,
+    earlier_join,
+    earlier_readings,
+    keep_hashes,
+    known_hashes,
+)
+from curation.stages.neighbours.params import ROLE_PAIRS, JoinSpec, NeighboursStep
 from curation.store.fragment import Fragment
 from curation.store.manifest import FragmentRecord
 
-ROLE_PAIRS = (("pool", "pool"), ("held_out", "pool"), ("held_out", "seed"), ("seed", "pool"))
-"""(role of the queries, role of the base): where copies are searched for."""
 ROWS_PER_BATCH = 65_536
 T = TypeVar("T")
 
@@ -92,7 +102,10 @@ def _join_hashes(by_role: Images, params: HammingParams, context: Context) -> It
         joined = hash_join(by_role, ROLE_PAIRS, params, context)
         yield from _write_on_driver("perceptual", joined)
         return
-    job = hash_exchange(by_role, ROLE_PAIRS, params, write_near_hashes, context)
+    known = known_hashes(by_role, context)
+    search = search_hashes(by_role, ROLE_PAIRS, params, context, known)
+    keep_hashes(by_role, search, known, context)
+    job = hash_exchange(search, write_near_hashes)
     job = replace(job, outputs=partial(_fragment_name, "perceptual"))
     for records in exchange(job, context):
         yield from records.values()
@@ -139,11 +152,14 @@ def _join_vectors(
         return stats | {"search": "exact", "recall": _exact_recall(by_role)}
     recall = JoinRecall("pool", pool, context)
     recall.sample_queries(spec.recall_queries, seed=0)
-    cell_pairs = search_cells(by_role, ROLE_PAIRS, options, codebooks, context)
-    records = _merge_on_workers(method, cell_pairs, spec.k, context)
+    earlier = earlier_join(method, spec.encoder, by_role, codebooks, context)
+    cell_pairs = search_cells(by_role, ROLE_PAIRS, options, codebooks, context, earlier.joined)
+    records = _merge_on_workers(method, cell_pairs, earlier, spec.k, context)
     yield from records
     pairs = _pairs_of_queries(records, recall.query_ids, context)
-    return stats | {"cells": choice.cells} | recall.measure(options, pairs)
+    stats |= {"cells": choice.cells, "codebooks": codebooks.content}
+    stats["pairs"] = sum(record.rows for record in records)
+    return stats | recall.measure(options, pairs)
 
 
 def _exact_recall(by_role: Mapping[str, Mapping[str, Any]]) -> float | None:
@@ -152,10 +168,12 @@ def _exact_recall(by_role: Mapping[str, Mapping[str, Any]]) -> float | None:
 
 
 def _merge_on_workers(
-    method: str, cell_pairs: list[Fragment], k: int, context: Context
+    method: str, cell_pairs: list[Fragment], earlier: EarlierJoin, k: int, context: Context
 ) -> list[FragmentRecord]:
     """Write the k nearest of each query as fragments of `neighbours`, on workers."""
-    job = merge_exchange(cell_pairs, write_nearest, {"k": k, "method": method})
+    readings = [*cell_pairs_readings(cell_pairs), *earlier_readings(earlier)]
+    rows = sum(fragment.rows for fragment in (*cell_pairs, *earlier.neighbours))
+    job = merge_exchange(readings, rows, write_nearest, {"k": k, "method": method})
     job = replace(job, outputs=partial(_fragment_name, method))
     return [record for records in exchange(job, context) for record in records.values()]
 

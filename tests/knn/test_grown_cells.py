@@ -1,0 +1,213 @@
+"""The join by cells of a pool that grew: pairs of old vectors are taken over, with equal results."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from curation.algorithms.knn import cell_merge, cells, routing
+from curation.algorithms.knn.cell_merge import (
+    cell_join,
+    cell_pairs_readings,
+    merge_cell_pairs,
+    merge_exchange,
+)
+from curation.algorithms.knn.cells import search_cells
+from curation.algorithms.knn.codebooks import codebooks_batch
+from curation.algorithms.knn.ivf import Codebooks, train_coarse
+from curation.engine.context import Context
+from curation.engine.exchange import exchange_tables
+from curation.engine.parallel import InProcess
+from curation.engine.table import open_table
+from curation.flow import plan
+from curation.recipe import parse_recipe
+from curation.stages.neighbours import stage
+from curation.stages.neighbours.earlier_join import EarlierJoin
+from curation.store.fragment import Fragment
+from curation.store.store import Store
+
+from ..tables import VectorParts, commit_vectors, run_step
+from ..workers import Recording
+
+DIM = 12
+ROLE_PAIRS = (("pool", "pool"), ("held_out", "pool"), ("held_out", "seed"), ("seed", "pool"))
+ROLES = {"web": "pool", "seeds": "seed", "test": "held_out"}
+Pairs = dict[tuple[str, ...], float | np.float32]
+
+
+def world(seed: int, fragments: int, rows: int) -> VectorParts:
+    """Fragments of all roles with near vectors, equal vectors, and images that occur in several."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(6, DIM))
+    count = fragments * rows
+    # Few of one place have many neighbours; half of all lie there.
+    place = np.minimum(rng.integers(0, 12, count), len(centres) - 1)
+    vectors = centres[place] + 0.1 * rng.normal(size=(count, DIM))
+    vectors[rng.integers(0, count, count // 8)] = vectors[0]
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    # The vector belongs to the image, which may be in several fragments and roles.
+    images = rng.integers(0, count, size=count)
+    ids = np.array([f"{(n * 37) % 256:02x}{n:030x}" for n in range(count)], "S32")
+    sources = ["web", *rng.choice(["web", "web", "seeds", "test"], fragments - 1)]
+    return {
+        f"{source}-{n}": (ids[images[part]], vectors[images[part]])
+        for n, source in enumerate(sources)
+        for part in [slice(n * rows, n * rows + rows)]
+    }
+
+
+def by_role(store: Store, names: list[str]) -> dict[str, dict[str, Fragment]]:
+    fragments = open_table(store, "embeddings.semantic").fragments
+    roles: dict[str, dict[str, Fragment]] = {}
+    for name in names:
+        roles.setdefault(ROLES[name.split("-")[0]], {})[name] = fragments[name]
+    return roles
+
+
+def merged(tables: list[Fragment], k: int, context: Context) -> list[Fragment]:
+    readings, rows = cell_pairs_readings(tables), sum(table.rows for table in tables)
+    job = merge_exchange(readings, rows, merge_cell_pairs, {"k": k})
+    return [Fragment(context.store, record) for record in exchange_tables(job, context)]
+
+
+def pairs_of(tables: list[Fragment]) -> Pairs:
+    rows = [row for table in tables for row in table.read().to_pylist()]
+    pairs: Pairs = {
+        (*ROLE_PAIRS[r["role_pair"]], r["query_id"], r["image_id"]): r["similarity"] for r in rows
+    }
+    assert len(pairs) == len(rows)
+    return pairs
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    grown=st.lists(st.integers(1, 3), min_size=2, max_size=4),
+    k=st.integers(1, 6),
+    count=st.integers(1, 9),
+    small_tasks=st.booleans(),
+)
+def test_a_pool_that_grows_has_the_pairs_of_one_join(
+    seed: int,
+    grown: list[int],
+    k: int,
+    count: int,
+    small_tasks: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    store = Store(tmp_path_factory.mktemp("grown"))
+    parts = world(seed, sum(grown), 40)
+    commit_vectors(store, parts)
+    context = Context(store, InProcess(), "joins", None)
+    every_vector = np.concatenate([vectors for _, vectors in parts.values()])
+    context.save_state(
+        "cells", count, codebooks_batch(Codebooks(train_coarse(every_vector, count, 0)))
+    )
+    codebooks = context.load_state("cells", count)
+    assert codebooks is not None
+    options = {"k": k, "floor": 0.6, "spread": min(2, count)}
+    with pytest.MonkeyPatch.context() as patch:
+        if small_tasks:
+            patch.setattr(cells, "BYTES_PER_GROUP", 2**11)
+            patch.setattr(routing, "ROWS_PER_TASK", 30)
+            patch.setattr(cell_merge, "PAIRS_PER_MERGE", 500)
+        order = np.random.default_rng(seed).permutation(list(parts)).tolist()
+        known: list[Fragment] = []
+        joined: set[tuple[str, str]] = set()
+        for end in np.cumsum(grown).tolist():
+            roles = by_role(store, order[:end])
+            found = search_cells(roles, ROLE_PAIRS, options, codebooks, context, joined)
+            known = merged([*known, *found], k, context)
+            joined = {(role, f.content) for role, named in roles.items() for f in named.values()}
+        whole = cell_join(by_role(store, order), ROLE_PAIRS, options, codebooks, context)
+        expected = {
+            (a, b, row["query_id"], row["image_id"]): row["similarity"]
+            for a, b, table in whole
+            for row in table.to_pylist()
+        }
+    assert pairs_of(known) == expected
+
+
+RECIPE: dict[str, Any] = {
+    "name": "grown",
+    "sources": [
+        {"name": "web", "role": "pool", "format": "csv", "path": "w", "columns": {"url": "u"}},
+        {"name": "seeds", "role": "seed", "format": "folder", "path": "s"},
+        {"name": "test", "role": "held_out", "format": "folder", "path": "t"},
+    ],
+    "dedup": {
+        "near": {"encoder": "semantic", "k": 4, "at_least": 0.7, "join": "cells"},
+        "verify": None,
+        "perceptual": None,
+    },
+}
+
+
+def neighbours(store: Store, parts: VectorParts, workers: InProcess) -> list[dict[str, Any]]:
+    commit_vectors(store, parts)
+    step = next(step for step in plan(parse_recipe(RECIPE)) if step.name == "neighbours")
+    run_step(step, store, workers)
+    rows: list[dict[str, Any]] = open_table(store, "neighbours").read().to_pylist()
+    return sorted(rows, key=lambda row: (row["role_a"], row["role_b"], row["image_a"], row["rank"]))
+
+
+def grown_world() -> tuple[VectorParts, VectorParts]:
+    parts = {f"web-{n}": part for n, part in enumerate(world(3, 8, 60).values())}
+    parts = parts | {"seeds-0": parts.pop("web-6"), "test-0": parts.pop("web-7")}
+    return {name: part for name, part in parts.items() if name != "web-5"}, parts
+
+
+def test_a_step_computes_the_pairs_of_new_fragments_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early, parts = grown_world()
+    store = Store(tmp_path / "grown")
+    neighbours(store, early, InProcess())
+    shutil.copytree(tmp_path / "grown", tmp_path / "whole")
+    joined: list[frozenset[tuple[str, str]]] = []
+
+    def search(*arguments: Any) -> list[Fragment]:
+        joined.append(arguments[-1])
+        return search_cells(*arguments)
+
+    monkeypatch.setattr(stage, "search_cells", search)
+    recording = Recording()
+    rows = neighbours(store, parts, recording)
+    assert recording.mapped.count("route") == 1
+    assert [len(fragments) for fragments in joined] == [len(early)]
+    monkeypatch.setattr(stage, "earlier_join", lambda *_: EarlierJoin())
+    assert rows == neighbours(Store(tmp_path / "whole"), parts, InProcess())
+
+
+@pytest.mark.parametrize("change", ["removed", "another role", "lost file", "replaced"])
+def test_all_pairs_are_computed_where_a_vector_of_before_is_gone(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    early, parts = grown_world()
+    store = Store(tmp_path / "grown")
+    neighbours(store, early, InProcess())
+    if change == "removed":
+        del parts["web-2"]
+    elif change == "another role":
+        parts["seeds-1"] = parts.pop("web-2")
+    elif change == "replaced":
+        ids, vectors = parts["web-2"]
+        parts["web-2"] = (ids, vectors[::-1])
+    else:
+        (tmp_path / "grown" / files_of_pairs(store)[0]).unlink()
+    shutil.copytree(tmp_path / "grown", tmp_path / "whole")
+    rows = neighbours(store, parts, InProcess())
+    monkeypatch.setattr(stage, "earlier_join", lambda *_: EarlierJoin())
+    assert rows == neighbours(Store(tmp_path / "whole"), parts, InProcess())
+
+
+def files_of_pairs(store: Store) -> list[str]:
+    """The files of the pairs of the level `near`."""
+    records = open_table(store, "neighbours").manifest.fragments
+    return [f.path for record in records if record.name != "all" for f in record.files]
