@@ -203,8 +203,8 @@ def met_in_cells(world: World, distance: int, k: int, store: Store) -> Joined:
     params = HammingParams(max_distance=distance, k=k)
     job = hash_exchange(world.write(store), ROLE_PAIRS, params, write_pairs, context)
     parts = []
-    for record in exchange_tables(job, context):
-        table = Fragment(store, record).read()
+    for part in exchange_tables(job, context):
+        table = part.read()
         for number, roles in enumerate(ROLE_PAIRS):
             parts.append((*roles, table.filter(pc.equal(table.column("join"), number))))
     return as_joined(parts)

@@ -20,7 +20,13 @@ import pyarrow.compute as pc
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, RowNumbers, Vectors, vector_matrix
-from curation.algorithms.knn.blocks import PAIRS, candidates_of_pairs, nearest_others, pairs_batch
+from curation.algorithms.knn.blocks import (
+    PAIRS,
+    RolePairs,
+    candidates_of_pairs,
+    nearest_others,
+    pairs_batch,
+)
 from curation.algorithms.knn.cell_shares import CellTasks, cell_tasks, count_vectors, share_of
 from curation.algorithms.knn.codebooks import read_codebooks
 from curation.algorithms.knn.exact import Base, Candidates, build_base, load_screen, merge
@@ -39,8 +45,6 @@ PAIRS_PER_MERGE = 2_000_000
 
 CELL_PAIRS = PAIRS.append(pa.field("role_pair", pa.int32()))
 """Pairs found in cells. `role_pair` numbers the pair of roles that was joined."""
-RolePairs = Sequence[tuple[str, str]]
-"""(role of the queries, role of the base) of each join."""
 
 
 def cell_groups(cells: int, total_bytes: float) -> tuple[int, ...]:
@@ -218,9 +222,8 @@ def search_cells(
     batches = {f"route-{batch[0][1].name}": batch for batch in task_batches(fragments)}
     shared = {"codebooks": codebooks, "spread": spread}
     items = {name: {"fragments": batch} | shared for name, batch in batches.items()}
-    routed = context.compute("route", route, items, gpu=True)
+    routed_tables = context.compute("route", route, items, gpu=True)
     total_bytes = 2.0 * spread * dim * sum(fragment.rows for _, fragment in fragments)
-    routed_tables = {name: Fragment(context.store, record) for name, record in routed.items()}
     counts = count_vectors(cells, list(routed_tables.values()), context)
     tasks = cell_tasks(cell_groups(cells, total_bytes), counts, BYTES_PER_GROUP // dim)
     readings = [
@@ -243,7 +246,7 @@ def search_cells(
         pass_part=True,
         gpu=True,
     )
-    return [Fragment(context.store, record) for record in exchange_tables(job, context)]
+    return exchange_tables(job, context)
 
 
 def _routed_schema(spread: int, dim: int) -> pa.Schema:
@@ -336,8 +339,8 @@ def cell_join(
     """
     cell_pairs = search_cells(by_role, role_pairs, options, codebooks, context)
     job = merge_exchange(cell_pairs, merge_cell_pairs, {"k": int(options["k"])})
-    for record in exchange_tables(job, context):
-        table = Fragment(context.store, record).read()
+    for part in exchange_tables(job, context):
+        table = part.read()
         for number, (query_role, base_role) in enumerate(role_pairs):
             pairs = table.filter(pc.equal(table.column("role_pair"), number))
             if len(pairs):

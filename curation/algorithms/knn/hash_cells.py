@@ -71,15 +71,15 @@ def search_cells(
         {"parts": parts, "tasks": tasks, "options": options},
         pass_part=True,
     )
-    return [Fragment(context.store, record) for record in exchange_tables(job, context)]
+    return exchange_tables(job, context)
 
 
 def count_cells(grouped: Sequence[Fragment], parts: HashParts, context: Context) -> Counts:
     """Return how many hashes go to each cell, shape (cells,)."""
     counts = np.zeros(parts.cells, np.int64)
     items = {fragment.name: {"grouped": fragment, "parts": parts} for fragment in grouped}
-    for record in context.compute("hash counts", write_counts, items).values():
-        counts += Fragment(context.store, record).read().column("count").to_numpy()
+    for table in context.compute("hash counts", write_counts, items).values():
+        counts += table.read().column("count").to_numpy()
     return counts
 
 

@@ -56,7 +56,7 @@ def group_hashes(by_role: Images, roles: Sequence[str], k: int, context: Context
     inputs = {"hashed": ExchangeInput(HASHED, tasks)}
     parts = max(1, -(-rows // HASHES_PER_PART))
     job = Exchange("hash groups", inputs, write_groups, parts, {"k": k})
-    return [Fragment(context.store, record) for record in exchange_tables(job, context)]
+    return exchange_tables(job, context)
 
 
 def read_hashed(role: int, images: Fragment, scores: Fragment) -> Iterator[pa.Table]:

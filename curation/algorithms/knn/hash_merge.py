@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from curation.algorithms.arrays.fixed_bytes import bytes_of
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, RowNumbers
-from curation.algorithms.knn.blocks import pairs_batch
+from curation.algorithms.knn.blocks import RolePairs, pairs_batch
 from curation.algorithms.knn.exact import Candidates, merge
 from curation.algorithms.knn.hash_cells import NEAR_HASHES, search_cells
 from curation.algorithms.knn.hash_groups import IMAGE, ROWS_AT_ONCE, Images, group_hashes
@@ -28,9 +28,6 @@ PAIRS_PER_MERGE = 2_000_000
 """Pairs that one task merges, about, and pairs of images that it holds at once."""
 MEMBERS = pa.schema([("role", pa.int8()), ("first", IMAGE), ("image", IMAGE)])
 """Images that are not the first with their hash."""
-
-RolePairs = Sequence[tuple[str, str]]
-"""(role of the queries, role of the base) of each join."""
 
 
 def hash_exchange(

@@ -156,20 +156,12 @@ def search_pool(
         for number, (block, probed) in enumerate(zip(blocks, probes, strict=True))
         for name, slice_ in slices.items()
     }
-    records = context.compute("search", search_slice, items, gpu=True)
+    tables = context.compute("search", search_slice, items, gpu=True)
     candidates = [
-        BlockCandidates(
-            block, _fragments(records, [f"{number:06d}-{name}" for name in slices], context)
-        )
+        BlockCandidates(block, tuple(tables[f"{number:06d}-{name}"] for name in slices))
         for number, block in enumerate(blocks)
     ]
     return PoolSearch(candidates, work, len(slices))
-
-
-def _fragments(
-    records: Mapping[str, Any], names: Sequence[str], context: Context
-) -> tuple[Fragment, ...]:
-    return tuple(Fragment(context.store, records[name]) for name in names)
 
 
 def pool_slices(
