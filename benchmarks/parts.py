@@ -87,32 +87,30 @@ def by_workers(kind: str, size: int, max_edges: int, folder: Path) -> dict[str, 
     measurements: dict[str, Any] = {}
     context = Context(Store(folder), workers(), "joining", ["benchmark"])
     # This process makes the edges, and the time is not counted.
-    local, fragments = Context(context.store, InProcess(), "joining", ["benchmark"]), []
+    local = Context(context.store, InProcess(), "joining", ["benchmark"])
+    fragments: list[Fragment] = []
     for number, (left, right) in enumerate(edge_chunks(kind, size, size)):
         chunk = {f"edges-{number}": {"left": left, "right": right}}
-        records = local.compute("draw", write_edges, chunk)
-        fragments += [Fragment(context.store, record) for record in records.values()]
+        fragments += local.compute("draw", write_edges, chunk).values()
     with measured(measurements):
         rounds = connected_components(fragments, context)
     measurements["rounds"] = len(rounds)
     # Large and small stars take turns. An exchange for large stars sends an edge to both of its ends.
     total = sum(fragment.rows for fragment in fragments)
-    edge_counts = [total, *(sum(record.rows for record in records) for records in rounds[:-1])]
+    edge_counts = [total, *(sum(table.rows for table in tables) for tables in rounds[:-1])]
     sent = sum(count * (1 if number % 2 else 2) for number, count in enumerate(edge_counts))
     measurements["sent"] = 0 if max_edges else sent
-    np.save(folder / "exchanges.npy", _node_labels(context.store, rounds[-1], size))
+    np.save(folder / "exchanges.npy", _node_labels(rounds[-1], size))
     return measurements
 
 
-def _node_labels(
-    store: Store, records: Iterable[FragmentRecord], nodes: int
-) -> npt.NDArray[np.int64]:
-    """Return the label of each node as a number of a node; the records have hashes."""
+def _node_labels(stars: Iterable[Fragment], nodes: int) -> npt.NDArray[np.int64]:
+    """Return the label of each node as a number of a node; stars have hashes."""
     node_hashes = hashes(np.arange(nodes))
     order, labels = np.argsort(node_hashes), np.arange(nodes)
     sorted_hashes = node_hashes[order]
-    for record in records:
-        for table in read_labels(Fragment(store, record)):
+    for part in stars:
+        for table in read_labels(part):
             node, label = (table.column(name).to_numpy() for name in ("node", "label"))
             rows = order[np.searchsorted(sorted_hashes, node)]
             labels[rows] = order[np.searchsorted(sorted_hashes, label)]

@@ -27,7 +27,6 @@ from curation.engine.spark_workers import SparkWorkers
 from curation.engine.units import StageOutput
 from curation.errors import CurationError, StoreError
 from curation.store.fragment import Fragment
-from curation.store.manifest import FragmentRecord
 from curation.store.store import Store
 
 LEFT = pa.schema([("id", pa.int64()), ("reading", pa.int64())])
@@ -110,27 +109,27 @@ def context(request: pytest.FixtureRequest, tmp_path: Path) -> Context:
     return Context(Store(tmp_path / "store"), parallel, "meeting", ["test"])
 
 
-def rows_of(records: Iterable[FragmentRecord], context: Context) -> pa.Table:
-    return pa.concat_tables([Fragment(context.store, r).read() for r in records])
+def rows_of(tables: Iterable[Fragment]) -> pa.Table:
+    return pa.concat_tables([table.read() for table in tables])
 
 
 def test_rows_meet_by_their_key(context: Context, tmp_path: Path) -> None:
-    records = exchange_tables(job(), context)
-    assert len(records) == PARTS
-    rows = rows_of(records, context).to_pandas()
+    tables = exchange_tables(job(), context)
+    assert len(tables) == PARTS
+    rows = rows_of(tables).to_pandas()
     ids = np.concatenate([np.random.default_rng(n).integers(0, IDS, 500) for n in range(9)])
     assert sorted(rows["id"]) == sorted(np.repeat(ids, 2))
     expected = [f"n{i}" if i % 2 == 0 else None for i in rows["id"]]
     assert [n if isinstance(n, str) else None for n in rows["name"]] == expected
-    for number, record in enumerate(records):
-        part_ids = Fragment(context.store, record).read(["id"]).column("id").to_numpy()
+    for number, table in enumerate(tables):
+        part_ids = table.read(["id"]).column("id").to_numpy()
         assert set(part_ids % PARTS) == {number}
-        assert record.stats["rows"] == len(part_ids)
+        assert table.stats["rows"] == len(part_ids)
     # The files do not depend on the order in which tasks end, and a second run reuses them.
     other = Context(Store(tmp_path / "other"), InProcess(), "meeting", ["test"])
-    assert [r.content for r in exchange_tables(job(), other)] == [r.content for r in records]
+    assert [r.content for r in exchange_tables(job(), other)] == [r.content for r in tables]
     before = context.store.storage.files("work/meeting/data")
-    assert exchange_tables(job(), context) == records
+    assert exchange_tables(job(), context) == tables
     assert context.store.storage.files("work/meeting/data") == before
 
 
@@ -143,9 +142,9 @@ def write_rows(fragments: list[int]) -> StageOutput:
 def test_rows_go_to_the_group_of_their_fragment(tmp_path: Path) -> None:
     context = Context(Store(tmp_path / "store"), InProcess(), "meeting", ["test"])
     fragments = np.random.default_rng(0).integers(0, 9, 50).tolist()
-    (record,) = context.compute("rows", write_rows, {"rows": {"fragments": fragments}}).values()
+    (rows,) = context.compute("rows", write_rows, {"rows": {"fragments": fragments}}).values()
     bounds = group_bounds([range(1), range(4), range(4)])
-    (table,) = read_by_group(Fragment(context.store, record), bounds)
+    (table,) = read_by_group(rows, bounds)
     groups = [next(n for n in range(3) if bounds[n] <= f < bounds[n + 1]) for f in fragments]
     assert table.column("fragment").to_pylist() == fragments
     assert table.column(KEY).to_pylist() == groups
@@ -166,13 +165,13 @@ def noted(notes: Sequence[str]) -> Exchange:
 
 def test_a_part_gets_its_arguments_and_depends_on_no_others(context: Context) -> None:
     notes = list("abcdefg")
-    records = exchange_tables(noted(notes), context)
-    assert rows_of(records, context).column("note").to_pylist() == notes
-    assert sum(record.stats["rows"] for record in records) == IDS // 2
+    tables = exchange_tables(noted(notes), context)
+    assert rows_of(tables).column("note").to_pylist() == notes
+    assert sum(table.stats["rows"] for table in tables) == IDS // 2
     changed = ["other", *notes[1:]]
     again = exchange_tables(noted(changed), context)
-    assert rows_of(again, context).column("note").to_pylist() == changed
-    same = [before == after for before, after in zip(records, again, strict=True)]
+    assert rows_of(again).column("note").to_pylist() == changed
+    same = [before == after for before, after in zip(tables, again, strict=True)]
     assert same == [False, *[True] * 6]
 
 
@@ -211,10 +210,10 @@ def with_part(rows: pa.Table, part: int) -> StageOutput:
 
 def test_rows_with_several_keys_go_once_to_the_part_of_each(context: Context) -> None:
     rows = ExchangeInput(pa.schema([("id", pa.int64())]), [MapTask(read_several, {})])
-    records = exchange_tables(
+    tables = exchange_tables(
         Exchange("number", {"rows": rows}, with_part, PARTS, pass_part=True), context
     )
-    received = rows_of(records, context)
+    received = rows_of(tables)
     pairs = set(zip(*(received.column(n).to_pylist() for n in ("id", "part")), strict=True))
     assert pairs == {(i, key % PARTS) for i in range(IDS) for key in (i, i * 31 + 1)}
     assert len(received) == len(pairs)
@@ -233,8 +232,8 @@ def test_messages_are_small(context: Context, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_parts_without_rows_have_their_columns(context: Context) -> None:
-    records = exchange_tables(job(tasks=1, right=read_none), context)
-    assert rows_of(records, context).column("name").null_count == 1000
+    tables = exchange_tables(job(tasks=1, right=read_none), context)
+    assert rows_of(tables).column("name").null_count == 1000
 
 
 def unchanged(rows: pa.Table) -> StageOutput:
@@ -246,7 +245,7 @@ def unchanged(rows: pa.Table) -> StageOutput:
 def test_inputs_without_tasks_have_their_columns(context: Context) -> None:
     for schema in (LEFT, RIGHT):
         job = Exchange("nothing", {"rows": ExchangeInput(schema, [])}, unchanged, 2)
-        assert rows_of(exchange_tables(job, context), context).schema == schema
+        assert rows_of(exchange_tables(job, context)).schema == schema
 
 
 def test_an_unreadable_input_stops_every_part(context: Context) -> None:
@@ -266,10 +265,10 @@ def test_a_stopped_exchange_continues_with_the_missing_parts(
     finished = set(context.store.storage.files("work/meeting/done"))
     assert 0 < len(finished) < PARTS
     broken.unlink()
-    records = exchange_tables(job(**options), context)
+    tables = exchange_tables(job(**options), context)
     assert finished < set(context.store.storage.files("work/meeting/done"))
-    expected = [Fragment(context.store, r).read() for r in exchange_tables(job(), context)]
-    assert [Fragment(context.store, r).read() for r in records] == expected
+    expected = [table.read() for table in exchange_tables(job(), context)]
+    assert [table.read() for table in tables] == expected
     # If no part is missing, nothing is read.
     log.unlink()
     exchange_tables(job(**options), context)

@@ -146,7 +146,7 @@ def test_a_function_may_move(
     before = context.compute("rows", one_row, {"a": {"number": 1}})
     monkeypatch.setattr(one_row, attribute, "another.module")
     after = context.compute("rows", one_row, {"a": {"number": 1}})
-    assert before["a"].files == after["a"].files
+    assert before["a"].record == after["a"].record
 
 
 def test_models_of_two_kinds_are_told_apart() -> None:

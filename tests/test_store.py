@@ -42,8 +42,7 @@ def context(tmp_path: Path) -> Context:
 
 def compute(context: Context, **options: Any) -> dict[str, Fragment]:
     items = {"a": {"start": 0, "stop": 10}, "b": {"start": 10, "stop": 13}}
-    records = context.compute("numbers", numbers, items, **options)
-    return {name: Fragment(context.store, r) for name, r in records.items()}
+    return context.compute("numbers", numbers, items, **options)
 
 
 def files(context: Context) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from curation.stages.ingest.sources.notices import describe
+from curation.store.manifest import count_outcomes
 from curation.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -48,11 +49,8 @@ class OutcomePrinter:
         )
 
     def _print_dropped(self, manifest: Manifest) -> None:
-        dropped: dict[str, int] = {}
-        for outcomes in manifest.counts.values():
-            for reason, rows in outcomes.items():
-                if reason != "ok":
-                    dropped[reason] = dropped.get(reason, 0) + rows
+        dropped = count_outcomes([manifest.counts])
+        dropped.pop("ok", None)
         for reason, rows in dropped.items():
             if self._dropped.get(reason) != rows:
                 hint = f": {_HINTS[reason]}" if reason in _HINTS else ""

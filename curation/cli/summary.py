@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from curation.runner.step import StepResult
-from curation.store.manifest import sum_counts
 from curation.store.store import DATASET, Store
 
 
@@ -38,14 +37,10 @@ def summarise(
 
 
 def _stage(outcome: StepResult, store: Store) -> dict[str, Any]:
-    reasons: dict[str, int] = {}
-    for of_role in sum_counts(m.counts for m in outcome.manifests).values():
-        for reason, rows in of_role.items():
-            reasons[reason] = reasons.get(reason, 0) + rows
     return {
         "stage": outcome.step.name,
         "rows": outcome.rows,
-        "outcomes": reasons,
+        "outcomes": dict(outcome.outcomes),
         "seconds": round(outcome.seconds, 1),
         "computed": outcome.computed,
         "reused": outcome.reused,

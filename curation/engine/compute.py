@@ -15,7 +15,7 @@ from functools import partial
 from typing import NamedTuple
 
 from curation.engine.fragment_progress import FragmentProgress
-from curation.engine.joint_units import join_units
+from curation.engine.joint_units import TASKS_PER_SLOT, join_units
 from curation.engine.parallel import Note, Parallel
 from curation.engine.units import Output, Unit, run_unit
 from curation.errors import CurationError, WorkerError
@@ -29,7 +29,6 @@ MAX_AT_ONCE = 4
 """Units of one task at the same time: one that works, and others that mostly wait."""
 _MAX_CHAINS = 8
 _SHOWN_UNITS = 3
-_TASKS_PER_SLOT = 2
 
 ChainResult = list[dict[str, FragmentRecord]]
 """For each unit of a chain the record of each output."""
@@ -162,7 +161,7 @@ def tasks_of(chains: Sequence[Sequence[Unit]], parallel: Parallel) -> list[list[
     slots = parallel.slots if any(unit.waits for chain in chains for unit in chain) else None
     if slots is None:
         return [[chain] for chain in chains]
-    count = max(min(len(chains), slots * _TASKS_PER_SLOT), -(-len(chains) // _MAX_CHAINS))
+    count = max(min(len(chains), slots * TASKS_PER_SLOT), -(-len(chains) // _MAX_CHAINS))
     return [list(chains[task::count]) for task in range(count)]
 
 

@@ -18,7 +18,7 @@ from curation.store.digest import digest
 from curation.store.fragment import Fragment
 from curation.store.manifest import FragmentRecord, Manifest
 from curation.store.step_log import StepLog
-from curation.store.store import Store
+from curation.store.store import Store, record_path
 from curation.store.used_work import SHARED
 
 EXECUTION_ONLY = True
@@ -77,7 +77,7 @@ class Context:
         rows_per_file: int | None = None,
         batch_groups: bool = False,
         gpu: bool = False,
-    ) -> dict[str, FragmentRecord]:
+    ) -> dict[str, Fragment]:
         """Call a function on workers, once for each item, and return a work table for each.
 
         A work table that an earlier run finished, with the same function, label and content of
@@ -93,7 +93,7 @@ class Context:
             gpu: the function gets one more argument, `device`.
 
         Returns:
-            The record of each work table, by the name of the item.
+            The work tables by the name of the item.
         """
         units = [
             Unit(
@@ -122,7 +122,9 @@ class Context:
         self.used.update(unit.outputs[WORK].memo for unit in units)
         earlier = Earlier(stale=Stale(self.stale.everything))
         result = compute(self.store, self.parallel, label, units, earlier=earlier)
-        return {name: outputs[WORK] for name, outputs in result.records.items()}
+        return {
+            name: Fragment(self.store, outputs[WORK]) for name, outputs in result.records.items()
+        }
 
     @property
     def table_dir(self) -> str:
@@ -258,19 +260,18 @@ class Context:
         return None if manifest is None else self._readable(manifest, {})
 
     def _readable(self, manifest: Manifest, listed: dict[str, dict[str, int]]) -> Manifest:
-        files = (f for record in manifest.fragments for f in record.files)
-        paths = self.store.complete_files(files, listed)
+        paths = self.store.complete_files(manifest.files, listed)
         complete = (r for r in manifest.fragments if all(f.path in paths for f in r.files))
         return replace(manifest, fragments=tuple(complete))
 
-    def delete_records(self, records: Iterable[FragmentRecord]) -> None:
+    def delete_tables(self, tables: Iterable[Fragment]) -> None:
         """Delete work tables that nothing will read again: those of a private context.
 
         The record goes first: a crash in between leaves files without a record, which nothing reads.
         """
-        records = list(records)
+        records = [table.record for table in tables]
         # Two work tables with the same content of arguments share a record.
-        self._delete({f"{r.table_dir}/done/{r.memo}.json": None for r in records})
+        self._delete({record_path(r.table_dir, r.memo): None for r in records})
         self._delete({f.path: None for r in records for f in r.files})
 
     def _delete(self, paths: Iterable[str]) -> None:

@@ -99,15 +99,13 @@ class Contract:
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(c.name for c in self.columns))
 
-    def arrow_schema(self, extra: Sequence[pa.Field] = (), vector_bytes: int = 0) -> pa.Schema:
-        """Return the Arrow schema.
+    def arrow_schema(self, extra: Sequence[pa.Field] = ()) -> pa.Schema:
+        """Return the Arrow schema; it leaves the width of vectors open.
 
         Args:
             extra: fields of further columns, for a table with `dynamic` ones.
-            vector_bytes: width of the vector column in bytes; 0 leaves it open.
         """
-        vector = pa.binary(vector_bytes) if vector_bytes else pa.binary()
-        return pa.schema([*(c.arrow_field(vector) for c in self.columns), *extra])
+        return pa.schema([*(c.arrow_field(pa.binary()) for c in self.columns), *extra])
 
     def spark_ddl(self) -> str:
         """Return the Spark DDL of the fixed columns."""

@@ -113,9 +113,15 @@ def exchange(job: Exchange, context: Context) -> list[dict[str, FragmentRecord]]
     ]
 
 
-def exchange_tables(job: Exchange, context: Context) -> list[FragmentRecord]:
+def exchange_tables(job: Exchange, context: Context) -> list[Fragment]:
     """Return the work table of each part, for an exchange without `outputs`. See `exchange`."""
-    return [records[WORK] for records in exchange(job, context)]
+    return [Fragment(context.store, records[WORK]) for records in exchange(job, context)]
+
+
+def exchange_records(job: Exchange, context: Context) -> Iterator[FragmentRecord]:
+    """Yield the records of all `outputs` of an exchange, part after part. See `exchange`."""
+    for records in exchange(job, context):
+        yield from records.values()
 
 
 def _finished_records(units: Sequence[Unit], context: Context) -> dict[str, FragmentRecord]:
@@ -267,10 +273,13 @@ def _input_content(rows: ExchangeInput) -> list[Any]:
     ]
 
 
-def split_by_file(fragment: Fragment) -> list[Fragment]:
-    """Return one fragment for each file of a fragment, so that as many tasks can read it."""
-    record = fragment.record
-    return [Fragment(fragment.store, replace(record, files=(file,))) for file in record.files]
+def split_by_file(fragments: Iterable[Fragment]) -> list[Fragment]:
+    """Return one fragment for each file of some fragments, so that as many tasks can read them."""
+    return [
+        replace(fragment, record=replace(fragment.record, files=(file,)))
+        for fragment in fragments
+        for file in fragment.record.files
+    ]
 
 
 def group_bounds(groups: Iterable[Sized]) -> Integers:

@@ -7,7 +7,7 @@ are the rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,7 +17,6 @@ from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, exchange_tables
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
-from curation.store.manifest import FragmentRecord
 
 
 class WorkTable(Protocol):
@@ -84,11 +83,13 @@ class OnWorkers:
     """
 
     context: Context
-    _records: list[FragmentRecord] = field(default_factory=list, compare=False)
+    _tables: list[Fragment] = field(default_factory=list, compare=False)
 
     def exchange(self, job: Exchange) -> list[Fragment]:
         """Return the work table of each part. See `ExchangeRunner.exchange`."""
-        return self._opened(exchange_tables(job, self.context))
+        tables = exchange_tables(job, self.context)
+        self._tables.extend(tables)
+        return tables
 
     def compute(
         self,
@@ -99,22 +100,20 @@ class OnWorkers:
         """Return a work table for each of some arguments. See `ExchangeRunner.compute`."""
         name = label.replace(" ", "-")
         items = {f"{name}-{number:06d}": named for number, named in enumerate(arguments)}
-        return self._opened(self.context.compute(label, function, items).values())
+        tables = list(self.context.compute(label, function, items).values())
+        self._tables.extend(tables)
+        return tables
 
     def keep(self, label: str, rows: pa.RecordBatch) -> Fragment:
         """Return a work table of some rows. See `ExchangeRunner.keep`."""
         kept = self.context.keep_rows(label, rows)
-        self._records.append(kept.record)
+        self._tables.append(kept)
         return kept
 
     def delete(self) -> None:
         """Delete all work tables. See `ExchangeRunner.delete`."""
-        self.context.delete_records(self._records)
-        self._records.clear()
-
-    def _opened(self, records: Collection[FragmentRecord]) -> list[Fragment]:
-        self._records.extend(records)
-        return [Fragment(self.context.store, record) for record in records]
+        self.context.delete_tables(self._tables)
+        self._tables.clear()
 
 
 class InMemory:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from curation.activity import Counts
 from curation.engine.row_counts import read_count
 from curation.engine.units import Unit
-from curation.store.manifest import FragmentRecord
+from curation.store.manifest import FragmentRecord, count_outcomes
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -24,7 +24,7 @@ class FinishedUnit(NamedTuple):
     """
 
     name: str
-    outcomes: Counter[str]
+    outcomes: Mapping[str, int]
 
 
 class FragmentProgress:
@@ -56,7 +56,10 @@ class FragmentProgress:
                 # Those of several units, where one call computed them together.
                 for record in records.values():
                     by_name.setdefault(record.name, []).append(record)
-        return [FinishedUnit(name, outcomes_of(records)) for name, records in by_name.items()]
+        return [
+            FinishedUnit(name, count_outcomes(r.counts for r in records))
+            for name, records in by_name.items()
+        ]
 
     def add(self, summary: list[FinishedUnit]) -> None:
         """Count finished units, each once: a task may end twice."""
@@ -88,12 +91,3 @@ def rows_of(unit: Unit) -> int | None:
         if isinstance(rows, int):
             return rows
     return None
-
-
-def outcomes_of(records: Iterable[FragmentRecord]) -> Counter[str]:
-    """Return the rows of fragments by `ok` or reason, of all roles."""
-    outcomes: Counter[str] = Counter()
-    for record in records:
-        for of_role in record.counts.values():
-            outcomes.update(of_role)
-    return outcomes

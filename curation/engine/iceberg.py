@@ -225,7 +225,7 @@ class OpenFolder:
 
     def _key(self, manifest: Manifest) -> str:
         # A version may be written again to other files, after some were lost.
-        paths = [f.path for record in manifest.fragments for f in record.files]
+        paths = [f.path for f in manifest.files]
         return digest([FORMAT, self.address, manifest.version, paths])[:KEY_DIGITS]
 
     def _list(self) -> _Listing:
@@ -262,8 +262,7 @@ class OpenFolder:
 
     def _snapshot(self, manifest: Manifest, run: str) -> Snapshot:
         root = open_address(self.store, "")
-        files = (f for record in manifest.fragments for f in record.files)
-        data_files = [DataFile(f"{root}{f.path}", f.size, f.rows) for f in files if f.rows]
+        data_files = [DataFile(f"{root}{f.path}", f.size, f.rows) for f in manifest.files if f.rows]
         terms = contract(manifest.table)
         properties = {
             "comment": terms.grain,

@@ -14,7 +14,7 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 TASKS_PER_SLOT = 2
-"""Units are not joined into fewer tasks than this for each worker, so that all have work to the end."""
+"""Tasks for each worker, if there are as many units, so that all workers have work to the end."""
 
 
 def join_units(units: Sequence[Unit], parallel: Parallel) -> list[Unit]:

@@ -65,7 +65,7 @@ class Table:
 
     def paths(self) -> list[str]:
         """Return the addresses of the Parquet files: local paths or URIs."""
-        return [self.store.address(f.path) for r in self.manifest.fragments for f in r.files]
+        return [self.store.address(f.path) for f in self.manifest.files]
 
 
 def open_table(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Collection, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -165,7 +165,8 @@ def arguments_of_member(arguments: Mapping[str, Any], member: str | None) -> dic
 def content_of(value: Any) -> Any:
     """Return the part of an argument that memos depend on, as values that JSON can hold.
 
-    For tables and fragments it is their content, for parameters the fields that decide rows.
+    For tables and fragments it is their content, for parameters the fields that decide rows, and for
+    other dataclasses all of their fields.
     """
     if isinstance(value, HasContent):
         return value.content
@@ -177,6 +178,8 @@ def content_of(value: Any) -> Any:
         return [value.dtype.str, list(value.shape), sha256(value.tobytes()).hexdigest()]
     if isinstance(value, StrictModel):
         return fingerprint_params(value)
+    if is_dataclass(value):
+        return [content_of(vars(value)[each.name]) for each in fields(value)]
     return value
 
 

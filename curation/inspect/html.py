@@ -42,3 +42,13 @@ def _without_secrets(value: Any) -> Any:
     if isinstance(value, Markup):
         return Markup(conceal(value))
     return conceal(value) if isinstance(value, str) else value
+
+
+def format_number(value: float | None, digits: int = 0) -> str:
+    """Return a number with thousands separators; – for None."""
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def format_percent(value: float | None) -> str:
+    """Return a fraction as a percentage; – for None."""
+    return "–" if value is None else f"{100 * value:.1f} %"

@@ -13,7 +13,7 @@ from curation.media.encoders.params import EncoderSpec
 from curation.recipe.expect import ExpectParams
 from curation.recipe.explain import explain
 from curation.recipe.pixel_defaults import defaults_without_pixels, has_no_pixels
-from curation.stages.assemble.params import AssembleParams, Pixels
+from curation.stages.assemble.params import AssembleParams, KeptPixels
 from curation.stages.cluster.params import ClusterParams
 from curation.stages.dedup.params import DedupParams
 from curation.stages.embed.params import EmbedParams
@@ -130,7 +130,7 @@ class Recipe(StrictModel):
         return self.retrieve or [_typed_arm({"name": EVERYTHING, "strategy": EVERYTHING})]
 
     @property
-    def kept_pixels(self) -> Pixels:
+    def kept_pixels(self) -> KeptPixels:
         """Whose stored images the dataset holds."""
         if self.fetch.pixels == "none":
             return "none"

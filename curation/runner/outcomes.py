@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from curation.engine.compute import Stale
-from curation.engine.stage import Outcomes
 from curation.errors import BoundsError, Detail, InvalidValueError, RecipeError
 from curation.flow import Step
 from curation.media.web.failure_reasons import check_failure
 from curation.runner.work import StepContext
-from curation.store.manifest import Manifest, RowCounts, sum_counts
+from curation.store.manifest import Manifest, count_outcomes
 from curation.store.step_log import Entry
 
 EXECUTION_ONLY = True
@@ -72,12 +71,3 @@ def check_outcomes(step: Step, manifests: Iterable[Manifest]) -> None:
         details: list[Detail] = check(step.params, count_outcomes(m.counts for m in manifests))
         if details:
             raise BoundsError(*details)
-
-
-def count_outcomes(counts: Iterable[RowCounts]) -> Outcomes:
-    """Return the number of rows of each outcome, of all roles."""
-    by_outcome: dict[str, int] = {}
-    for of_role in sum_counts(counts).values():
-        for outcome, rows in of_role.items():
-            by_outcome[outcome] = by_outcome.get(outcome, 0) + rows
-    return by_outcome

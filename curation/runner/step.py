@@ -23,10 +23,10 @@ from curation.runner.expectations import check_expectations
 from curation.runner.global_stage import compute_global, global_work
 from curation.runner.inputs import Inputs, find_inputs, set_aside_damaged
 from curation.runner.map_stage import compute_map, map_work
-from curation.runner.outcomes import check_outcomes, count_outcomes, stale_part
+from curation.runner.outcomes import check_outcomes, stale_part
 from curation.runner.takedown.during_runs import check_written
 from curation.runner.work import StepContext, StepWork, new_manifest, publish_dataset
-from curation.store.manifest import Committed, Manifest
+from curation.store.manifest import Committed, Manifest, count_outcomes
 from curation.store.removal import wait_for_removal
 from curation.store.run_log import Run, StageSummary, recorded_run
 from curation.store.step_log import Entry, Lease, StepLog, Waiting, hold

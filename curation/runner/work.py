@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from curation.activity import utc_now
 from curation.engine.compute import NOTHING_STALE, Stale
 from curation.engine.context import Context
 from curation.engine.contract import contract
@@ -14,9 +14,7 @@ from curation.engine.parallel import Parallel
 from curation.engine.params_base import StrictModel, manifest_params
 from curation.engine.table import Table
 from curation.engine.table_name import Family, TableName
-from curation.engine.units import (
-    Unit,
-)
+from curation.engine.units import Unit
 from curation.flow import Step
 from curation.plugins import activation
 from curation.store.dataset_files import forget_staged, publish
@@ -148,7 +146,7 @@ def new_manifest(
         contract_version=contract(table).version,
         params=manifest_params(step.params),
         reads={name: t.manifest.version for name, t in tables.items()},
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=utc_now(),
         fragments=written.records,
         counts=sum_counts(r.counts for r in written.records),
         stats=dict(written.stats),

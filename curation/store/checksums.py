@@ -15,11 +15,9 @@ CHUNK_BYTES = 8 * 2**20
 def sha256_of(store: Store, path: str) -> str | None:
     """Return the SHA-256 of a file of the store in hex, or None if there is no such file."""
     storage = store.storage
-    sha256 = hashlib.sha256()
+    place = f"{storage.root}/{path}"
     try:
-        with storage.filesystem.open_input_stream(f"{storage.root}/{path}") as stream:
-            while chunk := stream.read(CHUNK_BYTES):
-                sha256.update(chunk)
+        with storage.filesystem.open_input_stream(place, buffer_size=CHUNK_BYTES) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
     except FileNotFoundError:
         return None
-    return sha256.hexdigest()

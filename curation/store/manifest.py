@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -58,6 +59,15 @@ def sum_counts(all_counts: Iterable[RowCounts]) -> RowCounts:
             for outcome, rows in outcomes.items():
                 sums[outcome] = sums.get(outcome, 0) + rows
     return {role: dict(sorted(total[role].items())) for role in sorted(total)}
+
+
+def count_outcomes(all_counts: Iterable[RowCounts]) -> dict[str, int]:
+    """Add up counts by outcome, of all roles, in the order of outcomes."""
+    total: Counter[str] = Counter()
+    for counts in all_counts:
+        for outcomes in counts.values():
+            total.update(outcomes)
+    return dict(sorted(total.items()))
 
 
 def aggregate_stats(all_stats: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -183,10 +193,15 @@ class Manifest:
         """Number of rows."""
         return sum(f.rows for f in self.fragments)
 
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """The files of all fragments, in the order of rows."""
+        return tuple(entry for fragment in self.fragments for entry in fragment.files)
+
     @cached_property
     def bytes(self) -> int:
         """Size of the files."""
-        return sum(entry.size for fragment in self.fragments for entry in fragment.files)
+        return sum(entry.size for entry in self.files)
 
     @cached_property
     def content(self) -> str:

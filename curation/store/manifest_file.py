@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curation.store.manifest import FORMAT, FileEntry, FragmentRecord, Manifest
-from curation.store.sealed_json import CHECKSUM, seal, unseal
+from curation.store.sealed_json import CHECKSUM, load_json, seal, unseal
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -184,10 +184,7 @@ def record_from_json(content: bytes) -> FragmentRecord:
         OtherFormatError: another version of curation wrote it.
         ValueError: the file is damaged.
     """
-    try:
-        spec = json.loads(content)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    spec = load_json(content)
     # The oldest formats had no checksum.
     if not isinstance(spec, dict) or CHECKSUM in spec or spec.get("format") == FORMAT:
         spec = unseal(content)

@@ -14,8 +14,11 @@ before looks again for everything that it found before it had the lease.
 
 from __future__ import annotations
 
-from curation.store.holder import Holder
-from curation.store.step_log import StepLog, Waiting, hold
+import uuid
+from contextlib import AbstractContextManager
+
+from curation.store.holder import Holder, this_process
+from curation.store.step_log import Lease, StepLog, Waiting, hold
 from curation.store.store import Store
 
 EXECUTION_ONLY = True
@@ -28,6 +31,20 @@ GC = "gc"
 def removal_log(store: Store) -> StepLog:
     """Return the log whose lease gc holds while it removes files."""
     return StepLog(store, GC)
+
+
+def hold_removal(store: Store, waiting: Waiting | None = None) -> AbstractContextManager[Lease]:
+    """Take the lease of gc, and keep it while the context lasts.
+
+    Args:
+        store: where files are removed.
+        waiting: what to do while another gc is at work.
+
+    Raises:
+        LeaseError: another gc is at work, and `waiting.wait` is False.
+    """
+    holder = this_process(f"{GC}-{uuid.uuid4().hex[:6]}")
+    return hold(removal_log(store), holder, GC, {}, waiting or Waiting())
 
 
 def wait_for_removal(store: Store, holder: Holder, waiting: Waiting) -> int:

@@ -40,13 +40,22 @@ def unseal(content: bytes) -> Any:
     Raises:
         ValueError: it is no JSON, or not what was written.
     """
-    try:
-        spec = json.loads(content)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+    spec = load_json(content)
     if not isinstance(spec, dict) or CHECKSUM not in spec:
         raise ValueError("it has no checksum")
     rest = {key: value for key, value in spec.items() if key != CHECKSUM}
     if digest(rest) != spec[CHECKSUM]:
         raise ValueError("its checksum is wrong")
     return rest
+
+
+def load_json(content: bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: it is none, or is nested too deeply.
+    """
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.store.manifest import FileEntry
-from curation.store.storage.base import Storage
+from curation.store.storage.base import Storage, open_input
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -75,4 +75,4 @@ def open_source(storage: Storage, entry: FileEntry) -> Any:
     """
     if not storage.is_local and entry.size <= WHOLE_FILE_BYTES:
         return pa.BufferReader(_KEPT.read(storage, entry))
-    return storage.filesystem.open_input_file(f"{storage.root}/{entry.path}")
+    return open_input(storage, entry.path)

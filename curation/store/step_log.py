@@ -21,9 +21,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from typing import Literal
 
+from curation.activity import utc_now
 from curation.errors import LeaseError, StoreError
 from curation.store.clock import Clock, SystemClock
 from curation.store.holder import Holder
@@ -245,7 +245,7 @@ class Lease:
 
     def _end(self, kind: Kind, tables: Mapping[str, Committed]) -> None:
         held = self._entry
-        entry = Entry(held.number + 1, kind, held.holder, tables, time=_now(), after=held.unique)
+        entry = Entry(held.number + 1, kind, held.holder, tables, time=utc_now(), after=held.unique)
         added = self._log.add(entry)
         self._ended = True
         if self._beats:
@@ -322,7 +322,7 @@ def _acquire(log: StepLog, wanted: Entry, waiting: Waiting) -> Entry:
         if observed is None or observed[:2] != (last.number, beat):
             observed = (last.number, beat, now)
         if _is_free(last, now - observed[2]):
-            rest = last.tables, wanted.reads, wanted.stage, _now(), last.unique
+            rest = last.tables, wanted.reads, wanted.stage, utc_now(), last.unique
             entry = Entry(last.number + 1, "lease", wanted.holder, *rest)
             if log.add(entry):
                 return entry
@@ -344,7 +344,3 @@ def _is_free(last: Entry, silent_s: float) -> bool:
 
 def _describe(lease: Entry) -> str:
     return f"Stage {lease.stage!r} is being worked on by {lease.holder} since {lease.time}"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -115,7 +115,7 @@ class Store:
 
     def put_record(self, record: FragmentRecord) -> None:
         """Write the completion record of a fragment whose files are complete."""
-        self.storage.write(_record_path(record.table_dir, record.memo), record_to_json(record))
+        self.storage.write(record_path(record.table_dir, record.memo), record_to_json(record))
 
     def finished_records(
         self,
@@ -141,7 +141,7 @@ class Store:
         if len(unknown) > self._few:
             stored = {PurePosixPath(p).stem for p in self.storage.files(f"{table_dir}/done")}
             unknown = [memo for memo in unknown if memo in stored]
-        paths = [_record_path(table_dir, memo) for memo in unknown]
+        paths = [record_path(table_dir, memo) for memo in unknown]
         read = dict(zip(unknown, in_parallel(self._read_record, paths), strict=True))
         return complete | self._complete({m: r for m, r in read.items() if r is not None})
 
@@ -233,14 +233,13 @@ class Store:
     def is_withheld(self, manifest: Manifest) -> bool:
         """Whether a file of a version holds what was taken down."""
         withheld = self.withheld_files()
-        files = (f for record in manifest.fragments for f in record.files)
-        return bool(withheld) and any(f.path in withheld for f in files)
+        return bool(withheld) and any(f.path in withheld for f in manifest.files)
 
     def is_complete(self, manifest: Manifest) -> bool:
         """Whether all files of a version are there, in full size, with nothing that was taken down."""
         if self.is_withheld(manifest):
             return False
-        files = [f for record in manifest.fragments for f in record.files]
+        files = manifest.files
         return len(self.complete_files(files)) == len({f.path for f in files})
 
     def manifest(self, table: str, version: str) -> Manifest | None:
@@ -297,7 +296,8 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return [result for results in pool.map(call, chunks) for result in results]
 
 
-def _record_path(table_dir: str, memo: str) -> str:
+def record_path(table_dir: str, memo: str) -> str:
+    """Return the path of the completion record of a fragment."""
     return f"{table_dir}/done/{memo}.json"
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
+from curation.activity import utc_now
 from curation.errors import Detail, StoreError, unknown
 from curation.store.run_log import find_run
 from curation.store.run_record import RunRecord
@@ -50,7 +50,7 @@ def add_tag(store: Store, name: str, run: str) -> Tag:
                 "or a digit first",
             )
         )
-    tag = Tag(name, run, datetime.now(UTC).isoformat(timespec="seconds"))
+    tag = Tag(name, run, utc_now())
     if store.storage.create(_path(name), seal(asdict(tag))):
         return tag
     stored = find_tag(store, name)

@@ -162,7 +162,7 @@ class Takedowns:
     @cached_property
     def hashes(self) -> Mapping[str, frozenset[str]]:
         """The hashes of what is gone, by kind."""
-        by_kind: dict[str, set[str]] = {kind: set() for kind in ("url", "host", "image", "pair")}
+        by_kind: dict[str, set[str]] = {kind: set() for kind in get_args(Kind)}
         for tombstone in self.tombstones:
             for kind, hashes in tombstone.hashes.items():
                 by_kind[kind].update(hashes)
@@ -249,8 +249,8 @@ def read_takedowns(storage: Storage) -> Takedowns | None:
     if not names:
         return None
     tombstones = (_parsed(storage, path, _tombstone) for path in names)
-    found = [p for p in sorted(storage.files(HITS)) if p.endswith(".json")]
-    hits = (_parsed(storage, path, _hits) for path in found)
+    paths = [p for p in sorted(storage.files(HITS)) if p.endswith(".json")]
+    hits = (_parsed(storage, path, _hits) for path in paths)
     return Takedowns(_key(storage), tuple(tombstones), tuple(hits))
 
 

@@ -25,7 +25,7 @@ from curation.store.problem import Problem, problem_of, unreadable
 from curation.store.run_log import read_runs
 from curation.store.run_record import RunRecord
 from curation.store.small_records import check_notes, check_records, files_ending
-from curation.store.store import Store
+from curation.store.store import Store, manifest_path
 from curation.store.used_work import SHARED
 
 EXECUTION_ONLY = True
@@ -230,8 +230,7 @@ def _missing_manifests(
                 named.setdefault(table, {})[version] = None
     for table, versions in sorted(named.items()):
         for version in versions.keys() - set(store.versions(table)):
-            path = f"tables/{table}/versions/{version}.parquet"
-            yield Problem(path, "is missing", table, (version,))
+            yield Problem(manifest_path(table, version), "is missing", table, (version,))
 
 
 def _with_recipe(problem: Problem, recipes: Mapping[tuple[str, str], str]) -> Problem:

@@ -67,8 +67,7 @@ class Size:
     @staticmethod
     def of(manifest: Manifest) -> Size:
         """Return the size of a version."""
-        files = [f for fragment in manifest.fragments for f in fragment.files]
-        return Size(manifest.rows, sum(f.size for f in files), len(files))
+        return Size(manifest.rows, manifest.bytes, len(manifest.files))
 
     def to_json(self) -> dict[str, int]:
         """Return the fields of the facets of statistics."""

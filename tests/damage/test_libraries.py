@@ -17,7 +17,7 @@ from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.libraries import LIBRARIES, library_versions
 from curation.engine.parallel import InProcess
 from curation.engine.units import StageOutput, empty_batch
-from curation.store.manifest import FragmentRecord
+from curation.store.fragment import Fragment
 from curation.store.store import Store
 
 from ..tables import commit_manifest, hand_made
@@ -93,15 +93,15 @@ def test_a_fragment_that_is_reused_keeps_its_versions(
     """A newer library computes new fragments alone."""
     context = Context(Store(tmp_path), InProcess(), "test", "salt")
 
-    def compute(version: str, *names: str) -> dict[str, FragmentRecord]:
+    def compute(version: str, *names: str) -> dict[str, Fragment]:
         monkeypatch.setattr(
             "curation.engine.fragment_writer.library_versions", lambda: {"numpy": version}
         )
         return context.compute("label", one_row, {name: {"value": name} for name in names})
 
-    assert compute("1.0", "a")["a"].libraries == {"numpy": "1.0"}
+    assert compute("1.0", "a")["a"].record.libraries == {"numpy": "1.0"}
     later = compute("2.0", "a", "b")
-    versions = {name: record.libraries["numpy"] for name, record in later.items()}
+    versions = {name: table.record.libraries["numpy"] for name, table in later.items()}
     assert versions == {"a": "1.0", "b": "2.0"}
 
 

@@ -22,7 +22,6 @@ from curation.engine.parallel import InProcess, Parallel
 from curation.engine.spark_workers import SparkWorkers
 from curation.engine.units import StageOutput, empty_batch
 from curation.errors import CurationError
-from curation.store.fragment import Fragment
 from curation.store.store import Store
 
 if TYPE_CHECKING:
@@ -46,11 +45,10 @@ def labels_of(
     """Label the nodes by exchanges over pieces of the edges, which are not joined beforehand."""
     cut = zip(np.array_split(left, pieces), np.array_split(right, pieces), strict=True)
     items = {f"edges-{n}": {"left": a, "right": b} for n, (a, b) in enumerate(cut)}
-    records = context.compute("edges", write_edges, items)
-    edges = [Fragment(context.store, record) for record in records.values()]
+    edges = list(context.compute("edges", write_edges, items).values())
     labels: dict[int, int] = {}
-    for record in connected_components(edges, context)[-1]:
-        for table in read_labels(Fragment(context.store, record)):
+    for stars in connected_components(edges, context)[-1]:
+        for table in read_labels(stars):
             columns = (table.column(name).to_pylist() for name in ("node", "label"))
             labels.update(zip(*columns, strict=True))
     return np.array([labels.get(node, node) for node in nodes.tolist()], np.uint64)

@@ -73,7 +73,7 @@ def by_role(store: Store, names: list[str]) -> dict[str, dict[str, Fragment]]:
 def merged(tables: list[Fragment], k: int, context: Context) -> list[Fragment]:
     readings, rows = cell_pairs_readings(tables), sum(table.rows for table in tables)
     job = merge_exchange(readings, rows, merge_cell_pairs, {"k": k})
-    return [Fragment(context.store, record) for record in exchange_tables(job, context)]
+    return exchange_tables(job, context)
 
 
 def pairs_of(tables: list[Fragment]) -> Pairs:

@@ -74,6 +74,5 @@ def test_images_that_are_added_give_what_comparing_all_pairs_gives(
             by_role = part_of(every, set(order[:end].tolist()))
             search = search_hashes(by_role, ROLE_PAIRS, params, context, known)
             known = KnownHashes(contents_of(by_role), search.near_hashes)
-    records = exchange_tables(hash_exchange(search, write_pairs), context)
-    tables = [Fragment(store, record) for record in records]
+    tables = exchange_tables(hash_exchange(search, write_pairs), context)
     assert joined(tables) == reference(images, distance, k)

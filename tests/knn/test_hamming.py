@@ -209,8 +209,8 @@ def met_in_cells(world: World, distance: int, k: int, store: Store) -> Joined:
     search = search_hashes(world.write(store), ROLE_PAIRS, params, context, KnownHashes())
     job = hash_exchange(search, write_pairs)
     parts = []
-    for record in exchange_tables(job, context):
-        table = Fragment(store, record).read()
+    for part in exchange_tables(job, context):
+        table = part.read()
         for number, roles in enumerate(ROLE_PAIRS):
             parts.append((*roles, table.filter(pc.equal(table.column("join"), number))))
     return as_joined(parts)

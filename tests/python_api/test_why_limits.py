@@ -14,6 +14,7 @@ import pytest
 
 import curation
 from curation.inspect.api.store import OpenStore
+from curation.inspect.check.trial import Trial, _scores
 from curation.inspect.why.scores import _passes
 from curation.stages.select.params import Threshold
 from curation.stages.select.stage import _fails
@@ -136,6 +137,8 @@ def test_a_score_passes_where_select_lets_it_pass(dtype: Any, missing: str) -> N
             expected = (~_fails(series, threshold)).tolist()
             passes = [_passes(v.item(), kind, threshold.model_dump()) for v in values]
             assert passes == expected, (name, bound)
+            sampled = {"score": _scores(pa.chunked_array([pa.array(values, kind)]))}
+            assert Trial(scores=sampled).passing("score", threshold) == sum(expected)
 
 
 def test_a_row_that_repeats_another_has_the_answer_of_that_one(store: OpenStore) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curation.engine.context import Context
-from curation.engine.exchange import Exchange, exchange
+from curation.engine.exchange import Exchange, exchange_records
 from curation.engine.parallel import InProcess
 from curation.engine.table import Table, open_table
 from curation.flow import plan
@@ -147,11 +148,11 @@ def test_a_task_does_not_grow_with_the_files(
     """There may be ten thousand files, and a hundred thousand tasks."""
     largest: list[int] = []
 
-    def noted(job: Exchange, context: Context) -> list[dict[str, FragmentRecord]]:
+    def noted(job: Exchange, context: Context) -> Iterator[FragmentRecord]:
         largest.append(max(len(pickle.dumps(task)) for task in job.inputs["rows"].tasks))
-        return exchange(job, context)
+        return exchange_records(job, context)
 
-    monkeypatch.setattr(stage, "exchange", noted)
+    monkeypatch.setattr(stage, "exchange_records", noted)
     for rows in (IMAGES, 1):
         assembled(tmp_path / str(rows), [20], rows_per_file=rows)
     few, many = largest

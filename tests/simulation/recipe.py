@@ -93,12 +93,12 @@ def group(eligible: Table, params: Params, context: Context) -> Iterator[Any]:
     done = 0 if state is None else state.read().column("done")[0].as_py()
     for number in range(done, 2):
         context.save_state("rounds", eligible, pa.RecordBatch.from_pydict({"done": [number + 1]}))
-    for name, record in private.items():
-        rows = Fragment(context.store, record).read().to_pylist()
+    for name, table in private.items():
+        rows = table.read().to_pylist()
         # The columns of the contract are few, so the mark goes where an id of an image would be.
         made = [{"pair_id": r["pair_id"], "image_id": r["source"], "cluster_id": 0} for r in rows]
         yield name, _batch("assignments", made)
-    context.delete_records(private.values())
+    context.delete_tables(private.values())
 
 
 def pack_units(

@@ -119,13 +119,13 @@ def test_a_holder_that_was_overtaken_deletes_nothing_that_the_next_one_may_read(
             log.store, InProcess(), "stage", "salt", step="step", check_lease=first.check
         )
         private = context.private()
-        records = private.compute("rows", rows, {"a": {"start": 1}}).values()
+        tables = private.compute("rows", rows, {"a": {"start": 1}}).values()
         state = pa.RecordBatch.from_pydict({"n": [1]})
         private.save_state("state", 1, state)
         take(log, "second", stack)
         kept = log.store.storage.files("work", recursive=True).keys()
         with pytest.raises(LeaseError, match="took over stage 'stage'"):
-            private.delete_records(records)
+            private.delete_tables(tables)
         with pytest.raises(LeaseError, match="took over stage 'stage'"):
             private.save_state("state", 1, state)
         assert kept <= log.store.storage.files("work", recursive=True).keys()

@@ -77,7 +77,7 @@ ALLOWED = {
     "engine.executors": {"socket", "create_connection"},
     # No connection: settings of preprocessing, the name of this machine, the writer of shards, files
     # in the cache of the hub.
-    "inspect.hub_cache": {"huggingface_hub"},
+    "inspect.weights": {"huggingface_hub"},
     "media.encoders.encoder": {"timm"},
     "media.encoders.torchscript": {"timm"},
     "engine.spark_settings": {"socket", "getaddrinfo"},

@@ -27,7 +27,6 @@ from curation.engine.sorted_arrays import run_starts
 from curation.engine.units import StageOutput, empty_batch
 from curation.errors import CurationError
 from curation.store.fragment import Fragment
-from curation.store.manifest import FragmentRecord
 
 Nodes: TypeAlias = npt.NDArray[np.uint64]
 EDGES = pa.schema([("left", pa.uint64()), ("right", pa.uint64())])
@@ -63,7 +62,7 @@ def local_stars(left: Nodes, right: Nodes) -> pa.Table:
     return pa.table([nodes[linked], nodes[smallest[linked]]], schema=EDGES)
 
 
-def connected_components(edges: Sequence[Fragment], context: Context) -> list[list[FragmentRecord]]:
+def connected_components(edges: Sequence[Fragment], context: Context) -> list[list[Fragment]]:
     """Return the connected components of edges as stars, computed on workers.
 
     Up to EDGES_ON_ONE_WORKER edges, one worker joins all of them. Above that, rounds of large and small
@@ -80,20 +79,21 @@ def connected_components(edges: Sequence[Fragment], context: Context) -> list[li
     Raises:
         CurationError: edges are left to join after MAX_ROUNDS rounds.
     """
-    rounds: list[list[FragmentRecord]] = []
+    rounds: list[list[Fragment]] = []
     for number in range(1, MAX_ROUNDS + 1):
         if sum(fragment.rows for fragment in edges) <= EDGES_ON_ONE_WORKER:
             name = f"joined-{number:02d}"
-            records = context.compute(
+            joined = context.compute(
                 "components", join_on_one_worker, {name: {"edges": list(edges)}}
             )
-            return [*rounds, list(records.values())]
+            return [*rounds, list(joined.values())]
         rounds.append(_exchange_edges(f"components {number}", large_star, edges, context))
-        if not sum(record.stats["unfinished_nodes"] for record in rounds[-1]):
+        if not sum(table.stats["unfinished_nodes"] for table in rounds[-1]):
             return rounds
-        edges = [Fragment(context.store, record) for record in rounds[-1]]
-        rounds.append(_exchange_edges(f"components {number}, small", small_star, edges, context))
-        edges = [Fragment(context.store, record) for record in rounds[-1]]
+        rounds.append(
+            _exchange_edges(f"components {number}, small", small_star, rounds[-1], context)
+        )
+        edges = rounds[-1]
     raise CurationError(
         f"The components of copies are not joined after {MAX_ROUNDS} rounds; no graph should need so "
         "many",
@@ -143,7 +143,7 @@ def _exchange_edges(
     function: Callable[..., StageOutput],
     edges: Sequence[Fragment],
     context: Context,
-) -> list[FragmentRecord]:
+) -> list[Fragment]:
     """Run a star step on workers."""
     # A large star needs all neighbours of a node, so an edge goes to the parts of both of its ends.
     both_ends = function is large_star

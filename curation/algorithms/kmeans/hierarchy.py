@@ -6,7 +6,7 @@ section 3.3 and appendix A.1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,7 +85,6 @@ def build_levels(
     sizes: Sequence[int],
     resampling: Sequence[Resampling],
     options: TrainingOptions,
-    on_level_end: Callable[[int, TrainedLevel], None] = lambda level, trained: None,
 ) -> list[Level]:
     """Cluster the centroids of each level into the next (Vo et al. 2024, section 3.3).
 
@@ -97,7 +96,6 @@ def build_levels(
         sizes: number of clusters of level 1 and of each level above, descending.
         resampling: of level 1 and of each level above.
         options: shared by these levels.
-        on_level_end: called with the number and the clusters of each of these levels.
 
     Returns:
         All levels, the finest first.
@@ -114,7 +112,6 @@ def build_levels(
             trained, parent = _repeated(below, options.metric)
         levels[-1] = Level(below, parent)
         levels.append(Level(trained))
-        on_level_end(number, trained)
     return levels
 
 

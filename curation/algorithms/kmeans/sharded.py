@@ -18,7 +18,6 @@ from curation.engine.context import Context
 from curation.engine.task_groups import split_by_rows
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
-from curation.store.manifest import FragmentRecord
 
 SHARD_ROWS = 1_000_000
 """Maximum points of a shard, whose sums one task adds up before it writes them."""
@@ -46,7 +45,7 @@ class ShardedPoints:
     metric: Metric
     backend: str
     context: Context
-    _last_pass: list[FragmentRecord] = field(default_factory=list)
+    _last_pass: list[Fragment] = field(default_factory=list)
 
     @property
     def _passes(self) -> Context:
@@ -64,37 +63,35 @@ class ShardedPoints:
         range_tables = self._sum_ranges(centroids, shard_tables)
         sums: Doubles = zeros(centroids.vectors.shape, np.float64)
         counts = np.zeros(len(centroids), np.int64)
-        for record in range_tables.values():
-            table = Fragment(self.context.store, record).read()
+        for range_table in range_tables:
+            table = range_table.read()
             rows = table.column("cluster_id").to_numpy()
             sums[rows] = vector_matrix(table.column("sum"), "<f8")
             counts[rows] = table.column("count").to_numpy()
-        square = sum(record.stats["square"] for record in shard_tables.values())
+        square = sum(table.stats["square"] for table in shard_tables)
         # A run that is stopped now continues from this pass; it does not need the last one.
-        self.context.delete_records(self._last_pass)
-        self._last_pass = [centroid_table, *shard_tables.values(), *range_tables.values()]
+        self.context.delete_tables(self._last_pass)
+        self._last_pass = [centroid_table, *shard_tables, *range_tables]
         return ClusterSums(sums, counts, square)
 
-    def _sum_shards(self, centroids: Centroids) -> tuple[FragmentRecord, dict[str, FragmentRecord]]:
+    def _sum_shards(self, centroids: Centroids) -> tuple[Fragment, list[Fragment]]:
         """Return the work table of the centroids, and one with the sums of each shard."""
         # Not sent along with the tasks: above 2 GiB, Spark could send none.
         rows = pa.RecordBatch.from_arrays([vector_array(centroids.vectors)], ["vector"])
         table = self._passes.keep_rows("centroids", rows)
         options = {"centroids": table, "metric": self.metric, "backend": self.backend}
         shards = {name: {"shard": shard} | options for name, shard in self.shards.items()}
-        return table.record, self._passes.compute("pass", sum_shard, shards, gpu=True)
+        summed = self._passes.compute("pass", sum_shard, shards, gpu=True)
+        return table, list(summed.values())
 
-    def _sum_ranges(
-        self, centroids: Centroids, shard_tables: Mapping[str, FragmentRecord]
-    ) -> dict[str, FragmentRecord]:
+    def _sum_ranges(self, centroids: Centroids, shard_tables: list[Fragment]) -> list[Fragment]:
         """Return a work table with the sums of each range of clusters over all shards."""
-        tables = [Fragment(self.context.store, record) for record in shard_tables.values()]
         size = max(1, RANGE_BYTES // (8 * centroids.vectors.shape[1]))
         items = {
-            f"from-{first:08d}": {"parts": tables, "first": first, "end": first + size}
+            f"from-{first:08d}": {"parts": shard_tables, "first": first, "end": first + size}
             for first in range(0, len(centroids), size)
         }
-        return self._passes.compute("sums", add_sums_in_range, items)
+        return list(self._passes.compute("sums", add_sums_in_range, items).values())
 
 
 def group_into_shards(sample: Mapping[str, Fragment]) -> dict[str, list[Fragment]]:

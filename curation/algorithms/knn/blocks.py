@@ -7,6 +7,7 @@ only the last block, so that results of all other pairs of blocks are reused.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,9 @@ from curation.store.fragment import Fragment
 ROWS_PER_BLOCK = 100_000
 """Rows of a block. Its vectors, their hashes and the screen over them need about 1 GiB at most (1,024
 dimensions)."""
+
+RolePairs = Sequence[tuple[str, str]]
+"""Role of the queries and role of the base, for each join."""
 
 PAIRS = pa.schema(
     [("query_id", pa.string()), ("image_id", pa.string()), ("similarity", pa.float32())]
@@ -146,7 +150,7 @@ def merge_blocks(parts: Sequence[Fragment], k: int) -> StageOutput:
 
 def block_join(
     by_role: Mapping[str, Mapping[str, Fragment]],
-    role_pairs: Sequence[tuple[str, str]],
+    role_pairs: RolePairs,
     options: Mapping[str, float],
     context: Context,
     name: str = "blocks",
@@ -177,21 +181,20 @@ def block_join(
             for first, block in left.items()
             for second, other in right.items()
         }
-        records = context.compute(label, search_block, items, gpu=True)
+        searched = context.compute(label, search_block, items, gpu=True)
         parts = {
-            first: [records[f"{query_role}-{first}-{base_role}-{second}"] for second in right]
+            first: [searched[f"{query_role}-{first}-{base_role}-{second}"] for second in right]
             for first in left
         }
         if len(right) > 1:
             merges = {
                 f"{query_role}-{first}-{base_role}": {
-                    "parts": [Fragment(context.store, record) for record in block_records],
+                    "parts": block_parts,
                     "k": int(options["k"]),
                 }
-                for first, block_records in parts.items()
+                for first, block_parts in parts.items()
             }
             merged = context.compute(f"{label}, merged", merge_blocks, merges)
             parts = {first: [merged[f"{query_role}-{first}-{base_role}"]] for first in left}
-        for block_records in parts.values():
-            for record in block_records:
-                yield query_role, base_role, Fragment(context.store, record).read()
+        for table in chain.from_iterable(parts.values()):
+            yield query_role, base_role, table.read()

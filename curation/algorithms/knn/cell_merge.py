@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
-from curation.algorithms.knn.blocks import candidates_of_pairs, pairs_batch
-from curation.algorithms.knn.cells import CELL_PAIRS, RolePairs, number_pairs, search_cells
+from curation.algorithms.knn.blocks import RolePairs, candidates_of_pairs, pairs_batch
+from curation.algorithms.knn.cells import CELL_PAIRS, number_pairs, search_cells
 from curation.algorithms.knn.exact import merge
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
@@ -116,8 +116,8 @@ def cell_join(
     readings = cell_pairs_readings(cell_pairs)
     rows = sum(fragment.rows for fragment in cell_pairs)
     job = merge_exchange(readings, rows, merge_cell_pairs, {"k": int(options["k"])})
-    for record in exchange_tables(job, context):
-        table = Fragment(context.store, record).read()
+    for part in exchange_tables(job, context):
+        table = part.read()
         for number, (query_role, base_role) in enumerate(role_pairs):
             pairs = table.filter(pc.equal(table.column("role_pair"), number))
             if len(pairs):

@@ -213,8 +213,8 @@ def count_vectors(cells: int, routed: Sequence[Fragment], context: Context) -> C
     """
     counts = np.zeros(cells, np.int64)
     items = {fragment.name: {"routed": fragment} for fragment in routed}
-    for record in context.compute("count", write_counts, items).values():
-        table = Fragment(context.store, record).read()
+    for counted in context.compute("count", write_counts, items).values():
+        table = counted.read()
         counts[table.column("cell").to_numpy()] += table.column("count").to_numpy()
     return counts
 

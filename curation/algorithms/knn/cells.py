@@ -12,7 +12,7 @@ pairs with a new vector are searched, in the cells that have one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.vectors import Bools, Ids, RowNumbers, Vectors, vector_matrix
-from curation.algorithms.knn.blocks import PAIRS, nearest_others, pairs_batch
+from curation.algorithms.knn.blocks import PAIRS, RolePairs, nearest_others, pairs_batch
 from curation.algorithms.knn.cell_shares import (
     CellTasks,
     cell_tasks,
@@ -44,8 +44,6 @@ BYTES_PER_GROUP = 2**28
 four times that memory."""
 CELL_PAIRS = PAIRS.append(pa.field("role_pair", pa.int32()))
 """Pairs found in cells. `role_pair` numbers the pair of roles that was joined."""
-RolePairs = Sequence[tuple[str, str]]
-"""(role of the queries, role of the base) of each join."""
 
 
 def cell_groups(cells: int, total_bytes: float) -> tuple[int, ...]:
@@ -247,8 +245,7 @@ def search_cells(
     batches = _batches(by_role, old)
     shared = {"codebooks": codebooks, "spread": spread}
     items = {name: {"fragments": batch.fragments} | shared for name, batch in batches.items()}
-    records = context.compute("route", route, items, gpu=True)
-    routed = {name: Fragment(context.store, record) for name, record in records.items()}
+    routed = context.compute("route", route, items, gpu=True)
     of_new, of_old = (
         count_vectors(cells, [routed[n] for n in batches if batches[n].new == new], context)
         for new in (True, False)
@@ -276,7 +273,7 @@ def search_cells(
         pass_part=True,
         gpu=True,
     )
-    return [Fragment(context.store, record) for record in exchange_tables(job, context)]
+    return exchange_tables(job, context)
 
 
 class _Batch(NamedTuple):

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.vectors import Ids, RowNumbers
-from curation.algorithms.knn.blocks import PAIRS, pairs_batch
+from curation.algorithms.knn.blocks import PAIRS, RolePairs, pairs_batch
 from curation.algorithms.knn.cell_shares import share_of
 from curation.algorithms.knn.exact import Candidates, merge
 from curation.algorithms.knn.hash_lists import HashLists, HashPairs, in_batches, pairs_of
@@ -167,7 +167,7 @@ def _further_images(firsts: Candidates, base_ids: Ids, group: RowNumbers, k: int
 
 def hash_join(
     by_role: Mapping[str, Mapping[str, tuple[Fragment, Fragment]]],
-    role_pairs: Sequence[tuple[str, str]],
+    role_pairs: RolePairs,
     params: HammingParams,
     context: Context,
 ) -> Iterator[tuple[str, str, pa.Table]]:
@@ -193,5 +193,5 @@ def hash_join(
             f"{label}-{share:04d}": shared | {"options": options | {"share": share}}
             for share in range(shares if right else 0)
         }
-        for record in context.compute(label, search_hashes, items).values():
-            yield query_role, base_role, Fragment(context.store, record).read()
+        for table in context.compute(label, search_hashes, items).values():
+            yield query_role, base_role, table.read()

@@ -80,7 +80,7 @@ def search_cells(
         {"parts": parts, "tasks": tasks, "options": options},
         pass_part=True,
     )
-    return [Fragment(context.store, record) for record in exchange_tables(job, context)]
+    return exchange_tables(job, context)
 
 
 def count_cells(
@@ -89,9 +89,9 @@ def count_cells(
     """Return how many hashes go to each cell, and how many new ones, shape (cells,) each."""
     counts = np.zeros((2, parts.cells), np.int64)
     items = {fragment.name: {"grouped": fragment, "parts": parts} for fragment in grouped}
-    for record in context.compute("hash counts", write_counts, items).values():
-        table = Fragment(context.store, record).read()
-        counts += [table.column(name).to_numpy() for name in ("count", "new")]
+    for table in context.compute("hash counts", write_counts, items).values():
+        rows = table.read()
+        counts += [rows.column(name).to_numpy() for name in ("count", "new")]
     return counts[0], counts[1]
 
 

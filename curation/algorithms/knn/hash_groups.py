@@ -76,7 +76,7 @@ def group_hashes(by_role: Images, k: int, context: Context, old: OldHashes = ())
     inputs = {"hashed": ExchangeInput(HASHED, tasks)}
     parts = max(1, -(-rows // HASHES_PER_PART))
     job = Exchange("hash groups", inputs, write_groups, parts, {"k": k})
-    return [Fragment(context.store, record) for record in exchange_tables(job, context)]
+    return exchange_tables(job, context)
 
 
 def read_hashed(role: int, images: Fragment, scores: Fragment, new: bool) -> Iterator[pa.Table]:

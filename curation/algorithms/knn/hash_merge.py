@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from curation.algorithms.arrays.fixed_bytes import bytes_of
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, RowNumbers
-from curation.algorithms.knn.blocks import pairs_batch
+from curation.algorithms.knn.blocks import RolePairs, pairs_batch
 from curation.algorithms.knn.exact import Candidates, merge
 from curation.algorithms.knn.hash_cells import NEAR_HASHES, search_cells
 from curation.algorithms.knn.hash_groups import (
@@ -36,9 +36,6 @@ MEMBERS = pa.schema([("role", pa.int8()), ("first", IMAGE), ("image", IMAGE)])
 """Images that are not the first with their hash."""
 REPLACED = pa.schema([("image", IMAGE)])
 """Images that stood for a hash that has got another image."""
-
-RolePairs = Sequence[tuple[str, str]]
-"""(role of the queries, role of the base) of each join."""
 
 
 class HashSearch(NamedTuple):
@@ -93,14 +90,12 @@ def _valid_pairs(
 ) -> list[Fragment]:
     """Return NEAR_HASHES without the pairs of hashes that have got another image."""
     items = {fragment.name: {"grouped": fragment} for fragment in grouped if known}
-    firsts = context.compute("hash firsts", write_replaced, items)
-    replaced = [Fragment(context.store, record) for record in firsts.values()]
+    replaced = list(context.compute("hash firsts", write_replaced, items).values())
     tables = {
         f"known-{number:06d}": {"near_hashes": fragment, "replaced": replaced}
         for number, fragment in enumerate(known)
     }
-    records = context.compute("hash pairs", write_valid_pairs, tables)
-    return [Fragment(context.store, record) for record in records.values()]
+    return list(context.compute("hash pairs", write_valid_pairs, tables).values())
 
 
 def write_replaced(grouped: Fragment) -> StageOutput:

@@ -21,6 +21,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from curation.algorithms.arrays.vectors import Bools
+
 BITS = 256
 MAX_LIST_BITS = 16
 """Bits that name a list within a cell: so many lists take a few megabytes."""
@@ -35,7 +37,6 @@ CELL_HASHES = 4_000_000
 
 Hashes = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 class Piece(NamedTuple):
@@ -68,11 +69,6 @@ class HashParts:
     distance: int
     count: int
     cell_bits: int = 0
-
-    @property
-    def content(self) -> list[int]:
-        """What memos depend on."""
-        return [self.distance, self.count, self.cell_bits]
 
     @cached_property
     def pieces(self) -> list[Piece]:

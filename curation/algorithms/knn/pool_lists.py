@@ -91,8 +91,8 @@ def order_by_lists(
     batches = split_by_rows(shards.values(), ROWS_PER_TASK)
     counts = np.zeros(nlist, np.int64)
     items = {f"lists-{batch[0].embeddings.name}": {"shards": batch} for batch in batches}
-    for record in context.compute("count", write_counts, items).values():
-        table = Fragment(context.store, record).read()
+    for counted in context.compute("count", write_counts, items).values():
+        table = counted.read()
         np.add.at(counts, table.column("list").to_numpy(), table.column("count").to_numpy())
     parts = list_parts(counts, limits.part_rows(dim))
     schema = pa.schema(
@@ -106,7 +106,7 @@ def order_by_lists(
         parts.count,
         {"batch_rows": limits.batch_rows},
     )
-    return [Fragment(context.store, record) for record in exchange_tables(job, context)]
+    return exchange_tables(job, context)
 
 
 def write_counts(shards: Sequence[Shard]) -> StageOutput:

@@ -125,7 +125,7 @@ def _query_parts(
         max(1, -(-rows // part_rows)),
         {"batch_rows": limits.batch_rows},
     )
-    return [Fragment(context.store, record) for record in exchange_tables(job, context)]
+    return exchange_tables(job, context)
 
 
 def read_seeds(fragments: Sequence[SeedFragment]) -> Iterator[pa.Table]:
@@ -195,11 +195,8 @@ def probe_blocks(
     """
     shared = {"codebooks": codebooks, "nprobe": nprobe, "batch_rows": limits.batch_rows}
     items = {part.content: {"queries": part} | shared for block in blocks for part in block.parts}
-    records = context.compute("probe", write_probes, items, gpu=True)
-    return [
-        tuple(Fragment(context.store, records[part.content]) for part in block.parts)
-        for block in blocks
-    ]
+    probes = context.compute("probe", write_probes, items, gpu=True)
+    return [tuple(probes[part.content] for part in block.parts) for block in blocks]
 
 
 def write_probes(

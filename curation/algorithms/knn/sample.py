@@ -94,8 +94,7 @@ def _share(limit: int, rows: int) -> float:
 def _compute_samples(
     items: Mapping[str, Mapping[str, Any]], context: Context
 ) -> dict[str, Fragment]:
-    records = context.compute("sample", take_sample, items)
-    return {name: Fragment(context.store, record) for name, record in records.items()}
+    return context.compute("sample", take_sample, items)
 
 
 def take_sample(

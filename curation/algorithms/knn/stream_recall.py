@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,11 +56,11 @@ def measure_recall(
     sampled = _sample_blocks(blocks, sample, context)
     searched = search_pool(sampled, pool.exactly(), limits, context)
     job = merge_exchange(searched.candidates, write_pairs, {}, limits)
-    truth = _pairs([Fragment(context.store, record) for record in exchange_tables(job, context)])
+    truth = _pairs(exchange_tables(job, context))
     query_ids = np.unique(np.array([query for query, _ in truth], "S32"))
     items = {part.name: {"matches": part, "query_ids": query_ids} for part in matches}
-    records = context.compute("recall, retrieved pairs", write_retrieved, items)
-    retrieved = _pairs([Fragment(context.store, record) for record in records.values()])
+    tables = context.compute("recall, retrieved pairs", write_retrieved, items)
+    retrieved = _pairs(tables.values())
     return {
         "recall": round(len(truth & retrieved) / len(truth), 6) if truth else None,
         "recall_queries": sum(block.rows for block in sampled),
@@ -77,10 +77,8 @@ def _sample_blocks(
         for block in blocks
         for part in block.parts
     }
-    records = context.compute("recall, first queries", write_first, items)
-    first = {name: Fragment(context.store, record) for name, record in records.items()}
-    tables = {name: part.read(["image_id", "key"]) for name, part in first.items()}
-    keys = np.concatenate([table.column("key").to_numpy() for table in tables.values()])
+    first = context.compute("recall, first queries", write_first, items)
+    keys = np.concatenate([t.read(["key"]).column("key").to_numpy() for t in first.values()])
     last = int(np.sort(keys)[: sample.queries][-1])
     items = {
         f"sample-{k}": {
@@ -91,8 +89,7 @@ def _sample_blocks(
     }
     taken = context.compute("recall, queries", write_sample, items)
     sampled = [
-        QueryBlock(int(name.removeprefix("sample-")), (Fragment(context.store, record),))
-        for name, record in taken.items()
+        QueryBlock(int(name.removeprefix("sample-")), (table,)) for name, table in taken.items()
     ]
     return [block for block in sampled if block.rows]
 
@@ -160,7 +157,7 @@ def write_retrieved(matches: Fragment, query_ids: Ids) -> StageOutput:
     return None
 
 
-def _pairs(tables: Sequence[Fragment]) -> set[tuple[str, str]]:
+def _pairs(tables: Iterable[Fragment]) -> set[tuple[str, str]]:
     """Return the different pairs of PAIRS in some work tables."""
     pairs: set[tuple[str, str]] = set()
     for table in tables:

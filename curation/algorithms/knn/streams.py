@@ -21,12 +21,10 @@ from curation.algorithms.knn.pool_lists import order_by_lists
 from curation.algorithms.knn.queries import Probes, QueryBlock, probe_blocks
 from curation.algorithms.knn.running import RunningNearest
 from curation.algorithms.knn.search_plan import (
-    Layout,
     SearchLimits,
     SearchSize,
     SearchWork,
     choose_layout,
-    work_of,
 )
 from curation.engine.context import Context
 from curation.engine.table import Table
@@ -125,7 +123,6 @@ def search_pool(
     pool: Pool,
     limits: SearchLimits,
     context: Context,
-    layout: Layout | None = None,
 ) -> PoolSearch:
     """Find the nearest images of each query in each slice of the pool.
 
@@ -134,10 +131,9 @@ def search_pool(
         pool: what is searched.
         limits: bound what a task holds.
         context: where workers run.
-        layout: how queries and pool meet; None takes the one that moves fewer bytes.
     """
     size = pool.size(blocks)
-    work = choose_layout(size, limits) if layout is None else work_of(size, limits, layout)
+    work = choose_layout(size, limits)
     probes: list[tuple[Fragment, ...] | None] = [None] * len(blocks)
     parts: Mapping[str, PoolPart] = pool.shards
     if pool.codebooks is not None:
@@ -156,20 +152,12 @@ def search_pool(
         for number, (block, probed) in enumerate(zip(blocks, probes, strict=True))
         for name, slice_ in slices.items()
     }
-    records = context.compute("search", search_slice, items, gpu=True)
+    tables = context.compute("search", search_slice, items, gpu=True)
     candidates = [
-        BlockCandidates(
-            block, _fragments(records, [f"{number:06d}-{name}" for name in slices], context)
-        )
+        BlockCandidates(block, tuple(tables[f"{number:06d}-{name}"] for name in slices))
         for number, block in enumerate(blocks)
     ]
     return PoolSearch(candidates, work, len(slices))
-
-
-def _fragments(
-    records: Mapping[str, Any], names: Sequence[str], context: Context
-) -> tuple[Fragment, ...]:
-    return tuple(Fragment(context.store, records[name]) for name in names)
 
 
 def pool_slices(

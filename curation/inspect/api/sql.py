@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -111,7 +111,7 @@ class SqlSession:
     def relation(self, table: Table) -> duckdb.DuckDBPyRelation:
         """Return a version of a table as a relation."""
         name, schema = table.manifest.table, stored_schema(table)
-        files = [entry for record in table.manifest.fragments for entry in record.files]
+        files = table.manifest.files
         held = table.withheld
         hit = [e for e in files if held is not None and held.holds(e.path)]
         clean = [e for e in files if e not in hit] if hit else files
@@ -236,7 +236,7 @@ def _base(name: str) -> str:
     return TableName(name).contract.lower()
 
 
-def _scanned(table: Table, files: list[FileEntry], schema: pa.Schema) -> Any:
+def _scanned(table: Table, files: Sequence[FileEntry], schema: pa.Schema) -> Any:
     """Return what DuckDB scans: files, of which it reads the columns and row groups that it needs."""
     if not files:
         return schema.empty_table()

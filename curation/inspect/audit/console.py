@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from curation.inspect.audit.edits import EDITS, STRENGTHS
-from curation.inspect.audit.page import describe_verification, format_number, format_percent
+from curation.inspect.audit.page import describe_verification
 from curation.inspect.audit.thresholds import CAUTION
+from curation.inspect.html import format_number, format_percent
 
 THRESHOLD_KEYS = {"near": "at_least", "perceptual": "max_distance"}
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import Bools, Vectors
 from curation.algorithms.knn.exact import Candidates
-from curation.inspect.audit.pool import Hashes
+from curation.algorithms.knn.hash_parts import Hashes
 from curation.stages.verify.compare import Agreement
 
 

@@ -15,10 +15,10 @@ from curation.algorithms.knn.exact import (
     search,
 )
 from curation.algorithms.knn.hamming import range_search
-from curation.algorithms.knn.hash_parts import BITS
+from curation.algorithms.knn.hash_parts import BITS, Hashes
 from curation.algorithms.knn.params import MAX_HAMMING_DISTANCE
 from curation.inspect.audit.copies import Detections, InjectedCopies, StoredOriginals
-from curation.inspect.audit.pool import Hashes, Pool, Sample, gather_by_id
+from curation.inspect.audit.pool import Pool, Sample, gather_by_id
 from curation.progress import ProgressBar
 from curation.recipe import Recipe
 from curation.stages.dedup.params import Near

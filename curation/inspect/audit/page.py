@@ -11,7 +11,7 @@ import pandas as pd
 from curation.inspect.audit.contact_sheet import MAX_PAIRS, SheetSection
 from curation.inspect.audit.edits import EDIT_NAMES, EDITS
 from curation.inspect.audit.thresholds import CAUTION
-from curation.inspect.html import render_page
+from curation.inspect.html import format_number, format_percent, render_page
 from curation.inspect.report.album import Album
 
 TEMPLATE = "audit.html.j2"
@@ -73,13 +73,3 @@ def describe_verification(summary: Mapping[str, Any]) -> str:
         f"{format_percent(after)} instead of {format_percent(before)}. It also refused pairs with "
         f"other pool images: {refused}."
     )
-
-
-def format_number(value: float | None, digits: int = 0) -> str:
-    """Return a number with thousands separators; – for None."""
-    return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def format_percent(value: float | None) -> str:
-    """Return a fraction as a percentage; – for None."""
-    return "–" if value is None else f"{100 * value:.1f} %"

@@ -15,18 +15,17 @@ import pyarrow.compute as pc
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors
+from curation.algorithms.knn.hash_parts import BITS, Hashes
 from curation.algorithms.knn.read import read_vectors
 from curation.errors import Detail, RecipeError, StoreError
 from curation.inspect.lineage import recipe_tables
+from curation.inspect.report.album import read_stored
 from curation.media.encoders.compatibility import check_spaces
 from curation.media.encoders.params import EMBEDDINGS
 from curation.recipe import Recipe
-from curation.store.fragment import Fragment
 from curation.store.store import Store
 
-Hashes = npt.NDArray[np.uint8]
-"""Perceptual hashes, (n, 32): 256 bits each."""
-HASH_BYTES = 32
+HASH_BYTES = BITS // 8
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ class Pool:
         for name in sorted(set(fragments)):
             positions = [n for n, fragment in enumerate(fragments) if fragment == name]
             by_row = {int(rows[n]): n for n in positions}
-            for row, image in _read_rows(self._images[name], sorted(by_row)):
+            for row, image in read_stored(self._images[name], sorted(by_row)):
                 yield by_row[row], image
 
     def locate(self, image_ids: set[str]) -> dict[str, tuple[str, str, int]]:
@@ -179,18 +178,6 @@ class Pool:
                 best = places.setdefault(row.image_id, place)
                 places[row.image_id] = min(best, place, key=lambda p: p[1])
         return places
-
-
-def _read_rows(fragment: Fragment, rows: list[int]) -> Iterator[tuple[int, bytes]]:
-    """Yield rows (in rising order) with their stored bytes, reading no further than the last one."""
-    start, waiting = 0, list(rows)
-    for batch in fragment.batches(["image"], rows=256):
-        while waiting and waiting[0] < start + batch.num_rows:
-            row = waiting.pop(0)
-            yield row, batch.column("image")[row - start].as_py()
-        start += batch.num_rows
-        if not waiting:
-            return
 
 
 def draw_sample(pool: Pool, size: int, seed: int) -> Sample:

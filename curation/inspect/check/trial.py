@@ -10,6 +10,8 @@ from itertools import groupby
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.engine.contract import contract
@@ -54,16 +56,7 @@ class Trial:
     def passing(self, score: str, threshold: Threshold) -> int | None:
         """Return how many stored pictures pass a threshold; None if its score was not computed."""
         values = self.scores.get(score)
-        return None if values is None else sum(_passes(value, threshold) for value in values)
-
-
-def _passes(value: Any, threshold: Threshold) -> bool:
-    if value is None:
-        return threshold.missing == "keep"
-    if threshold.one_of is not None:
-        return value in threshold.one_of
-    low, high = threshold.at_least, threshold.at_most
-    return (low is None or value >= low) and (high is None or value <= high)
+        return None if values is None else sum(map(threshold.passes, values))
 
 
 def try_pictures(recipe: Recipe, surveys: Sequence[Survey], most: int = PICTURES) -> Trial:
@@ -121,8 +114,15 @@ def _tried(recipe: Recipe, sample: Sequence[tuple[SourceFile, SourceRow]], store
         pictures=pairs.rows,
         failed=dict(Counter(failed.column("reason").to_pylist())),
         stored_bytes=sizes / max(1, stored.num_rows),
-        scores={n: table.column(n).to_pylist() for n in recipe.screen.scores()},
+        scores={n: _scores(table.column(n)) for n in recipe.screen.scores()},
     )
+
+
+def _scores(column: pa.ChunkedArray) -> list[Any]:
+    """Return the scores of a column for `Threshold.passes`."""
+    if column.type != pa.float32():
+        return list(column.to_pylist())
+    return [None if value is None else np.float32(value) for value in column.to_pylist()]
 
 
 def _pairs(sample: Sequence[tuple[SourceFile, SourceRow]], store: Store) -> Fragment:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from numbers import Real
 
 from curation.inspect.check.findings import Facts, Finding
 from curation.inspect.check.survey import Survey
-from curation.inspect.hub_cache import is_in_hub_cache
+from curation.inspect.weights import is_in_hub_cache
 from curation.media.encoders import ENCODERS
 from curation.media.files.location import shown
 from curation.stages.select.params import Threshold
@@ -156,7 +157,7 @@ def idle_thresholds(facts: Facts) -> Iterator[Finding]:
 
 
 def _are_numbers(values: list[object]) -> bool:
-    return bool(values) and all(isinstance(value, int | float) for value in values)
+    return bool(values) and all(isinstance(value, Real) for value in values)
 
 
 def idle_threshold(score: str, threshold: Threshold, passing: int, rows: int, what: str) -> Finding:

@@ -90,8 +90,8 @@ def _normalize_urls() -> float:
 
 def _resize_and_encode(images: list[bytes]) -> float:
     """Decode, resize to 512 px and encode, as fetch does with the bytes that it downloaded."""
-    for data in images:
-        with Image.open(io.BytesIO(data)) as image:
+    for content in images:
+        with Image.open(io.BytesIO(content)) as image:
             small = image.convert("RGB").resize((512, 384), Image.Resampling.LANCZOS)
         small.save(io.BytesIO(), "JPEG", quality=95)
     return len(images)
@@ -104,10 +104,10 @@ def _screen(images: list[bytes]) -> float:
     from curation.stages.screen.stage import load_filter
 
     filters = [load_filter(name) for name in ScreenParams().filters]
-    for data in images:
-        grey = decode_grey(data)
+    for content in images:
+        grey = decode_grey(content)
         assert grey is not None
-        pair = Pair(640, 480, len(data), "a caption of a picture", data, grey)
+        pair = Pair(640, 480, len(content), "a caption of a picture", content, grey)
         for filter_ in filters:
             filter_.score(pair)
         perceptual_hash(grey)
@@ -119,8 +119,8 @@ def _preprocess(images: list[bytes]) -> float:
     from curation.media.encoders.params import EncoderSpec
 
     encoder = load_encoder(EncoderSpec(model="vit_micro"), "cpu")
-    for data in images:
-        with Image.open(io.BytesIO(data)) as image:
+    for content in images:
+        with Image.open(io.BytesIO(content)) as image:
             encoder.preprocess(image.convert("RGB"))
     return len(images)
 
@@ -139,10 +139,10 @@ def _compare(images: list[bytes]) -> float:
     """Compare each image with the next one: these pairs are not copies."""
     from curation.stages.verify.compare import compare
 
-    small = [ReducedImage.of(data) for data in map(reduce_image, images) if data]
-    for left, right in pairwise(small):
+    reduced = [ReducedImage.of(small) for small in map(reduce_image, images) if small]
+    for left, right in pairwise(reduced):
         compare(left, right)
-    return len(small) - 1
+    return len(reduced) - 1
 
 
 def _write_and_read_table() -> float:

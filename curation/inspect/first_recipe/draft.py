@@ -11,7 +11,7 @@ from pathlib import Path
 from curation.errors import Detail, RecipeError
 from curation.inspect.check.survey import Survey, survey
 from curation.inspect.check.trial import Trial, try_pictures
-from curation.inspect.hub_cache import is_in_hub_cache
+from curation.inspect.weights import is_in_hub_cache
 from curation.media.web.params import OutboundParams
 from curation.recipe import Recipe, parse_recipe
 from curation.stages.ingest.recognise import recognise

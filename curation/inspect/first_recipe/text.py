@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
+from rich.filesize import decimal
 
 from curation.inspect.check.survey import Survey
 from curation.inspect.first_recipe.draft import BETTER, CANDIDATES, MOST_DROPPED, Draft
@@ -104,15 +105,7 @@ def _counts(survey: Survey) -> str:
     counts = [f"{survey.count(n):,} {words}" for n, words in kinds.items() if survey.count(n)]
     counts += [f"{len(survey.bad):,} that cannot be read"] if survey.bad else []
     listed = f"; of {len(survey.read):,} rows read {', '.join(counts)}" if counts else ""
-    return f"{about}{survey.rows:,} rows, {_bytes(survey.size)}{listed}"
-
-
-def _bytes(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}" if unit != "bytes" else f"{size:.0f} bytes"
-        size /= 1000
-    return f"{size:,.3g} TB"
+    return f"{about}{survey.rows:,} rows, {decimal(survey.size)}{listed}"
 
 
 def _good_rows(survey: Survey) -> list[SourceRow]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import unicodedata
-from collections.abc import Hashable, Mapping, Sequence
+from collections import deque
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +90,7 @@ def _load(fragment: Fragment, refs: set[ImageRef]) -> dict[ImageRef, AlbumImage]
     rows = _rows_of(ids, refs)
     numbers = sorted(set(rows.values()))
     table = fragment.read([*COLUMNS, *SIZE_COLUMNS]).take(pa.array(numbers, pa.int64()))
-    thumbnails = _thumbnails(fragment, numbers)
+    thumbnails = {row: thumbnail(image) for row, image in read_stored(fragment, numbers)}
     images = {
         number: _album_image(row, thumbnails.get(number, ""))
         for number, row in zip(numbers, table.to_pylist(), strict=True)
@@ -109,20 +110,21 @@ def _rows_of(ids: pa.Table, refs: set[ImageRef]) -> dict[ImageRef, int]:
     return rows
 
 
-def _thumbnails(fragment: Fragment, numbers: Sequence[int]) -> dict[int, str]:
-    """Return a data URI for each row that has pixels, reading no further than the last row."""
-    thumbnails, start = {}, 0
-    waiting = list(numbers)
+def read_stored(fragment: Fragment, rows: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    """Yield rows, in rising order, with their stored images, reading no further than the last one.
+
+    Rows without pixels are left out.
+    """
+    waiting, start = deque(rows), 0
     for batch in fragment.batches(["image"], rows=256):
         while waiting and waiting[0] < start + batch.num_rows:
-            number = waiting.pop(0)
-            image = batch.column("image")[number - start].as_py()
+            row = waiting.popleft()
+            image = batch.column("image")[row - start].as_py()
             if image is not None:
-                thumbnails[number] = thumbnail(image)
+                yield row, image
         start += batch.num_rows
         if not waiting:
-            break
-    return thumbnails
+            return
 
 
 def thumbnail(image: bytes) -> str:

@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from rich.filesize import decimal
 
 from curation.errors import StoreError
 from curation.flow import plan, run_fingerprint
 from curation.inspect.composition import COUNTS, composition_of
-from curation.inspect.html import render_page
+from curation.inspect.html import format_number, render_page
 from curation.inspect.lineage import Lineage, trace
 from curation.inspect.report import svg
 from curation.inspect.report.album import Album
@@ -190,7 +191,7 @@ def _tables(recipe: Recipe, lineage: Lineage) -> list[dict[str, Any]]:
                     "table_version": manifest.version,
                     "rows": manifest.rows,
                     "fragments": len(manifest.fragments),
-                    "bytes": sum(f.size for r in manifest.fragments for f in r.files),
+                    "bytes": manifest.bytes,
                     "created": manifest.created,
                 }
             )
@@ -207,16 +208,12 @@ def _to_parquet(composition: list[dict[str, Any]]) -> bytes:
 
 def _render(content: dict[str, Any]) -> bytes:
     filters: dict[str, Callable[..., Any]] = {
-        "number": _format_number,
-        "size": _format_size,
+        "number": format_number,
+        "size": decimal,
         "words": _as_words,
         "time": _format_time,
     }
     return render_page(Path(__file__).parent / TEMPLATE, content, filters)
-
-
-def _format_number(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def _as_words(name: str) -> str:
@@ -226,11 +223,3 @@ def _as_words(name: str) -> str:
 
 def _format_time(created: str) -> str:
     return datetime.fromisoformat(created).strftime("%Y-%m-%d %H:%M:%S %Z")
-
-
-def _format_size(value: float) -> str:
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
-        value /= 1000
-    return f"{value:,.1f} TB"

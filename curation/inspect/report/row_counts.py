@@ -11,7 +11,7 @@ from curation.engine.table import Table
 from curation.errors import Detail, StoreError
 from curation.inspect.lineage import Lineage
 from curation.media.encoders.params import EMBEDDINGS
-from curation.store.manifest import sum_counts
+from curation.store.manifest import count_outcomes, sum_counts
 from curation.store.store import DATASET
 
 ROLES = ("pool", "seed", "held_out")
@@ -124,8 +124,7 @@ def _stage_counts(lineage: Lineage, dataset: DatasetCounts) -> Iterator[StageCou
 
 
 def _embed_counts(encoder: str, embeddings: Table, images: int) -> StageCounts:
-    by_role = embeddings.manifest.counts.values()
-    outcomes = sum_counts([{"all": counts} for counts in by_role]).get("all", {})
+    outcomes = count_outcomes([embeddings.manifest.counts])
     dropped = {r: rows for r, rows in outcomes.items() if r not in (*NO_PIXELS, "ok")}
     return StageCounts(f"embed {encoder}", "all", images, outcomes.get("ok", 0), dropped)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,8 +11,8 @@ from typing import Literal, NamedTuple
 from curation.inspect.why.tables import Place, RowReader
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.urls import InvalidURLError, normalize
+from curation.store.digest import file_sha256
 
-CHUNK = 2**20
 ID_DIGITS = 32
 Kind = Literal["image_id", "pair_id", "sha256", "url", "final_url", "key", "file", "location"]
 _HEX = re.compile(r"[0-9a-fA-F]+")
@@ -67,7 +66,7 @@ def _file(what: str | Path) -> Path | None:
 
 def _attempts(what: str, file: Path | None) -> Iterator[_Attempt]:
     if file is not None:
-        yield _Attempt("file", "images", ("image_id",), [_sha256(file)[:ID_DIGITS]])
+        yield _Attempt("file", "images", ("image_id",), [file_sha256(file)[:ID_DIGITS]])
         yield _Attempt("location", "pairs", ("location",), [str(file.absolute())])
     if _HEX.fullmatch(what):
         lowered = what.lower()
@@ -89,11 +88,3 @@ def _spellings(url: str) -> list[str]:
     with suppress(InvalidURLError, FetchError, ValueError):
         spellings.append(normalize(url))
     return list(dict.fromkeys(spellings))
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.inspect.why.tables import Place, RowReader
+from curation.stages.select.params import Threshold
 
 SCORE_TABLES = ("scores", "head_scores", "tallies")
 NO_SCORES = ("pair_id", "pixel_id", "method", "contaminated", "copy_of_seed")
@@ -42,13 +43,6 @@ def scores_of(tables: RowReader, place: Place, role: str) -> list[dict[str, Any]
 
 
 def _passes(value: Any, kind: pa.DataType, threshold: Mapping[str, Any]) -> bool:
-    """Whether a score of a type passes a threshold, as `select` decides."""
-    if value is None or value != value:
-        return bool(threshold.get("missing") == "keep")
-    if kind == pa.float32():
-        # numpy rounds a bound to the type of the score: 0.7 as float32 passes `at_least: 0.7`.
-        value = np.float32(value)
-    if threshold.get("one_of") is not None:
-        return value in threshold["one_of"]
-    low, high = threshold.get("at_least"), threshold.get("at_most")
-    return bool((low is None or value >= low) and (high is None or value <= high))
+    """Whether a score of a column of a type passes a threshold, as `select` decides."""
+    is_single = kind == pa.float32() and value is not None
+    return Threshold.model_validate(threshold).passes(np.float32(value) if is_single else value)

@@ -67,7 +67,7 @@ def read_footer(stream: Any) -> Footer:
         ThriftError: it is damaged.
     """
     size = stream.seek(0, 2)
-    end = _read(stream, max(size - _END_BYTES, 0), _END_BYTES)
+    end = read_at(stream, max(size - _END_BYTES, 0), _END_BYTES)
     length = int.from_bytes(end[:4], "little")
     if length > PARQUET_FOOTER_BYTES:
         raise TooLargeError(f"its footer has {length:,} bytes, more than {PARQUET_FOOTER_BYTES:,}")
@@ -75,7 +75,7 @@ def read_footer(stream: Any) -> Footer:
         raise ThriftError(_ENCRYPTED)
     if end[4:] != b"PAR1" or length + _END_BYTES > size:
         raise ThriftError("it has no footer: it is cut off, or no Parquet file")
-    footer = Reader(_read(stream, size - _END_BYTES - length, length)).struct()
+    footer = Reader(read_at(stream, size - _END_BYTES - length, length)).struct()
     leaves = list(_leaves(footer))
     rows, nulls = _number(footer, _ROWS, 0, I64), []
     for group in _structs(footer, _ROW_GROUPS):
@@ -88,7 +88,8 @@ def read_footer(stream: Any) -> Footer:
     return Footer(size, len(leaves), nulls)
 
 
-def _read(stream: Any, at: int, size: int) -> bytes:
+def read_at(stream: Any, at: int, size: int) -> bytes:
+    """Return bytes of a stream from a place on."""
     stream.seek(at)
     return bytes(stream.read(size))
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from curation.media.files import parquet_deltas
 from curation.media.files.limits import PARQUET_BYTES, PARQUET_PAGE_HEADER_BYTES, PARQUET_PAGES
-from curation.media.files.parquet_footer import TooLargeError
+from curation.media.files.parquet_footer import TooLargeError, read_at
 from curation.media.files.thrift import IncompleteError, Reader, Struct, ThriftError
 
 _HEAD_BYTES = 1 << 16
@@ -133,7 +133,7 @@ def _values_of(
         if packed < 0 or size < 0:
             raise ThriftError("a page has more levels than bytes")
         if not page.is_packed:
-            return memoryview(_read(stream, page.at + skipped, packed))
+            return memoryview(read_at(stream, page.at + skipped, packed))
         return memoryview(unpacked(stream, column, page.at + skipped, packed, size))
     content, at = unpacked(stream, column, page.at, page.packed, page.size), 0
     for level, encoding in zip(levels, page.encodings, strict=True):
@@ -153,13 +153,13 @@ def _headers(stream: Any, column: pq.ColumnChunkMetaData) -> Iterator[tuple[Stru
     block, start = b"", at
     while seen < column.num_values and at < end:
         if not start <= at < start + len(block):
-            block, start = _read(stream, at, _HEAD_BYTES), at
+            block, start = read_at(stream, at, _HEAD_BYTES), at
         reader = Reader(block[at - start :])
         try:
             header = reader.struct()
         except IncompleteError:
             # A header may hold long statistics.
-            block, start = _read(stream, at, PARQUET_PAGE_HEADER_BYTES), at
+            block, start = read_at(stream, at, PARQUET_PAGE_HEADER_BYTES), at
             reader = Reader(block)
             header = reader.struct()
         at += reader.at
@@ -169,18 +169,13 @@ def _headers(stream: Any, column: pq.ColumnChunkMetaData) -> Iterator[tuple[Stru
         at += header.get(3, 0)
 
 
-def _read(stream: Any, at: int, size: int) -> bytes:
-    stream.seek(at)
-    return bytes(stream.read(size))
-
-
 def unpacked(stream: Any, column: pq.ColumnChunkMetaData, at: int, packed: int, size: int) -> bytes:
     """Return the content of a page without compression.
 
     Raises:
         ThriftError: it cannot be decompressed.
     """
-    content = _read(stream, at, packed)
+    content = read_at(stream, at, packed)
     if column.compression == "UNCOMPRESSED":
         return content
     try:

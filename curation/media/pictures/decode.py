@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
+from curation.media.pictures.pixels import Pixels
+
 MAX_JPEG_PIXELS = 2**28
 """Pixels up to which a JPEG is decoded without Pillow and its own limit."""
-
-Pixels = npt.NDArray[np.uint8]
 
 
 def decode(image: bytes) -> Pixels | None:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from PIL.GifImagePlugin import GifImageFile
 from PIL.IcoImagePlugin import IcoImageFile
@@ -24,14 +23,13 @@ from curation.media.pictures.colours import srgb_transform, to_srgb
 from curation.media.pictures.formats import FORMATS, format_of, pillow_formats
 from curation.media.pictures.jpeg import check_scans, essential, read_jpeg
 from curation.media.pictures.jpeg_strip import stripped
-from curation.media.pictures.pixels import in_bands, to_rgb
+from curation.media.pictures.pixels import Pixels, in_bands, to_rgb
 from curation.media.pictures.png import Png, read_png
 from curation.media.pictures.tiff import check_parts, errors_of_libtiff
 from curation.media.web.fetch_error import FetchError
 
 logger = logging.getLogger(__name__)
 
-Pixels = npt.NDArray[np.uint8]
 _EXIF_ORIENTATION = 0x0112
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda pixels: pixels[:, ::-1],

@@ -40,14 +40,13 @@ def open_parquet(path: Path) -> BoundedParquet:
 
 
 def column_batches(
-    path: Path, column: str, rows: int = BATCH_ROWS, groups: Sequence[int] | None = None
+    path: Path, column: str, groups: Sequence[int] | None = None
 ) -> Iterator[tuple[int, pa.Array]]:
-    """Yield the values of a column, each part with the number of its first row.
+    """Yield the values of a column, each part of at most BATCH_ROWS with the number of its first row.
 
     Args:
         path: the file.
         column: the column.
-        rows: of a part, at most.
         groups: the row groups; None for all.
 
     Raises:
@@ -56,7 +55,7 @@ def column_batches(
     """
     bounded = open_parquet(path)
     schema = bounded.file.schema_arrow
-    for part in bounded.batches(leaves(schema, place_of(path, schema, column)), rows, groups):
+    for part in bounded.batches(leaves(schema, place_of(path, schema, column)), BATCH_ROWS, groups):
         if isinstance(part, Unread):
             raise StoreError(
                 f"{str(path)!r}: {part.problem}",

@@ -36,7 +36,7 @@ CACHED_S = 300.0
 """Seconds for which the answer for a name is kept."""
 
 
-class Address(NamedTuple):
+class ResolvedAddress(NamedTuple):
     """An address of a name: its family, its protocol and its text."""
 
     family: int
@@ -44,7 +44,7 @@ class Address(NamedTuple):
     text: str
 
 
-Addresses = tuple[Address, ...]
+Addresses = tuple[ResolvedAddress, ...]
 
 
 class UnansweredDomainError(OSError):
@@ -180,7 +180,7 @@ class Lookups:
         answer: Addresses | Exception
         try:
             rows = socket.getaddrinfo(lookup.host, 0, socket.AF_UNSPEC, socket.SOCK_STREAM)
-            answer = tuple(Address(r[0], r[2], str(r[4][0])) for r in rows[:MAX_ADDRESSES])
+            answer = tuple(ResolvedAddress(r[0], r[2], str(r[4][0])) for r in rows[:MAX_ADDRESSES])
         except UnicodeError as error:
             answer = OSError(None, f"{lookup.host!r} is not a host name: {error}")
         except Exception as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,9 +31,9 @@ from curation.runner.gc.taken_down import (
 from curation.runner.takedown.close import close_folders, delete_reports
 from curation.store.holder import this_process
 from curation.store.log_place import remove_from_state_folder
-from curation.store.removal import GC, removal_log
+from curation.store.removal import GC, hold_removal
 from curation.store.run_record import RunRecord
-from curation.store.step_log import Lease, Waiting, hold
+from curation.store.step_log import Lease, Waiting
 from curation.store.store import Store
 from curation.store.tags import read_tags
 
@@ -81,8 +80,7 @@ def collect(
     """
     if dry_run:
         return _collect(store, retention, None, time.time())
-    holder = this_process(f"{GC}-{uuid.uuid4().hex[:6]}")
-    with hold(removal_log(store), holder, GC, {}, waiting or Waiting()) as lease:
+    with hold_removal(store, waiting) as lease:
         if search_beside_runs(store, lease) is not None:
             # The command that took rows down may have been interrupted before it did so.
             delete_reports(store)

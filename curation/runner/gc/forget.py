@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
+from string import hexdigits
 from typing import TYPE_CHECKING
 
+from curation.activity import utc_now
 from curation.errors import Detail, RecipeError, start_of_paths
 from curation.media.pictures.likeness import likeness
 from curation.media.web.host_names import canonical_host
@@ -16,9 +16,8 @@ from curation.media.web.urls import InvalidURLError, normalize
 from curation.runner.gc.taken_down import search_beside_runs
 from curation.runner.takedown.close import close_folders, delete_reports
 from curation.runner.takedown.texts import mentions
-from curation.store.holder import this_process
-from curation.store.removal import GC, removal_log
-from curation.store.step_log import Waiting, hold
+from curation.store.removal import hold_removal
+from curation.store.step_log import Waiting
 from curation.store.store import Store
 from curation.store.tombstones import (
     IMAGE_ID_DIGITS,
@@ -103,12 +102,11 @@ def forget(store: Store, request: Request, waiting: Waiting | None = None) -> Fo
         LeaseError: gc is at work, and `waiting.wait` is False; the tombstone is in force.
     """
     takedowns = open_takedowns(store.storage)
-    asked = _tombstone(request, takedowns)
+    unsigned = _tombstone(request, takedowns)
     copies = _copies(store, request)
-    tombstone = _signed(_with_copies(asked, copies, takedowns), takedowns)
+    tombstone = _signed(_with_copies(unsigned, copies, takedowns), takedowns)
     put_tombstone(store.storage, tombstone)
-    holder = this_process(f"{GC}-{uuid.uuid4().hex[:6]}")
-    with hold(removal_log(store), holder, GC, {}, waiting or Waiting()) as lease:
+    with hold_removal(store, waiting) as lease:
         hits = search_beside_runs(store, lease)
     assert hits is not None
     reports, closed = delete_reports(store), close_folders(store)
@@ -122,8 +120,11 @@ def _copies(store: Store, request: Request) -> tuple[FoundCopies, ...]:
     # It imports decoders of images, which other requests do not need.
     from curation.runner.takedown.copies import find_copies
 
-    found = (find_copies(store, path.read_bytes(), request.cosine) for path in request.likes)
-    return tuple(each for of_picture in found for each in of_picture)
+    return tuple(
+        copies
+        for path in request.likes
+        for copies in find_copies(store, path.read_bytes(), request.cosine)
+    )
 
 
 def _tombstone(request: Request, takedowns: Takedowns) -> Tombstone:
@@ -151,8 +152,7 @@ def _tombstone(request: Request, takedowns: Takedowns) -> Tombstone:
     hashes: dict[str, tuple[str, ...]] = {
         kind: sorted_hashes(takedowns, kind, values) for kind, values in named.items()
     }
-    time = datetime.now(UTC).isoformat(timespec="seconds")
-    tombstone = Tombstone(new_name(), time, request.by, request.reason, hashes, likes)
+    tombstone = Tombstone(new_name(), utc_now(), request.by, request.reason, hashes, likes)
     _check_words(tombstone, takedowns)
     return tombstone
 
@@ -216,8 +216,7 @@ def _host(text: str) -> str:
 
 def _image(text: str) -> str:
     digits = text.strip().lower()
-    is_hex = not set(digits) - set("0123456789abcdef")
-    if not is_hex or len(digits) not in (IMAGE_ID_DIGITS, SHA256_DIGITS):
+    if not _is_hex(digits) or len(digits) not in (IMAGE_ID_DIGITS, SHA256_DIGITS):
         raise ValueError("it is neither a SHA-256 nor an image_id")
     return digits[:IMAGE_ID_DIGITS]
 
@@ -254,7 +253,7 @@ def read_list(path: Path, request: Request) -> Request:
     lines = [line for line in lines if line and not line.startswith("#")]
     urls = [line for line in lines if "://" in line]
     images = [
-        line for line in lines if len(line) in (IMAGE_ID_DIGITS, SHA256_DIGITS) and _hex(line)
+        line for line in lines if len(line) in (IMAGE_ID_DIGITS, SHA256_DIGITS) and _is_hex(line)
     ]
     hosts = [line for line in lines if line not in {*urls, *images}]
     return replace(
@@ -265,5 +264,5 @@ def read_list(path: Path, request: Request) -> Request:
     )
 
 
-def _hex(text: str) -> bool:
-    return not set(text.lower()) - set("0123456789abcdef")
+def _is_hex(text: str) -> bool:
+    return set(text) <= set(hexdigits)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
+from curation.activity import utc_now
 from curation.runner.gc.kept_runs import SILENCE_S
 from curation.store.holder import Holder
 from curation.store.removal import GC
@@ -90,8 +90,7 @@ def end_silent_leases(logs: Mapping[str, ReadLog], holder: Holder) -> dict[str, 
     for name, read in logs.items():
         last = read.committed
         if last is not None and last.kind == "lease" and read.lease is None:
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            release = Entry(last.number + 1, "release", holder, tables=last.tables, time=now)
+            release = Entry(last.number + 1, "release", holder, tables=last.tables, time=utc_now())
             if not read.log.add(release):
                 ended[name] = replace(read, lease=last)
     return ended

@@ -24,7 +24,7 @@ from curation.store.reports import FOLDER as REPORTS
 from curation.store.reports import version_of_report
 from curation.store.run_record import FOLDER as RUNS
 from curation.store.storage.base import FileStatus, LeavesFiles
-from curation.store.store import DATASET, SET_ASIDE_SUFFIX, Store, in_parallel
+from curation.store.store import DATASET, SET_ASIDE_SUFFIX, Store, in_parallel, manifest_path
 from curation.store.tags import FOLDER as TAGS
 from curation.store.tombstones import FOLDER as TOMBSTONES
 from curation.store.used_work import FOLDER as USED
@@ -76,7 +76,9 @@ class Sweep:
         list_of = self.store.storage.files
         kept = self._remove_manifests(table)
         self.removals.decide(
-            table, list_of(f"{folder}/keys"), lambda path: self._key_version(path) in kept
+            table,
+            list_of(f"{folder}/keys"),
+            lambda path: self.store.version_for_key(table, PurePosixPath(path).stem) in kept,
         )
         since = self.needs.resumable_since(table)
         records = self.removals.decide(
@@ -126,7 +128,7 @@ class Sweep:
         listed = {PurePosixPath(path).stem: path for path in manifests}
         young = {v for v, path in listed.items() if self.removals.is_young(manifests[path])}
         for version in sorted(versions | young):
-            content = self.store.storage.read(f"tables/{table}/versions/{version}.parquet")
+            content = self.store.storage.read(manifest_path(table, version))
             if content is None and (table, version) not in self.needs.required:
                 continue
             try:
@@ -143,10 +145,6 @@ class Sweep:
             paths.update(columns[0].to_pylist())
             memos.update(columns[1].to_pylist())
         return paths, memos
-
-    def _key_version(self, path: str) -> str | None:
-        spec = self.store.read_json(path)
-        return str(spec["version"]) if isinstance(spec, dict) and "version" in spec else None
 
     def _named(self, records: Iterable[str]) -> set[str]:
         """Return the paths of the files that completion records name."""
@@ -205,8 +203,10 @@ class Sweep:
         is_working = self.needs.is_working(DATASET)
         for folder in self.store.storage.folders(REPORTS):
             files = self.store.storage.files(f"{REPORTS}/{folder}", recursive=True)
-            stays = is_working or version_of_report(folder) in versions
-            (self.removals.keep if stays else self.removals.remove)("reports", files)
+            if is_working or version_of_report(folder) in versions:
+                self.removals.keep("reports", files)
+            else:
+                self.removals.remove("reports", files)
         self._delete_empty_folders("reports")
 
     def logs(self, kept: Collection[str], quoting: Collection[str]) -> None:

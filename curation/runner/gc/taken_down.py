@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 
+from curation.activity import utc_now
 from curation.runner.gc.kept_runs import StoredRun
 from curation.runner.gc.step_logs import read_logs, stages_at_work
 from curation.runner.takedown.search import parquet_files, search_store, table_of
@@ -92,7 +92,7 @@ def record_removal(store: Store, removed: Mapping[str, int], left: Mapping[str, 
     takedowns = store.takedowns()
     assert takedowns is not None
     spec = {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time": utc_now(),
         "tombstones": sorted(takedowns.names),
         "removed": dict(removed),
         "left": dict(left),

@@ -16,6 +16,7 @@ from curation.errors import StoreError
 from curation.media.encoders.params import EMBEDDINGS
 from curation.progress import ProgressBar
 from curation.store.manifest import FragmentRecord
+from curation.store.storage.base import open_input
 from curation.store.store import Store
 from curation.store.tombstones import Descriptor
 
@@ -58,10 +59,10 @@ def alike_images(store: Store, descriptors: Sequence[Descriptor], files: VectorF
     images: set[str] = set()
     with ProgressBar("compare vectors", len(files)) as bar:
         for done, (path, encoder) in enumerate(files.items(), 1):
-            asked = [each for each in descriptors if each.encoder == encoder]
-            if asked:
-                bounds = np.array([each.at_least for each in asked])
-                for ids, cosines in cosines_of(store, path, [each.vector for each in asked]):
+            comparable = [each for each in descriptors if each.encoder == encoder]
+            if comparable:
+                bounds = np.array([each.at_least for each in comparable])
+                for ids, cosines in cosines_of(store, path, [d.vector for d in comparable]):
                     images.update(ids[(cosines >= bounds).any(axis=1)].tolist())
             bar.set_done(done)
     return images
@@ -80,7 +81,7 @@ def cosines_of(
     Raises:
         StoreError: it cannot be read.
     """
-    asked = np.stack([np.frombuffer(bytes.fromhex(text), "<f2") for text in vectors])
+    matrix = np.stack([np.frombuffer(bytes.fromhex(text), "<f2") for text in vectors])
     try:
         for batch in _batches(store, path):
             rows = pa.Table.from_batches([batch])
@@ -88,7 +89,7 @@ def cosines_of(
             if len(rows):
                 stored = vector_matrix(rows.column("vector")).astype(np.float64)
                 ids = rows.column("image_id").to_numpy(zero_copy_only=False)
-                yield ids, stored @ asked.astype(np.float64).T
+                yield ids, stored @ matrix.astype(np.float64).T
     except (FileNotFoundError, pa.ArrowInvalid):
         # A run has deleted it, or it is damaged: then whoever searches its rows says so.
         return
@@ -104,6 +105,5 @@ def cosines_of(
 
 
 def _batches(store: Store, path: str) -> Iterator[pa.RecordBatch]:
-    storage = store.storage
-    with storage.filesystem.open_input_file(f"{storage.root}/{path}") as stream:
+    with open_input(store.storage, path) as stream:
         yield from pq.ParquetFile(stream).iter_batches(ROWS, columns=["image_id", "vector"])

@@ -23,6 +23,7 @@ from curation.engine.device import CPU
 from curation.errors import Detail, RecipeError, StoreError
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
 from curation.media.encoders.recorded import recorded_spec
+from curation.media.pictures.pixels import Pixels
 from curation.media.pictures.upright import make_upright
 from curation.media.web.fetch_error import FetchError
 from curation.progress import ProgressBar
@@ -31,7 +32,8 @@ from curation.stages.dedup.agreement import MEASURED, agrees
 from curation.stages.dedup.params import DedupParams, Verify
 from curation.stages.fetch.params import FetchParams
 from curation.stages.verify.compare import compare
-from curation.stages.verify.reduced_image import Pixels, ReducedImage, reduce_image
+from curation.stages.verify.reduced_image import ReducedImage, reduce_image
+from curation.store.storage.base import open_input
 from curation.store.store import Store
 from curation.store.tombstones import Descriptor
 
@@ -286,8 +288,7 @@ def _pictures(store: Store, images: Collection[str]) -> Iterator[tuple[str, byte
 
 
 def _of_file(store: Store, path: str, images: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    storage = store.storage
-    with storage.filesystem.open_input_file(f"{storage.root}/{path}") as stream:
+    with open_input(store.storage, path) as stream:
         file = pq.ParquetFile(stream)
         if not any(each in images for each in _ids(file)):
             return

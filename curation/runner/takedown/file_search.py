@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from curation.media.pictures.likeness import is_near, looks_like
 from curation.media.web.urls import InvalidURLError, normalize
-from curation.store.storage.base import Storage
+from curation.store.storage.base import Storage, open_input
 from curation.store.tombstones import Takedowns
 from curation.store.withheld import ID_COLUMNS
 
@@ -93,7 +93,7 @@ class FileSearch:
             OSError, pyarrow.ArrowException: it cannot be read.
         """
         hits = FileHits()
-        with storage.filesystem.open_input_file(f"{storage.root}/{path}") as stream:
+        with open_input(storage, path) as stream:
             file = pq.ParquetFile(stream)
             schema = file.schema_arrow
             hits.is_nameless = _is_nameless(schema)

@@ -87,11 +87,9 @@ def search_store(
     if result.rows.keys() - {"pairs", "work/ingest"}:
         result.files |= {path for path in result.nameless if path.startswith("work/")}
     result.files |= _made_from(store, result.files)
-    found = _hits(takedowns, known, orphans, result)
+    hits = _hits(takedowns, known, orphans, result)
     names = tuple(sorted(takedowns.names))
-    return _put(
-        store, replace(found, tombstones=names, since=since, working=tuple(sorted(working)))
-    )
+    return _put(store, replace(hits, tombstones=names, since=since, working=tuple(sorted(working))))
 
 
 def holds_any(store: Store, takedowns: Takedowns, paths: Iterable[str]) -> bool:
@@ -154,13 +152,15 @@ def _orphans(
 ) -> _Orphans:
     """Return which of some images, and of those without a pair so far, have no pair that is left."""
     before = takedowns.orphans
-    asked = before.union(sorted_hashes(takedowns, "image", images))
-    if not asked:
+    candidates = before.union(sorted_hashes(takedowns, "image", images))
+    if not candidates:
         return _Orphans(before)
     paths = [path for path in sources if table_of(path) == "images"]
-    search = FileSearch(takedowns, wanted=lambda image: takedowns.hash_of("image", image) in asked)
+    search = FileSearch(
+        takedowns, wanted=lambda image: takedowns.hash_of("image", image) in candidates
+    )
     kept = sorted_hashes(takedowns, "image", _search(store, search, paths, "find images").kept)
-    return _Orphans(asked.difference(kept), before.intersection(kept))
+    return _Orphans(candidates.difference(kept), before.intersection(kept))
 
 
 def _search(store: Store, search: FileSearch, paths: Collection[str], label: str) -> _SearchResult:

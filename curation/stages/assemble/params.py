@@ -7,7 +7,7 @@ from typing import Literal
 from curation.engine.params_base import StrictModel, execution_only
 from curation.engine.stage import Read, Stage
 
-Pixels = Literal["all", "without_url", "none"]
+KeptPixels = Literal["all", "without_url", "none"]
 """Whose stored images the dataset holds: those of all rows, of rows without a URL, or of none."""
 
 
@@ -27,7 +27,7 @@ class AssembleParams(StrictModel):
 class AssembleStep(StrictModel):
     """What the stage assemble gets."""
 
-    pixels: Pixels
+    pixels: KeptPixels
     """Whose stored images the dataset holds."""
     rows_per_file: int = execution_only(100_000, ge=1)
     """Largest number of images in a file."""

@@ -60,11 +60,6 @@ class Part:
     assignments: Fragment
     claims: Fragment
 
-    @property
-    def content(self) -> list[str]:
-        """What memos depend on."""
-        return [f.content for f in (self.images, self.copies, self.assignments, self.claims)]
-
 
 def dataset_schema(params: AssembleStep) -> pa.Schema:
     """Return the columns of the dataset; without `image` if it holds none."""

@@ -16,7 +16,7 @@ from curation.engine.exchange import (
     Exchange,
     ExchangeInput,
     MapTask,
-    exchange,
+    exchange_records,
 )
 from curation.engine.exchange_runner import OnWorkers
 from curation.engine.table import Table
@@ -68,14 +68,13 @@ def assemble(
         for name, fragment in images.fragments.items()
         if (claimed := claims.fragments.get(name)) is not None
     }
-    measured = context.compute(
+    sizes = context.compute(
         "sizes of rows", measure, {n: {"part": p, "params": params} for n, p in parts.items()}
     )
-    tables = [Fragment(context.store, record) for record in measured.values()]
-    cuts = file_cuts(sizes_in_order(tables, context), params)
+    cuts = file_cuts(sizes_in_order(list(sizes.values()), context), params)
     # There may be as many tasks as fragments, so the cuts are not sent with each.
     (written,) = context.compute("cuts", write_cuts, {"cuts": {"cuts": cuts}}).values()
-    shared = {"params": params, "cuts": Fragment(context.store, written)}
+    shared = {"params": params, "cuts": written}
     tasks = [MapTask(send, {"part": part, **shared}) for part in parts.values()]
     job = Exchange(
         "shuffle",
@@ -85,8 +84,7 @@ def assemble(
         {"params": params},
         outputs=_file_of,
     )
-    for records in exchange(job, context):
-        yield from records.values()
+    yield from exchange_records(job, context)
     return None
 
 

@@ -100,19 +100,16 @@ class ClusterParams(AssignParams):
 
     @model_validator(mode="after")
     def _resampling_has_an_effect(self) -> ClusterParams:
-        if len(self.levels) == 1 and self.resampling != ResamplingParams():
-            raise ValueError(
-                "resampling has no effect with one level. Add a level, or leave resampling out"
-            )
+        if len(self.levels) == 1:
+            fix = "Add a level, or leave it out"
+            refuse_without_effect(self, ["resampling"], "with one level", fix)
         return self
 
     @model_validator(mode="after")
     def _drift_has_an_effect(self) -> ClusterParams:
-        if self.retrain != "on_drift" and self.drift != DriftParams():
-            raise ValueError(
-                f"drift has no effect with retrain: {self.retrain}. Set retrain: on_drift, or leave "
-                "drift out"
-            )
+        if self.retrain != "on_drift":
+            fix = "Set retrain: on_drift, or leave it out"
+            refuse_without_effect(self, ["drift"], f"with retrain: {self.retrain}", fix)
         return self
 
 

@@ -59,7 +59,7 @@ def train_splits(
         pass_part=True,
         gpu=True,
     )
-    trained = [Fragment(context.store, record) for record in exchange_tables(job, context)]
+    trained = exchange_tables(job, context)
     vectors, counts = _read_clusters([table for table in trained if table.rows], dim)
     centroids = make_centroids(vectors, params.metric)
     return TrainedLevel(centroids, counts, _mean_objective(trained))

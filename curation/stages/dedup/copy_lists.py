@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from curation.algorithms.arrays.vectors import RowNumbers
 from curation.engine.sorted_arrays import ranks_in_runs
-from curation.stages.dedup.fetched_rows import FetchedRows, RowNumbers
+from curation.stages.dedup.fetched_rows import FetchedRows
 
 TEXTS_AT_ONCE = 2_000_000
 """Copies whose URLs and captions are in memory at once."""

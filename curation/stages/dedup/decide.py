@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from curation.algorithms.arrays.vectors import RowNumbers
 from curation.stages.dedup.components import (
     Components,
     component_stats,
@@ -25,7 +26,6 @@ from curation.stages.dedup.edges import (
 from curation.stages.dedup.fetched_rows import (
     DistinctImages,
     FetchedRows,
-    RowNumbers,
     distinct_images,
     rank_images,
 )

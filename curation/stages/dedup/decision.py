@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from curation.algorithms.arrays.vectors import RowNumbers
 from curation.stages.dedup.edges import METHODS
-from curation.stages.dedup.fetched_rows import FetchedRows, RowNumbers
+from curation.stages.dedup.fetched_rows import FetchedRows
 
 ROW_METHODS = [*METHODS, "exact", "representative"]
 """Values of the column `method` of `copies`: how a row is linked to the row that represents it."""

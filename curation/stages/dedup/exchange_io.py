@@ -167,8 +167,7 @@ def read_pixel_nodes(images: Sequence[Fragment], scores: Sequence[Fragment]) -> 
 
 
 def _keyed(keys: npt.NDArray[np.uint64], columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
-    table = pa.table([columns[name] for name in schema.names], names=schema.names).cast(schema)
-    return table.append_column(KEY, pa.array(keys))
+    return pa.table(columns, schema=schema).append_column(KEY, pa.array(keys))
 
 
 # -- edges between nodes ----------------------------------------------------------------------------

@@ -13,14 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import to_ids
-from curation.algorithms.arrays.vectors import Ids
+from curation.algorithms.arrays.vectors import Ids, RowNumbers
 from curation.engine.sorted_arrays import positions_in, run_starts
 from curation.engine.table import Table
 from curation.stages.dedup.params import Criterion
 from curation.store.fragment import Fragment
 
-RowNumbers = npt.NDArray[np.int64]
-"""Numbers of fetched rows."""
 ImageNumbers = npt.NDArray[np.int64]
 """Numbers of distinct images."""
 Ranks = npt.NDArray[np.int64]

@@ -26,7 +26,7 @@ from curation.engine.exchange import (
     Exchange,
     ExchangeInput,
     MapTask,
-    exchange,
+    exchange_records,
     group_bounds,
     read_by_group,
 )
@@ -85,16 +85,15 @@ def dedup_in_parts(
     runner = OnWorkers(context)
     inputs = PartitionedInputs(tables, params)
     rounds = connected_components(_edges(inputs, runner), context)
-    stars = [Fragment(context.store, record) for record in rounds[-1]]
     labelled = {
-        kind: _label(kind, rows, stars, inputs.parts, runner)
+        kind: _label(kind, rows, rounds[-1], inputs.parts, runner)
         for kind, rows in _inputs_by_kind(inputs).items()
     }
     arguments = {"params": params, "held_out_sets": inputs.held_out_sets}
     job = Exchange("decide", labelled, decide_part, inputs.parts, arguments)
     decided = runner.exchange(job)
     yield from _write(decided, inputs.fragment_groups, context)
-    context.delete_records(chain.from_iterable(rounds))
+    context.delete_tables(chain.from_iterable(rounds))
     runner.delete()
     return aggregate_stats([table.stats for table in decided])
 
@@ -254,8 +253,7 @@ def _write(
             for group, first in zip(names, bounds.tolist(), strict=False)
         ],
     )
-    for records in exchange(job, context):
-        yield from records.values()
+    yield from exchange_records(job, context)
 
 
 def write_fragments(rows: pa.Table, names: list[str], first: int) -> StageOutput:

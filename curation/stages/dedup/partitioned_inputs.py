@@ -61,5 +61,4 @@ class PartitionedInputs:
 
     def files(self, table: str) -> list[Fragment]:
         """Return each file of a table, to be read by a task of its own."""
-        fragments = self.tables[table].fragments.values()
-        return [file for fragment in fragments for file in split_by_file(fragment)]
+        return split_by_file(self.tables[table].fragments.values())

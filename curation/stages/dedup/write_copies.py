@@ -11,11 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.algorithms.arrays.ids import from_ids
+from curation.algorithms.arrays.vectors import RowNumbers
 from curation.engine.contract import contract
 from curation.stages.dedup.components import LARGEST_SHOWN
 from curation.stages.dedup.copy_lists import copy_list_columns, listed_copies
 from curation.stages.dedup.decision import NO_ROW, REPRESENTATIVE, ROW_METHODS, Decision
-from curation.stages.dedup.fetched_rows import FetchedRows, RowNumbers
+from curation.stages.dedup.fetched_rows import FetchedRows
 from curation.stages.dedup.params import DedupParams
 
 SCHEMA = contract("copies").arrow_schema()
@@ -35,7 +36,7 @@ def copies_batches(
     lists = copy_list_columns(rows, copies, bounds, SCHEMA.field("copies").type)
     for (first, last), copy_lists in zip(pairwise(bounds.tolist()), lists, strict=True):
         columns = _columns(rows, decision, np.arange(first, last)) | {"copies": copy_lists}
-        yield pa.RecordBatch.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+        yield pa.record_batch(columns, schema=SCHEMA)
 
 
 def _columns(rows: FetchedRows, decision: Decision, selected: RowNumbers) -> dict[str, pa.Array]:

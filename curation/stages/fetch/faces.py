@@ -14,17 +14,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from curation.engine.shipped_files import local_path
 from curation.errors import Detail, RecipeError
 from curation.media.encoders.checksum import checked_sha256, compare_sha256
 from curation.media.files.file_cache import cached_by_file
+from curation.media.pictures.pixels import Pixels
 from curation.media.web.fetch_error import FetchError
 from curation.stages.fetch.detectors import DETECTORS
 from curation.stages.fetch.params import FaceParams
 
-Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom as fractions of width and height."""
 BLUR_FRACTION = 0.1

@@ -6,7 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from curation.engine.params_base import StrictModel, execution_only, input_file
+from curation.engine.params_base import (
+    StrictModel,
+    execution_only,
+    input_file,
+    refuse_without_effect,
+)
 from curation.engine.stage import FunctionPath, Read, Stage
 from curation.media.encoders.params import PinnedAddress, Sha256, check_origin
 from curation.media.pictures.plug_ins import PLUG_INS
@@ -28,10 +33,9 @@ class Resize(StrictModel):
 
     @model_validator(mode="after")
     def _size_has_an_effect(self) -> Resize:
-        if self.mode == "no" and self.size != type(self).model_fields["size"].default:
-            raise ValueError(
-                "size has no effect with mode: no. Set another mode, or leave size out"
-            )
+        if self.mode == "no":
+            fix = "Set another mode, or leave it out"
+            refuse_without_effect(self, ["size"], "with mode: no", fix)
         return self
 
 
@@ -69,9 +73,9 @@ class FaceParams(StrictModel):
 
     @model_validator(mode="after")
     def _at_least_has_an_effect(self) -> FaceParams:
-        default = type(self).model_fields["at_least"].default
-        if self.detector is None and self.at_least != default:
-            raise ValueError("at_least has no effect without a detector. Name one, or leave it out")
+        if self.detector is None:
+            fix = "Name one, or leave it out"
+            refuse_without_effect(self, ["at_least"], "without a detector", fix)
         return self
 
     @field_validator("detector")

@@ -19,7 +19,7 @@ from rich.filesize import decimal
 from curation.activity import Counts
 from curation.engine.units import Unit
 from curation.store.clock import SystemClock
-from curation.store.manifest import FragmentRecord
+from curation.store.manifest import FragmentRecord, count_outcomes
 from curation.store.store import Store
 
 EXECUTION_ONLY = True
@@ -105,18 +105,16 @@ class FetchProgress:
     @staticmethod
     def summarise(
         result: Sequence[Sequence[Mapping[str, FragmentRecord]]],
-    ) -> list[tuple[str, Counter[str], int]]:
+    ) -> list[tuple[str, dict[str, int], int]]:
         """Return the name, the outcomes and the bytes of each fragment of some chains."""
         summaries = []
         for records in chain.from_iterable(result):
             record = records["images"]
-            outcomes: Counter[str] = Counter()
-            for counts in record.counts.values():
-                outcomes.update(counts)
+            outcomes = count_outcomes([record.counts])
             summaries.append((record.name, outcomes, int(record.stats.get("bytes", 0))))
         return summaries
 
-    def add(self, summary: list[tuple[str, Counter[str], int]]) -> None:
+    def add(self, summary: list[tuple[str, dict[str, int], int]]) -> None:
         """Count finished fragments, each once."""
         for name, outcomes, size in summary:
             if self._unfinished.pop(name, None) is not None:

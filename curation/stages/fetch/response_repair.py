@@ -258,23 +258,24 @@ class RepairingProtocol(ResponseHandler):
             return
         if self._repair.finished:
             # The server sends what nobody asked for.
-            self.force_close()
-            if self.transport is not None:
-                self.transport.close()
+            self._close_now()
             return
         try:
             repaired = self._repair.feed(data)
         except BadHttpMessage as error:
-            self.force_close()
-            if self.transport is not None:
-                self.transport.close()
+            self._close_now()
             self.set_exception(error)
             return
         if not self._repair.reusable:
             self.force_close()
         if repaired:
             super().data_received(repaired)
-        if self._repair.broken and self.transport is not None:
+        if self._repair.broken:
+            self._close_now()
+
+    def _close_now(self) -> None:
+        self.force_close()
+        if self.transport is not None:
             self.transport.close()
 
 

@@ -11,14 +11,13 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from curation.media.pictures.pixels import Pixels
 from curation.media.pictures.upright import UprightImage
 from curation.media.web.fetch_error import FetchError
 from curation.stages.fetch.faces import Box, blur_boxes
 from curation.stages.fetch.params import FetchParams, Resize
 
-Pixels = npt.NDArray[np.uint8]
 MAX_SIDE = 65_500
 """Longest side in pixels that libjpeg encodes."""
 

@@ -90,7 +90,7 @@ def find_duplicates(staged: Sequence[Fragment], context: Context) -> list[Duplic
         for group, first in zip(groups, bounds.tolist(), strict=False)
     ]
     job = Exchange("repeated rows", {"rows": ExchangeInput(KEYED_ROWS, rows)}, write_repeats, parts)
-    repeat_tables = [Fragment(context.store, record) for record in exchange_tables(job, context)]
+    repeat_tables = exchange_tables(job, context)
     repeats = [
         MapTask(read_by_group, {"rows": fragment, "bounds": bounds})
         for fragment in repeat_tables
@@ -100,10 +100,9 @@ def find_duplicates(staged: Sequence[Fragment], context: Context) -> list[Duplic
     if repeats:
         inputs = {"repeats": ExchangeInput(REPEATS, repeats)}
         job = Exchange("duplicates", inputs, write_by_fragment, len(groups))
-        for record in exchange_tables(job, context):
-            table = Fragment(context.store, record).without_measurements()
-            for number, digest in record.stats["fragments"]:
-                duplicates[number] = Duplicates(table, number, digest)
+        for table in exchange_tables(job, context):
+            for number, digest in table.stats["fragments"]:
+                duplicates[number] = Duplicates(table.without_measurements(), number, digest)
     return duplicates
 
 
@@ -121,12 +120,11 @@ def read_keys(staged: Sequence[Fragment], first: int) -> Iterator[pa.Table]:
             table = pa.Table.from_batches([batch.take(pa.array(rows))])
             places = {"fragment": np.full(len(rows), number, np.int32), "row": start + rows}
             columns = {name: table.column(name) for name in table.schema.names} | places
-            yield _keyed(pa.table([columns[name] for name in KEYED_ROWS.names], KEYED_ROWS.names))
+            yield _keyed(pa.table(columns, schema=KEYED_ROWS))
             start += batch.num_rows
 
 
 def _keyed(rows: pa.Table) -> pa.Table:
-    rows = rows.cast(KEYED_ROWS)
     return rows.append_column(KEY, pa.array(np.ascontiguousarray(_halves(rows)[:, 0])))
 
 

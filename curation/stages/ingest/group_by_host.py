@@ -106,7 +106,7 @@ def bucket_of(url: str | None, pair_id: str, bits: int) -> int:
     return host_hash(url, pair_id) >> (32 - bits) if bits else 0
 
 
-def overlap(bucket: int, bits: int, other_bits: int) -> tuple[int, int]:
+def overlapping_buckets(bucket: int, bits: int, other_bits: int) -> tuple[int, int]:
     """Return the first and the last of 2^other_bits buckets that may hold hosts of one of 2^bits."""
     if other_bits <= bits:
         number = bucket >> (bits - other_bits)
@@ -254,8 +254,8 @@ def shuffle(
                 items[name] = {"staged": batch, "duplicates": rows, "bits": group.bits}
                 group_of[name] = group.name
                 batch = []
-    records = context.compute("group by host", write_shuffle_file, items, batch_groups=True)
+    shuffled = context.compute("group by host", write_shuffle_file, items, batch_groups=True)
     files = {group.name: ShuffleFiles(group) for group in groups}
-    for name, record in records.items():
-        files[group_of[name]].add(Fragment(context.store, record))
+    for name, table in shuffled.items():
+        files[group_of[name]].add(table)
     return files

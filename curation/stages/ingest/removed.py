@@ -15,7 +15,7 @@ import pyarrow as pa
 from curation.engine.context import Context
 from curation.engine.units import content_of
 from curation.stages.ingest.formats.forgotten import not_forgotten
-from curation.stages.ingest.group_by_host import BUCKET, Group, overlap
+from curation.stages.ingest.group_by_host import BUCKET, Group, overlapping_buckets
 from curation.store.digest import digest
 from curation.store.fragment import Fragment, group_by_stem, stem_of
 from curation.store.manifest import FragmentRecord
@@ -50,7 +50,7 @@ class Buckets(NamedTuple):
         columns = (self.listed.read().column(name).to_pylist() for name in LISTED.names)
         for bits, record in zip(*columns, strict=True):
             shuffled = Fragment(self.listed.store, FragmentRecord.from_json(json.loads(record)))
-            first, last = overlap(self.bucket, self.bits, bits)
+            first, last = overlapping_buckets(self.bucket, self.bits, bits)
             for table in shuffled.row_groups_between(BUCKET, first, last, [BUCKET, "pair_id"]):
                 yield table.column("pair_id")
 
@@ -232,7 +232,7 @@ class RemovedPairs:
         return self._history.fragments.get(group.stem(bucket), [])
 
     def _overlapping(self, other: Group, group: Group, bucket: int) -> Iterator[Fragment]:
-        first, last = overlap(bucket, group.bits, other.bits)
+        first, last = overlapping_buckets(bucket, group.bits, other.bits)
         for number in range(first, last + 1):
             yield from self._last(other, number)
 

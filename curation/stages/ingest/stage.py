@@ -34,7 +34,6 @@ from curation.stages.ingest.sources.notices import Notice, Notices, add_notices,
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
 from curation.store.fragment import Fragment
-from curation.store.manifest import FragmentRecord
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +52,14 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
         StoreError: a file is missing, or no file of a source can be read.
     """
     files, notices = _files(params)
-    records = _read_files(files, params, context)
-    _check_counts(params.sources, files, records, notices)
+    tables = _read_files(files, params, context)
+    _check_counts(params.sources, files, tables, notices)
     noted = {name: of_source for name, of_source in notices.items() if of_source}
     if noted:
         context.measured["notices"] = noted
     history = History(context)
-    groups = _groups(params, files, records, context, history)
-    staged = _staged_fragments(files, records, context)
+    groups = _groups(params, files, tables, context, history)
+    staged = _staged_fragments(files, tables)
     grouped = {name for group in groups for name in group.files}
     in_order = [name for name in files if name not in grouped]
     first = _listed_first(files, groups, history)
@@ -102,7 +101,7 @@ def _listed_first(
 
 def _read_files(
     files: Mapping[str, SourceFile], params: IngestStep, context: Context
-) -> dict[str, FragmentRecord]:
+) -> dict[str, Fragment]:
     """Read each file once, and a list again whose paths lead elsewhere than when it was read."""
     rules = url_rules(params, context)
     reads: dict[str, dict[str, Any]] = {
@@ -110,15 +109,12 @@ def _read_files(
         for name, file in files.items()
     }
     rows = params.rows_per_fragment
-    records = context.compute("read", read_file, reads, rows_per_file=rows)
-    places = {
-        name: other_places(Fragment(context.store, records[name]), NAMED_PATH, file)
-        for name, file in files.items()
-    }
+    tables = context.compute("read", read_file, reads, rows_per_file=rows)
+    places = {n: other_places(tables[n], NAMED_PATH, file) for n, file in files.items()}
     moved = {name: reads[name] | {"places": place} for name, place in places.items() if place}
     if moved:
-        records |= context.compute("read", read_file, moved, rows_per_file=rows)
-    return records
+        tables |= context.compute("read", read_file, moved, rows_per_file=rows)
+    return tables
 
 
 def _duplicates(names: list[str], staged: Staged, context: Context) -> dict[str, Duplicates]:
@@ -131,7 +127,7 @@ def _duplicates(names: list[str], staged: Staged, context: Context) -> dict[str,
 def _groups(
     params: IngestStep,
     files: Mapping[str, SourceFile],
-    records: Mapping[str, FragmentRecord],
+    tables: Mapping[str, Fragment],
     context: Context,
     history: History,
 ) -> list[Group]:
@@ -145,7 +141,7 @@ def _groups(
     for source in params.sources:
         if params.grouped and source.has_remote_images:
             names = [name for name, file in files.items() if file.source.name == source.name]
-            rows = {name: records[name].rows for name in names}
+            rows = {name: tables[name].rows for name in names}
             groups += form_groups(rows, source.name, earlier, params.rows_per_fragment)
     group_names = {group.name for group in groups}
     of_other_recipes = [group for group in earlier if group.name not in group_names]
@@ -246,7 +242,7 @@ def _files(params: IngestStep) -> tuple[dict[str, SourceFile], dict[str, Notices
 def _check_counts(
     sources: list[Source],
     files: Mapping[str, SourceFile],
-    records: Mapping[str, FragmentRecord],
+    tables: Mapping[str, Fragment],
     notices: Mapping[str, Notices],
 ) -> None:
     """Check the rows of each source, and add the notices of its files to those of its folder.
@@ -257,22 +253,22 @@ def _check_counts(
     """
     for source in sources:
         names = [name for name, file in files.items() if file.source.name == source.name]
-        unreadable = [str(records[name].stats.get("unreadable") or "") for name in names]
+        unreadable = [str(tables[name].stats.get("unreadable") or "") for name in names]
         if all(unreadable):
             raise StoreError(unreadable[0])
         noted = notices[source.name]
-        add_notices(noted, (records[name].stats["notices"] for name in names))
+        add_notices(noted, (tables[name].stats["notices"] for name in names))
         for name in names:
-            if records[name].rows == 0 and not files[name].members:
+            if tables[name].rows == 0 and not files[name].members:
                 note(noted, Notice("empty_file", files[name].display_name))
-        rows = sum(records[name].rows for name in names)
+        rows = sum(tables[name].rows for name in names)
         if rows == 0:
             others = "".join(f" {entry['count']:,} {code}." for code, entry in noted.items())
             raise RecipeError(
                 f"Source {source.name!r}: {source.path!r} has no rows in {len(names)} file(s).{others}",
                 fix="Set `path` to files with rows, or remove the source from the recipe",
             )
-        filled = {field for name in names for field in records[name].stats["filled"]}
+        filled = {field for name in names for field in tables[name].stats["filled"]}
         _check_filled(source, filled)
         if source.count is not None and source.count != rows:
             logger.warning(
@@ -298,17 +294,16 @@ def _check_filled(source: Source, filled: set[str]) -> None:
             )
 
 
-def _staged_fragments(
-    files: Mapping[str, SourceFile], records: Mapping[str, FragmentRecord], context: Context
-) -> Staged:
-    """Return each file of the staged records as a fragment of its own, by source file."""
+def _staged_fragments(files: Mapping[str, SourceFile], tables: Mapping[str, Fragment]) -> Staged:
+    """Return each file of the work tables as a fragment of its own, by source file."""
     staged: Staged = {}
     for name, file in files.items():
         stem, part = name.rsplit("-", 1)
         staged[name] = []
         # A part of a folder has at most the rows of one fragment; other files have one part.
         first = int(part) if file.members else 0
-        for number, entry in enumerate(records[name].files, start=first):
-            record = replace(records[name], name=f"{stem}-{number:05d}", files=(entry,), counts={})
-            staged[name].append(Fragment(context.store, record))
+        table = tables[name]
+        for number, entry in enumerate(table.record.files, start=first):
+            record = replace(table.record, name=f"{stem}-{number:05d}", files=(entry,), counts={})
+            staged[name].append(replace(table, record=record))
     return staged

@@ -24,7 +24,7 @@ from curation.algorithms.knn.stream_recall import RecallSample, measure_recall
 from curation.algorithms.knn.streams import Pool, search_pool
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.exchange import exchange
+from curation.engine.exchange import exchange_records
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
 from curation.stages.match.params import MatchStep
@@ -71,9 +71,7 @@ def match(
     started = time.monotonic()
     searched = search_pool(blocks, pool, limits, context)
     job = merge_exchange(searched.candidates, write_matches, {"sets": tuple(sets)}, limits)
-    records = [
-        r for part in exchange(replace(job, outputs=_output), context) for r in part.values()
-    ]
+    records = list(exchange_records(replace(job, outputs=_output), context))
     yield from records
     stats |= searched.measurements() | {
         "shards": len(shards),

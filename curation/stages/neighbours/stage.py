@@ -38,7 +38,7 @@ from curation.algorithms.knn.recall import JoinRecall
 from curation.algorithms.knn.sample import read_sample, sample_fragments
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.exchange import exchange
+from curation.engine.exchange import exchange_records
 from curation.engine.sorted_arrays import ranks_in_runs
 from curation.engine.table import Table
 from curation.engine.units import StageOutput, empty_batch
@@ -107,8 +107,7 @@ def _join_hashes(by_role: Images, params: HammingParams, context: Context) -> It
     keep_hashes(by_role, search, known, context)
     job = hash_exchange(search, write_near_hashes)
     job = replace(job, outputs=partial(_fragment_name, "perceptual"))
-    for records in exchange(job, context):
-        yield from records.values()
+    yield from exchange_records(job, context)
 
 
 def write_near_hashes(
@@ -175,7 +174,7 @@ def _merge_on_workers(
     rows = sum(fragment.rows for fragment in (*cell_pairs, *earlier.neighbours))
     job = merge_exchange(readings, rows, write_nearest, {"k": k, "method": method})
     job = replace(job, outputs=partial(_fragment_name, method))
-    return [record for records in exchange(job, context) for record in records.values()]
+    return list(exchange_records(job, context))
 
 
 def _fragment_name(method: str, part: int) -> dict[str, str]:
@@ -208,7 +207,7 @@ def _pairs_of_queries(
         for record in records
     }
     pairs = context.compute("recall, pairs found", write_pool_pairs, items)
-    return [Fragment(context.store, record).read() for record in pairs.values()]
+    return [table.read() for table in pairs.values()]
 
 
 def write_pool_pairs(neighbours: Fragment, query_ids: Ids) -> StageOutput:
@@ -273,7 +272,6 @@ def _write_on_driver(method: str, joined: Iterator[tuple[str, str, pa.Table]]) -
 
 def _rows(method: str, roles: tuple[str, str], pairs: pa.Table) -> Iterator[pa.RecordBatch]:
     """Yield PAIRS, sorted by query, as rows of `neighbours`."""
-    names = list(contract("neighbours").names)
     count = len(pairs)
     columns = {
         "method": pa.repeat(method, count),
@@ -284,7 +282,7 @@ def _rows(method: str, roles: tuple[str, str], pairs: pa.Table) -> Iterator[pa.R
         "similarity": pairs.column("similarity"),
         "rank": pa.array(_ranks(pairs)),
     }
-    table = pa.table([columns[name] for name in names], names=names)
+    table = pa.table(columns, schema=contract("neighbours").arrow_schema())
     yield from table.to_batches(max_chunksize=ROWS_PER_BATCH)
 
 

@@ -75,11 +75,6 @@ class Arms:
     sets: tuple[str, ...]
     places: tuple[int, ...]
 
-    @property
-    def content(self) -> list[Any]:
-        """What memos depend on."""
-        return [list(self.fields), self.sets, self.places]
-
     def models(self) -> list[Arm]:
         """Return the arms."""
         return [STRATEGIES.load(f["strategy"]).StrategyArm(**f) for f in self.fields]

@@ -12,7 +12,6 @@ from curation.engine.exchange_runner import ExchangeRunner, WorkTable
 from curation.engine.sorted_arrays import run_starts
 from curation.engine.units import StageOutput
 
-Counts = npt.NDArray[np.int64]
 CLUSTER_SIZES = pa.schema([("set", pa.int16()), ("cluster_id", pa.int32()), ("images", pa.int64())])
 
 
@@ -39,7 +38,7 @@ def count_clusters(images: WorkTable) -> StageOutput:
 
 def images_by_cluster(
     images: Sequence[WorkTable], sets: Iterable[int], clusters: int, runner: ExchangeRunner
-) -> dict[int, Counts]:
+) -> dict[int, npt.NDArray[np.int64]]:
     """Return the number of images of each set in each cluster of level 0, (k,) each.
 
     Args:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,11 +78,6 @@ class RowSources:
     weights: tuple[tuple[str, float], ...]
     with_host: bool
 
-    @property
-    def content(self) -> list[Any]:
-        """What memos depend on."""
-        return [self.sets, self.claimed_sets, self.weights, self.with_host]
-
 
 @dataclass(frozen=True)
 class AlignedFragments:
@@ -105,12 +99,6 @@ class AlignedFragments:
     def rows(self) -> int:
         """Number of rows."""
         return self.eligible.rows
-
-    @property
-    def content(self) -> list[Any]:
-        """What memos depend on."""
-        parts = (self.eligible, self.assignments, self.images)
-        return [self.number, *(fragment.content for fragment in parts)]
 
 
 def image_keys(ids: Ids) -> npt.NDArray[np.uint64]:
@@ -175,8 +163,8 @@ def _eligible_rows(
         "weight": np.full(count, weight),
         "host": hosts,
     }
-    table = pa.table([columns[name] for name in ELIGIBLE_ROWS.names], names=ELIGIBLE_ROWS.names)
-    return table.cast(ELIGIBLE_ROWS).append_column(KEY, pa.array(image_keys(to_ids(ids))))
+    table = pa.table(columns, schema=ELIGIBLE_ROWS)
+    return table.append_column(KEY, pa.array(image_keys(to_ids(ids))))
 
 
 def distinct_images(rows: pa.Table, sources: RowSources, parents: Sequence[Shared]) -> StageOutput:
@@ -215,8 +203,7 @@ def distinct_images(rows: pa.Table, sources: RowSources, parents: Sequence[Share
         "host": rows.column("host").take(pa.array(row, mask=~known)),
     }
     yield empty_batch(IMAGES)
-    table = pa.table([columns[name] for name in IMAGES.names], names=IMAGES.names).cast(IMAGES)
-    yield from table.to_batches()
+    yield from pa.table(columns, schema=IMAGES).to_batches()
     numbers, counts = np.unique(sets[first], return_counts=True)
     return {"images": {str(n): c for n, c in zip(numbers.tolist(), counts.tolist(), strict=True)}}
 

@@ -216,8 +216,7 @@ def _entries(
         "part": np.full(len(keys), part, np.int32),
         "row": competing.row.astype(np.int32),
     }
-    table = pa.table([columns[name] for name in ENTRIES.names], names=ENTRIES.names)
-    return keys, table.cast(ENTRIES)
+    return keys, pa.table(columns, schema=ENTRIES)
 
 
 def read_entries(

@@ -12,12 +12,11 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
+from curation.algorithms.arrays.vectors import Bools, RowNumbers
 from curation.engine.sorted_arrays import ascending_keys, run_starts
 from curation.stages.retrieve.claims import Arms, first_arms
 from curation.stages.retrieve.limits import Entries
 
-Bools = npt.NDArray[np.bool_]
-Rows = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
 
 
@@ -28,11 +27,6 @@ class GroupsOfArms:
     of_balance: ClassVar[bool] = False
     label: ClassVar[str] = "places in groups"
 
-    @property
-    def content(self) -> list[Any]:
-        """What memos depend on: nothing else."""
-        return []
-
     def entries(self, claims: pa.Table, images: pa.Table) -> Entries:
         """Return the claims that compete. See `Limit.entries`."""
         row = np.flatnonzero(np.asarray(claims.column("at_most").is_valid()))
@@ -40,7 +34,7 @@ class GroupsOfArms:
         arm, group, order, at_most = (np.asarray(column) for column in taken.columns)
         return Entries(row, _pairs(arm, group), _pairs(0, order), at_most.astype(np.int64))
 
-    def dropped(self, claims: pa.Table, rows: Rows) -> Bools:
+    def dropped(self, claims: pa.Table, rows: RowNumbers) -> Bools:
         """Return which claims found no place. See `Limit.dropped`."""
         return _mask(len(claims), rows)
 
@@ -62,11 +56,6 @@ class CapsOfArms:
     seed: int
     label: ClassVar[str] = "caps of arms"
 
-    @property
-    def content(self) -> list[Any]:
-        """What memos depend on."""
-        return [self.caps, self.names, self.seed]
-
     def entries(self, claims: pa.Table, images: pa.Table) -> Entries:
         """Return the claims of arms with a cap. See `Limit.entries`."""
         arm = claims.column("arm").to_numpy().astype(np.int64)
@@ -80,7 +69,7 @@ class CapsOfArms:
         row, order, cap_of_row = (np.concatenate(arrays) for arrays in (rows, orders, caps))
         return Entries(row, _pairs(0, arm[row]), _pairs(0, order), cap_of_row)
 
-    def dropped(self, claims: pa.Table, rows: Rows) -> Bools:
+    def dropped(self, claims: pa.Table, rows: RowNumbers) -> Bools:
         """Return which claims found no place. See `Limit.dropped`."""
         return _mask(len(claims), rows)
 
@@ -108,11 +97,6 @@ class CapOfSeedSet:
         """Which limit it is."""
         return f"cap of seed set {self.seed_set}"
 
-    @property
-    def content(self) -> list[Any]:
-        """What memos depend on."""
-        return [self.seed_set, self.arms, self.cap, self.seed]
-
     def _of_set(self, claims: pa.Table) -> Bools:
         return np.isin(claims.column("arm").to_numpy(), self.arms)
 
@@ -122,7 +106,7 @@ class CapOfSeedSet:
         order = draw_order(claims, images, row, self.seed, "seed_set", self.seed_set)
         return Entries(row, _pairs(0, np.zeros(len(row))), order, np.full(len(row), self.cap))
 
-    def dropped(self, claims: pa.Table, rows: Rows) -> Bools:
+    def dropped(self, claims: pa.Table, rows: RowNumbers) -> Bools:
         """Return the claims of the set on images that found no place. See `Limit.dropped`."""
         return _claims_on_images_of(claims, rows) & self._of_set(claims)
 
@@ -148,11 +132,6 @@ class CapOfGroups:
         """Which limit it is."""
         return f"cap by {self.column}"
 
-    @property
-    def content(self) -> list[Any]:
-        """What memos depend on."""
-        return [self.column, self.cap, self.seed]
-
     def entries(self, claims: pa.Table, images: pa.Table) -> Entries:
         """Return the images that are in a cluster, or have a host. See `Limit.entries`."""
         row = _one_claim_per_image(claims, np.arange(len(claims)))
@@ -162,7 +141,7 @@ class CapOfGroups:
         order = draw_order(claims, images, row, self.seed, self.column)
         return Entries(row, group, order, np.full(len(row), self.cap))
 
-    def dropped(self, claims: pa.Table, rows: Rows) -> Bools:
+    def dropped(self, claims: pa.Table, rows: RowNumbers) -> Bools:
         """Return the claims on images that found no place. See `Limit.dropped`."""
         return _claims_on_images_of(claims, rows)
 
@@ -187,11 +166,6 @@ class SharesOfArms:
     seed: int
     label: ClassVar[str] = "target"
 
-    @property
-    def content(self) -> list[Any]:
-        """What memos depend on."""
-        return [self.arms.content, self.shares, self.seed]
-
     def entries(self, claims: pa.Table, images: pa.Table) -> Entries:
         """Return all images. See `Limit.entries`."""
         ids, arm = to_ids(claims.column("image_id")), claims.column("arm").to_numpy()
@@ -200,12 +174,12 @@ class SharesOfArms:
         at_most = np.array([*self.shares, 0], np.int64)[first]
         return Entries(row, _pairs(0, first), order, at_most)
 
-    def dropped(self, claims: pa.Table, rows: Rows) -> Bools:
+    def dropped(self, claims: pa.Table, rows: RowNumbers) -> Bools:
         """Return the claims on images that found no place. See `Limit.dropped`."""
         return _claims_on_images_of(claims, rows)
 
 
-def draw_order(claims: pa.Table, images: pa.Table, row: Rows, seed: int, *limit: str) -> Keys:
+def draw_order(claims: pa.Table, images: pa.Table, row: RowNumbers, seed: int, *limit: str) -> Keys:
     """Return the numbers by which images are kept, (n, 2): those of arms with priority come first.
 
     Others follow by a seeded draw without replacement, in which an image's chance grows with the weight
@@ -241,23 +215,23 @@ def _pairs(first: Any, second: npt.NDArray[Any]) -> Keys:
     return np.stack([high, second.astype(np.uint64)], axis=1)
 
 
-def _mask(count: int, rows: Rows) -> Bools:
+def _mask(count: int, rows: RowNumbers) -> Bools:
     mask = np.zeros(count, bool)
     mask[rows] = True
     return mask
 
 
-def _image_numbers(claims: pa.Table) -> Rows:
+def _image_numbers(claims: pa.Table) -> RowNumbers:
     """Return a number for the image of each claim; claims are sorted by image."""
     return np.cumsum(run_starts(to_ids(claims.column("image_id"))))
 
 
-def _one_claim_per_image(claims: pa.Table, rows: Rows) -> Rows:
+def _one_claim_per_image(claims: pa.Table, rows: RowNumbers) -> RowNumbers:
     """Return the first of some claims on each image."""
     return rows[run_starts(_image_numbers(claims)[rows])]
 
 
-def _claims_on_images_of(claims: pa.Table, rows: Rows) -> Bools:
+def _claims_on_images_of(claims: pa.Table, rows: RowNumbers) -> Bools:
     """Return which claims are on the images of some claims."""
     images = _image_numbers(claims)
     return np.isin(images, images[rows])

@@ -13,7 +13,13 @@ import numpy.typing as npt
 
 from curation.algorithms.kmeans.levels import at_level, read_parents
 from curation.engine.context import Context
-from curation.engine.exchange import Exchange, ExchangeInput, MapTask, exchange, split_by_file
+from curation.engine.exchange import (
+    Exchange,
+    ExchangeInput,
+    MapTask,
+    exchange_records,
+    split_by_file,
+)
 from curation.engine.exchange_runner import ExchangeRunner, WorkTable
 from curation.engine.shared_arrays import Shared, share
 from curation.engine.table import Table
@@ -199,8 +205,7 @@ class Retrieval:
         }
 
     def _match_files(self) -> list[Fragment]:
-        fragments = self.tables["matches"].fragments.values()
-        return [file for fragment in fragments for file in split_by_file(fragment)]
+        return split_by_file(self.tables["matches"].fragments.values())
 
     def _single_matches(self) -> Iterator[MapTask]:
         """Yield the tasks that read the matches of arms that match each image once."""
@@ -237,5 +242,4 @@ class Retrieval:
             sizes[rows.column("fragment").to_numpy()] += rows.column("claims").to_numpy()
         groups = group_fragments(sizes, self.rows_per_part)
         if groups:
-            for records in exchange(write_exchange(final, names, groups), context):
-                yield from records.values()
+            yield from exchange_records(write_exchange(final, names, groups), context)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import to_ids
+from curation.algorithms.arrays.vectors import Bools
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask
 from curation.engine.exchange_runner import ExchangeRunner, WorkTable
 from curation.engine.sorted_arrays import run_starts
@@ -38,7 +39,6 @@ OPEN = pa.schema(
 """Matches that are settled or may still be. `left`: images that the seed image may still get;
 `among_best`: the match is among its best ones, as many as are left."""
 ROWS_AT_ONCE = 65_536
-Bools = npt.NDArray[np.bool_]
 
 
 def single_matches(
@@ -96,11 +96,10 @@ def read_open(matches: Fragment, seed_set: str, largest: int) -> Iterator[pa.Tab
         of_set = pc.equal(rows.column("seed_set"), seed_set)
         rows = rows.filter(pc.and_(of_set, pc.less_equal(rows.column("rank"), largest)))
         count = len(rows)
-        columns_of = {name: rows.column(name) for name in OPEN.names[:4]}
-        columns_of |= {"settled": np.zeros(count, bool), "left": np.zeros(count, np.int32)}
-        columns_of |= {"among_best": np.zeros(count, bool)}
-        table = pa.table([columns_of[n] for n in OPEN.names], names=OPEN.names).cast(OPEN)
-        yield _keyed(table, "seed_image_id")
+        open_columns = {name: rows.column(name) for name in OPEN.names[:4]}
+        open_columns |= {"settled": np.zeros(count, bool), "left": np.zeros(count, np.int32)}
+        open_columns["among_best"] = np.zeros(count, bool)
+        yield _keyed(pa.table(open_columns, schema=OPEN), "seed_image_id")
 
 
 def _keyed(rows: pa.Table, column: str) -> pa.Table:

@@ -102,8 +102,7 @@ def placed_claims(claims: WorkTable, images: WorkTable) -> pa.Table:
     known = images_of_claims(rows, images)
     columns = {name: rows.column(name) for name in PLACED_CLAIMS.names if name in rows.column_names}
     columns |= {name: known.column(name) for name in ("fragment", "pair_id")}
-    table = pa.table([columns[n] for n in PLACED_CLAIMS.names], names=PLACED_CLAIMS.names)
-    return table.cast(PLACED_CLAIMS)
+    return pa.table(columns, schema=PLACED_CLAIMS)
 
 
 def write_fragments(rows: pa.Table, arms: Arms, names: Mapping[Any, str]) -> StageOutput:
@@ -139,4 +138,4 @@ def _with_names(rows: pa.Table, arms: Arms) -> pa.Table:
     for column, field in (("arm", "name"), ("seed_set", "seeds"), ("strategy", "strategy")):
         values = pa.array([fields[field] for fields in arms.fields], pa.string())
         columns[column] = values.take(arm)
-    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+    return pa.table(columns, schema=SCHEMA)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -35,6 +35,18 @@ class Threshold(StrictModel):
         if None not in (self.at_least, self.at_most) and self.at_least > self.at_most:  # type: ignore[operator]
             raise ValueError(f"at_least {self.at_least} is above at_most {self.at_most}")
         return self
+
+    def passes(self, score: Any) -> bool:
+        """Whether a score passes. One of a float32 column is given as `numpy.float32`.
+
+        As in the stage, numpy then rounds the bounds to the type of the score.
+        """
+        if score is None or score != score:
+            return self.missing == "keep"
+        if self.one_of is not None:
+            return score in self.one_of
+        low, high = self.at_least, self.at_most
+        return bool((low is None or score >= low) and (high is None or score <= high))
 
 
 class SelectStep(StrictModel):

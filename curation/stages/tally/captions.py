@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from curation.algorithms.arrays.fixed_bytes import bytes_of
+from curation.algorithms.arrays.vectors import RowNumbers
 from curation.engine.sorted_arrays import run_starts
 from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
@@ -29,7 +30,6 @@ KEYS_PER_BATCH = 65_536
 _SORTED_AT_ONCE = 1000
 """Characters of a caption up to which Python sorts the marks on its letters in little time."""
 
-RowNumbers = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
 """Image key and the two halves of the caption key, shape (n, 3)."""
 

@@ -18,7 +18,7 @@ from curation.engine.exchange import (
     Exchange,
     ExchangeInput,
     MapTask,
-    exchange,
+    exchange_records,
     group_bounds,
     read_by_group,
 )
@@ -48,7 +48,7 @@ COUNTED_ROWS = pa.schema([*POSITION, ("images", pa.int32())])
 
 def tally_in_parts(
     fragments: Mapping[str, tuple[Fragment, Fragment]],
-    keys: Sequence[FragmentRecord],
+    keys: Sequence[Fragment],
     context: Context,
 ) -> StageOutput:
     """Count in parts how many different images have each row's caption.
@@ -65,13 +65,12 @@ def tally_in_parts(
         As `tally`.
     """
     runner = OnWorkers(context.private())
-    tables = [Fragment(context.store, record) for record in keys]
-    groups = split_by_rows(tables, ROWS_PER_PART)
+    groups = split_by_rows(keys, ROWS_PER_PART)
     tasks = [
         MapTask(read_keys, {"tables": group, "first": first})
         for group, first in zip(groups, group_bounds(groups).tolist(), strict=False)
     ]
-    parts = max(1, -(-sum(table.rows for table in tables) // ROWS_PER_PART))
+    parts = max(1, -(-sum(table.rows for table in keys) // ROWS_PER_PART))
     inputs = {"rows": ExchangeInput(KEYED_ROWS, tasks)}
     counted = runner.exchange(Exchange("captions by key", inputs, count_part, parts))
     yield from _write(fragments, counted, runner.context)
@@ -145,8 +144,7 @@ def _write(
         ],
     )
     if groups:
-        for records in exchange(job, context):
-            yield from records.values()
+        yield from exchange_records(job, context)
 
 
 def write_group(

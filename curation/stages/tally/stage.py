@@ -12,7 +12,6 @@ from curation.stages.tally.captions import caption_keys, count_repeats
 from curation.stages.tally.params import TallyStep
 from curation.stages.tally.parts import tally_in_parts
 from curation.stages.tally.rows import tally_batch
-from curation.store.fragment import Fragment
 
 
 def tally(images: Table, copies: Table, *, params: TallyStep, context: Context) -> StageOutput:
@@ -30,16 +29,16 @@ def tally(images: Table, copies: Table, *, params: TallyStep, context: Context) 
         most repeated one.
     """
     names = list(images.fragments)
-    records = context.compute(
+    tables = context.compute(
         "captions",
         caption_keys,
         {n: {"images": images.fragments[n], "copies": copies.fragments[n]} for n in names},
     )
-    keys = [records[name] for name in names]
+    keys = list(tables.values())
     if images.rows > params.rows_at_once:
         fragments = {name: (images.fragments[name], copies.fragments[name]) for name in names}
         return (yield from tally_in_parts(fragments, keys, context))
-    repeats = count_repeats([Fragment(context.store, record) for record in keys])
+    repeats = count_repeats(keys)
     start = 0
     for name in names:
         stop = start + images.fragments[name].rows

@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import Bools
+from curation.media.pictures.pixels import Pixels
 from curation.stages.verify.align import Affine
-from curation.stages.verify.reduced_image import Floats, Pixels, ReducedImage
+from curation.stages.verify.blocks import Floats
+from curation.stages.verify.reduced_image import ReducedImage
 
 FEW_COLOURS = 12.0
 """Number of colours below which a drawn image has few of them."""

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import Bools
 from curation.stages.verify.align import Affine, align_frames, align_keypoints
-from curation.stages.verify.blocks import GRID, Blocks, cover, covered_pixels
+from curation.stages.verify.blocks import GRID, Blocks, Floats, cover, covered_pixels
 from curation.stages.verify.colour import colour_difference
-from curation.stages.verify.reduced_image import Floats, ReducedImage
+from curation.stages.verify.reduced_image import ReducedImage
 
 SEARCH_RADIUS = 4
 """Pixels around its place in which a block is searched for."""

@@ -130,8 +130,7 @@ def measure_pairs(pairs: Keys, reduced: ReducedImages, context: Context) -> list
         name = f"pairs-{number:08d}"
         starts[name] = text_of(pairs[part.start])
         items[name] = {"pairs": Pairs(left, right, digests), "sources": sources}
-    records = context.compute("compare", compare_pairs, items)
-    tables = {name: Fragment(context.store, records[name]) for name in items}
+    tables = context.compute("compare", compare_pairs, items)
     context.keep_tables(KEPT, {starts[name]: [table] for name, table in tables.items()})
     return list(tables.values())
 

@@ -134,7 +134,7 @@ class _Parts:
     def distinct_pairs(self) -> list[Fragment]:
         """Return the distinct pairs of each range."""
         ranges = max(1, -(-self.neighbours.rows // ROWS_PER_PART))
-        files = (f for each in self.neighbours.fragments.values() for f in split_by_file(each))
+        files = split_by_file(self.neighbours.fragments.values())
         options = {"params": self.params, "ranges": ranges}
         tasks = [MapTask(read_pairs, {"neighbours": file, **options}) for file in files]
         inputs = {"pairs": ExchangeInput(PAIRS, tasks)}
@@ -178,9 +178,9 @@ class _Parts:
                     "kept": parts[number],
                     "describe": describe,
                 }
-        records = context.compute("reduce", reduce_missing, items, batch_groups=True)
+        added = context.compute("reduce", reduce_missing, items, batch_groups=True)
         for number, known in parts.items():
-            new = Fragment(context.store, records[fragments[number].name])
+            new = added[fragments[number].name]
             parts[number] = [*known, new] if new.rows else known
         tables = {fragments[number].content: parts[number] for number in parts}
         context.keep_tables(reduced_tables.KEPT, tables)
@@ -225,8 +225,7 @@ class _Parts:
             f"measured-{number:06d}": {"plan": each, "compared": compared[start:stop]}
             for number, (each, (start, stop)) in enumerate(zip(plan, pairwise(bounds), strict=True))
         }
-        records = self.context.compute("merge", merge_measured, items)
-        return [Fragment(self.context.store, records[name]) for name in items]
+        return list(self.context.compute("merge", merge_measured, items).values())
 
     def _compare(
         self, plan: Sequence[Fragment], bounds: list[int], reduced: Sequence[list[Reduced]]

@@ -8,9 +8,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from curation.stages.verify.blocks import Blocks
+from curation.media.pictures.pixels import Pixels
+from curation.stages.verify.blocks import Blocks, Floats
 
 SHORTER_SIDE = 160
 """Pixels of the shorter side, unless the longer side would be more than LONGER_SIDE."""
@@ -32,9 +32,6 @@ on the two sides of its direction are swapped, and gradients turn the other way.
 KEYPOINT = np.dtype([("position", "<f4", 2), ("descriptor", "u1", 128)])
 """A keypoint: x and y in pixels, and its SIFT descriptor."""
 
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
-
 
 def reduce_image(image: bytes) -> bytes | None:
     """Return an encoded image at the size that is compared, as JPEG; None if it cannot be decoded."""
@@ -46,8 +43,8 @@ def reduce_image(image: bytes) -> bytes | None:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     small = cv2.resize(decoded, size, interpolation=interpolation)
-    data: bytes = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-    return data
+    file: bytes = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+    return file
 
 
 @dataclass(frozen=True)

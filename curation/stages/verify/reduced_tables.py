@@ -93,9 +93,9 @@ def reduce_images(images: Table, ids: Ids, context: Context) -> ReducedImages:
                 "rows": np.sort(wanted.rows[missing]),
                 "describe": are_described(len(ids)),
             }
-    records = context.compute("reduce", describe_fragment, items, batch_groups=True)
-    for name, record in records.items():
-        parts[name] = [*parts[name], Fragment(context.store, record)]
+    added = context.compute("reduce", describe_fragment, items, batch_groups=True)
+    for name, table in added.items():
+        parts[name] = [*parts[name], table]
     context.keep_tables(KEPT, {images.fragments[name].content: parts[name] for name in parts})
     return _gathered(ids, parts)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
-from curation.engine.exchange import Exchange, exchange
+from curation.engine.exchange import Exchange, exchange_records
 from curation.engine.units import FILE_ROWS, StageOutput, empty_batch
 from curation.store.fragment import Fragment
 from curation.store.manifest import FragmentRecord
@@ -92,8 +92,7 @@ def write_on_workers(measured: Sequence[Fragment], context: Context) -> Iterator
         lambda part: {fragments[part].name: "verified"},
         part_arguments=[{"fragment": fragment} for fragment in fragments],
     )
-    for records in exchange(job, context):
-        yield from records.values()
+    yield from exchange_records(job, context)
 
 
 def write_fragment(measured: list[Fragment], fragment: RowRange) -> StageOutput:

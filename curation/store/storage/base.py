@@ -93,3 +93,12 @@ def join_address(uri: str, path: str) -> str:
         return f"{uri}/{path}"
     place, mark, options = uri.partition("?")
     return f"{place.rstrip('/')}/{path}{mark}{options}"
+
+
+def open_input(storage: Storage, path: str) -> Any:
+    """Open a file for pyarrow, which reads any part of it.
+
+    Raises:
+        OSError: it is missing, or cannot be read.
+    """
+    return storage.filesystem.open_input_file(f"{storage.root}/{path}")

@@ -13,10 +13,22 @@ from curation.stages.ingest.sources.source_file import SourceFile
 
 Item = SourceRow | Notice
 """What readers yield."""
+REPLACE = "Replace the file, or remove it from the source, and run again"
 
 
 class UnreadableError(StoreError):
     """The content of a file cannot be read, or not to its end. The message says how to mend it."""
+
+
+def unreadable(file: SourceFile, problem: str, fix: str = REPLACE) -> UnreadableError:
+    """Return the error of a file that cannot be read.
+
+    Args:
+        file: the file.
+        problem: what is wrong with it, after its name.
+        fix: what to do.
+    """
+    return UnreadableError(f"{file.label} {problem}", fix=fix)
 
 
 class ExcessError(ValueError):
@@ -85,8 +97,7 @@ class FileBoundary:
             yield from self._counted(items)
         except FileSystemError as error:
             raise StoreError(
-                f"Source {self._file.source.name!r}: {self._file.display_name} cannot be read "
-                f"({error})",
+                f"{self._file.label} cannot be read ({error})",
                 fix="Put the file back, or remove it from the source, and run again",
             ) from error
         except UnreadableError as error:
@@ -95,8 +106,7 @@ class FileBoundary:
             raise
         except Exception as error:
             yield from self._ended(
-                f"Source {self._file.source.name!r}: {self._file.display_name} cannot be read further "
-                f"({described(error)}). Replace the file, or remove it from the source, and run again."
+                f"{self._file.label} cannot be read further ({described(error)}). {REPLACE}."
             )
 
     def _counted(self, items: Iterable[Item]) -> Iterator[Item]:

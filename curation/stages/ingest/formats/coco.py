@@ -16,7 +16,7 @@ from curation.media.files.json_items import DamagedJsonError, JsonItem, json_ite
 from curation.media.files.limits import METADATA_CHARACTERS
 from curation.media.files.location import FileSystemError
 from curation.stages.ingest.formats.annotations import Annotations
-from curation.stages.ingest.formats.boundary import Item, UnreadableError, row_or_reason
+from curation.stages.ingest.formats.boundary import Item, UnreadableError, row_or_reason, unreadable
 from curation.stages.ingest.formats.mapped import limit_metadata, set_text
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
 from curation.stages.ingest.formats.values import as_json
@@ -55,10 +55,7 @@ def _items(file: SourceFile) -> Iterator[JsonItem]:
         except FileSystemError:
             raise
         except (DamagedJsonError, *DAMAGE) as error:
-            raise UnreadableError(
-                f"Source {file.source.name!r}: {file.display_name} cannot be read further ({error}). "
-                "Replace the file, or remove it from the source, and run again."
-            ) from error
+            raise unreadable(file, f"cannot be read further ({error})") from error
 
 
 def _collect(file: SourceFile, annotations: Annotations) -> Iterator[Item]:

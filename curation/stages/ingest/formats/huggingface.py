@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from curation.errors import RecipeError
 from curation.media.files.parquet_images import image_leaf, is_text, plain_type
-from curation.stages.ingest.formats.boundary import Item, UnreadableError
+from curation.stages.ingest.formats.boundary import Item, unreadable
 from curation.stages.ingest.formats.mapped import (
     Columns,
     listed_names,
@@ -72,10 +72,10 @@ def _features(file: SourceFile, schema: pa.Schema) -> Features:
         features = parse_json(content.decode(), unique=False)["info"]["features"]
         return {str(name): feature for name, feature in features.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UnreadableError(
-            f"Source {file.source.name!r}: {file.display_name} has metadata `huggingface` that cannot "
-            f"be read ({type(error).__name__}: {error}). Write the file again with the datasets "
-            "library, or read it with `format: parquet`."
+        raise unreadable(
+            file,
+            f"has metadata `huggingface` that cannot be read ({type(error).__name__}: {error})",
+            "Write the file again with the datasets library, or read it with `format: parquet`",
         ) from error
 
 
@@ -96,7 +96,7 @@ def _image(file: SourceFile, schema: pa.Schema, features: Features) -> str:
         images = [field.name for field in schema if _is_image_struct(field.type)]
     if len(images) == 1:
         return str(images[0])
-    place = f"Source {file.source.name!r}: {file.display_name} has"
+    place = f"{file.label} has"
     if not images:
         raise RecipeError(
             f"{place} no column of images. It has: {listed_names(schema.names)}",

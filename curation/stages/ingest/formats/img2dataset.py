@@ -148,8 +148,8 @@ class _Shard:
         """
         if not {_KEY, _STATUS} <= set(schema.names):
             raise RecipeError(
-                f"Source {file.source.name!r}: {file.display_name} was not written by img2dataset: it "
-                f"lacks {_KEY} or {_STATUS}; it has: {listed_names(schema.names)}",
+                f"{file.label} was not written by img2dataset: it lacks {_KEY} or {_STATUS}; it has: "
+                f"{listed_names(schema.names)}",
                 fix="Set another `format`",
             )
         columns = dict(mapped_columns(file, schema.names))

@@ -91,7 +91,6 @@ def _objects(file: SourceFile) -> Iterator[_Object | SourceRow]:
 
 def _no_objects(file: SourceFile, problem: str) -> RecipeError:
     return RecipeError(
-        f"Source {file.source.name!r}: {file.display_name} does not hold one JSON object a "
-        f"line ({problem})",
+        f"{file.label} does not hold one JSON object a line ({problem})",
         fix="Write it so: jq -c '.[]' for an array, jq -c . for objects over several lines",
     )

@@ -14,7 +14,7 @@ from curation.media.files.compression import (
 )
 from curation.media.files.limits import LINE_BYTES, LINES_OF_ROW, ROWS
 from curation.media.files.location import FileSystemError
-from curation.stages.ingest.formats.boundary import UnreadableError
+from curation.stages.ingest.formats.boundary import UnreadableError, unreadable
 from curation.stages.ingest.sources.source_file import SourceFile
 
 BLOCK_BYTES = 1 << 20
@@ -48,10 +48,10 @@ def lines(file: SourceFile, limit: int = LINE_BYTES) -> Iterator[tuple[bytes, bo
         *finished, rest = (unfinished + block).split(end)
         left -= len(finished)
         if left < 0:
-            raise UnreadableError(
-                f"Source {file.source.name!r}: {file.display_name} has more than {most:,} "
-                "lines, too many for its size",
-                fix="Write it without empty lines",
+            raise unreadable(
+                file,
+                f"has more than {most:,} lines, too many for its size",
+                "Write it without empty lines",
             )
         for line in finished:
             is_complete = not overlong and len(line) <= limit
@@ -104,8 +104,7 @@ def _check_is_text(block: bytes, file: SourceFile) -> None:
         problem, fix = "is compressed twice", "Decompress it once"
     else:
         return
-    place = f"Source {file.source.name!r}: {file.display_name}"
-    raise UnreadableError(f"{place} {problem}", fix=fix)
+    raise unreadable(file, problem, fix)
 
 
 def _blocks(file: SourceFile) -> Iterator[bytes]:
@@ -121,10 +120,7 @@ def _blocks(file: SourceFile) -> Iterator[bytes]:
     except DAMAGE as error:
         if not isinstance(error, ExpansionError):
             yield from _before_damage(file, position)
-        raise UnreadableError(
-            f"Source {file.source.name!r}: {file.display_name} is damaged ({error})",
-            fix="Replace the file, or remove it from the source, and run again",
-        ) from error
+        raise unreadable(file, f"is damaged ({error})") from error
 
 
 def _before_damage(file: SourceFile, position: int) -> Iterator[bytes]:

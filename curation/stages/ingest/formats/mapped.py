@@ -9,7 +9,7 @@ from typing import Any
 
 from curation.errors import Detail, RecipeError
 from curation.media.files.limits import COLUMNS, METADATA_CHARACTERS
-from curation.stages.ingest.formats.boundary import UnreadableError
+from curation.stages.ingest.formats.boundary import unreadable
 from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.formats.values import (
     ALTERED,
@@ -45,8 +45,8 @@ def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
     if lists_images and not any(columns.get(field) for field in ("url", "image", "path")):
         expected = ", ".join(file.source.column_candidates.get("url", ()))
         raise RecipeError(
-            f"Source {file.source.name!r}: {file.display_name} is not a {file.source.format} list: it "
-            f"has none of the columns {expected}. It has: {listed_names([*names, *file.partitions])}",
+            f"{file.label} is not a {file.source.format} list: it has none of the columns {expected}. "
+            f"It has: {listed_names([*names, *file.partitions])}",
             fix="Map the column of URLs in `columns`, or set another `format`",
         )
     return columns
@@ -66,10 +66,10 @@ def mapped_columns(file: SourceFile, names: Iterable[str]) -> Columns:
     listed = [*names, *file.partitions]
     of_file = dict.fromkeys(listed)
     if len(listed) > COLUMNS:
-        raise UnreadableError(
-            f"Source {file.source.name!r}: {file.display_name} has {len(listed):,} columns, "
-            f"more than {COLUMNS:,}",
-            fix="Keep those that are needed",
+        raise unreadable(
+            file,
+            f"has {len(listed):,} columns, more than {COLUMNS:,}",
+            "Keep those that are needed",
         )
     for mapped, column in file.source.columns.items():
         if column not in of_file:
@@ -206,7 +206,6 @@ def check_unique(file: SourceFile, names: Sequence[str], columns: Columns) -> No
         for column in candidates:
             if names.count(column) > 1:
                 raise RecipeError(
-                    f"Source {file.source.name!r}: {file.display_name} has more than one "
-                    f"column {column!r}, mapped to {mapped}",
+                    f"{file.label} has more than one column {column!r}, mapped to {mapped}",
                     fix="Give each column a different name",
                 )

@@ -26,7 +26,7 @@ from curation.media.files.parquet_images import (
 )
 from curation.media.files.parquet_reading import BoundedParquet, Unread
 from curation.stages.ingest.formats.arrow_values import python_values
-from curation.stages.ingest.formats.boundary import UnreadableError, row_or_reason
+from curation.stages.ingest.formats.boundary import row_or_reason, unreadable
 from curation.stages.ingest.formats.mapped import (
     Columns,
     check_unique,
@@ -92,10 +92,7 @@ def read_table(file: SourceFile, layout_of: LayoutOf) -> Iterator[SourceRow | No
     except FileSystemError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise UnreadableError(
-            f"Source {file.source.name!r}: {file.display_name} cannot be read as Parquet ({error})",
-            fix="Replace the file, or remove it from the source, and run again",
-        ) from error
+        raise unreadable(file, f"cannot be read as Parquet ({error})") from error
 
 
 @dataclass(frozen=True)

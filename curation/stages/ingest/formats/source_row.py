@@ -107,10 +107,10 @@ def stage_rows(
         for row in chunk:
             _clean_texts(row)
             try:
-                staged.append(_staged_row(file, row, rules, (location, scope), identities))
+                staged.append(_staged_row(file, row, rules, location, scope, identities))
             except Exception as error:
                 bad = _bad_of(row, error)
-                staged.append(_staged_row(file, bad, rules, (location, scope), identities))
+                staged.append(_staged_row(file, bad, rules, location, scope, identities))
         columns: dict[str, list[Any]] = {n: [] for n in schema.names}
         for staged_row in staged:
             for name, values in columns.items():
@@ -190,11 +190,11 @@ def _staged_row(
     file: SourceFile,
     row: SourceRow,
     rules: UrlRules,
-    location_and_scope: tuple[str, str],
+    file_location: str,
+    scope: str,
     identities: Identities,
 ) -> dict[str, Any]:
     """Return one staged row by column name; columns that are left out are null."""
-    file_location, scope = location_and_scope
     checked = rules.check(row.url) if row.url else (None, None)
     if row.path is not None and len(row.path) > PATH_BYTES:
         raise ValueError(f"the path has more than {PATH_BYTES:,} characters")

@@ -16,7 +16,7 @@ from curation.media.files.limits import (
 )
 from curation.media.files.location import FileSystemError
 from curation.media.files.warc import WarcError, read_records
-from curation.stages.ingest.formats.boundary import Item, UnreadableError, items_or_reason
+from curation.stages.ingest.formats.boundary import Item, items_or_reason, unreadable
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
 from curation.stages.ingest.formats.values import (
     ALTERED,
@@ -51,10 +51,7 @@ def read(file: SourceFile) -> Iterator[Item]:
         except FileSystemError:
             raise
         except (*DAMAGE, WarcError) as error:
-            raise UnreadableError(
-                f"Source {file.source.name!r}: {file.display_name} cannot be read as WAT ({error})",
-                fix="Replace the file, or remove it from the source, and run again",
-            ) from error
+            raise unreadable(file, f"cannot be read as WAT ({error})") from error
 
 
 def _images(content: bytes, where: str) -> Iterator[SourceRow]:

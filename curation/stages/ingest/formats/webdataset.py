@@ -19,7 +19,7 @@ from curation.media.files.tar import (
     open_tar,
     what_follows,
 )
-from curation.stages.ingest.formats.boundary import Item, UnreadableError, items_or_reason
+from curation.stages.ingest.formats.boundary import Item, items_or_reason, unreadable
 from curation.stages.ingest.formats.samples import (
     Texts,
     max_bytes,
@@ -99,10 +99,7 @@ def read(file: SourceFile) -> Iterator[Item]:
         except FileSystemError:
             raise
         except TAR_DAMAGE as error:
-            raise UnreadableError(
-                f"Source {file.source.name!r}: {file.display_name} is not a tar ({error})",
-                fix="Replace the file, or remove it from the source, and run again",
-            ) from error
+            raise unreadable(file, f"is not a tar ({error})") from error
         try:
             _scan(tar, scan)
             scan.damage = what_follows(tar)

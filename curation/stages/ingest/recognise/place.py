@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -120,18 +121,13 @@ def place_of(path: str, outbound: OutboundParams | None = None) -> Place:
         raise RecipeError(f"{shown(path)!r} is no path in UTF-8", fix=fix) from error
     try:
         check_path(path)
-        place = Place(path, tuple(_take(_files(path), MOST_FILES)), outbound)
+        place = Place(path, tuple(islice(_files(path), MOST_FILES)), outbound)
         return replace(place, links=_are_links(place.folder, place.files))
     except (OSError, ValueError) as error:
         raise RecipeError(
             f"{shown(mask_address(path))!r} cannot be listed ({mask_address(str(error))})",
             fix=f"Name a file, a folder or a glob. {start_of_paths()}",
         ) from error
-
-
-def _take(files: Iterator[FileInfo], most: int) -> Iterator[FileInfo]:
-    for _, file in zip(range(most), files, strict=False):
-        yield file
 
 
 def _files(path: str) -> Iterator[FileInfo]:

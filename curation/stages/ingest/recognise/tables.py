@@ -132,16 +132,22 @@ def _json_head(file: SourceFile) -> Head:
 
 
 def parquet_head(file: SourceFile) -> Head:
+    """Return the first rows of a Parquet file.
+
+    Raises:
+        RecipeError: the file system failed.
+        UnreadableError: the file is damaged.
+    """
     try:
         with file.open() as stream:
             bounded = BoundedParquet(stream)
             schema = bounded.file.schema_arrow
-            plain = [n for n, f in enumerate(schema) if not _holds_bytes(f.type)]
+            plain = [n for n, f in enumerate(schema) if not _may_hold_images(f.type)]
             values = {
                 schema.names[n]: python_values(column)[0]
                 for n, column in _columns(bounded, schema, plain, _ROWS)
             }
-            images = [n for n in range(len(schema)) if _holds_bytes(schema.field(n).type)]
+            images = [n for n in range(len(schema)) if _may_hold_images(schema.field(n).type)]
             with_pictures = [n for n in images if _holds_pictures(bounded, schema, n)]
     except FileSystemError as error:
         raise RecipeError(
@@ -153,7 +159,7 @@ def parquet_head(file: SourceFile) -> Head:
     return Head(values, [schema.names[n] for n in with_pictures])
 
 
-def _holds_bytes(kind: pa.DataType) -> bool:
+def _may_hold_images(kind: pa.DataType) -> bool:
     return pa.types.is_nested(plain_type(kind)) or "binary" in str(plain_type(kind))
 
 

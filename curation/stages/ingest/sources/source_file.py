@@ -121,6 +121,11 @@ class SourceFile:
         return shown(f"{self.root}/{self.name}".rstrip("/"))
 
     @property
+    def label(self) -> str:
+        """The source and the file, for messages."""
+        return f"Source {self.source.name!r}: {self.display_name}"
+
+    @property
     def partitions(self) -> dict[str, str | None]:
         """Columns that the names of folders hold, as Spark and Hive write them: `lang=en`."""
         return dict(_partitions(self.name))
