@@ -75,7 +75,7 @@ def commit_batches(
 def commit(store: Store, table: str, rows: Rows, rows_per_file: int | None = None) -> None:
     """Commit a table; keys of a row that are no columns of the table are left out."""
     table_contract = contract(table)
-    schema = table_contract.arrow_schema(vector_bytes=VECTOR_BYTES)
+    schema = pa.schema([c.arrow_field(pa.binary(VECTOR_BYTES)) for c in table_contract.columns])
     batches = {
         name: pa.RecordBatch.from_pylist(
             [{key: row[key] for key in row if key in table_contract.names} for row in part],

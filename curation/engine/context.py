@@ -201,8 +201,8 @@ class Context:
         """
         noted = [(key, fragment.record) for key, parts in tables.items() for fragment in parts]
         records = [json.dumps(record.to_json()) for _, record in noted]
-        columns = [pa.array([key for key, _ in noted], pa.string()), pa.array(records, pa.string())]
-        batch = pa.RecordBatch.from_arrays(columns, ["key", "record"])
+        keys = pa.array([key for key, _ in noted], pa.string())
+        batch = pa.record_batch({"key": keys, "record": pa.array(records, pa.string())})
         self.save_state(f"tables {name}", None, batch)
 
     def kept_tables(self, name: str) -> dict[str, list[Fragment]]:

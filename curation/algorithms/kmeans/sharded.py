@@ -155,12 +155,11 @@ def _sums_batches(sums: Doubles, counts: Counts, first: int = 0) -> StageOutput:
     cluster_rows: RowNumbers = np.flatnonzero(counts)
     for start in range(0, max(len(cluster_rows), 1), ROWS_PER_BATCH):
         rows = cluster_rows[start : start + ROWS_PER_BATCH]
-        yield pa.RecordBatch.from_arrays(
-            [
-                pa.array((rows + first).astype(np.int32)),
-                pa.array(counts[rows]),
-                vector_array(sums[rows]),
-            ],
-            names=["cluster_id", "count", "sum"],
+        yield pa.record_batch(
+            {
+                "cluster_id": (rows + first).astype(np.int32),
+                "count": counts[rows],
+                "sum": vector_array(sums[rows]),
+            }
         )
     return None

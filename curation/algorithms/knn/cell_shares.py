@@ -223,7 +223,5 @@ def write_counts(routed: Fragment) -> StageOutput:
     """Write how many vectors of one work table are in each cell."""
     cells = routed.read(["cells"]).column("cells").combine_chunks().flatten().to_numpy()
     cell, count = np.unique(cells, return_counts=True)
-    yield pa.RecordBatch.from_arrays(
-        [pa.array(cell, pa.int32()), pa.array(count, pa.int64())], names=["cell", "count"]
-    )
+    yield pa.record_batch({"cell": pa.array(cell, pa.int32()), "count": count})
     return None

@@ -24,14 +24,13 @@ def codebooks_batch(codebooks: Codebooks) -> pa.RecordBatch:
         parts += [("product", number, words) for number, words in enumerate(codebooks.products)]
     sizes = [len(words) for _, _, words in parts]
     vectors = [word.astype("<f4").tobytes() for _, _, words in parts for word in words]
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array(np.repeat([kind for kind, _, _ in parts], sizes)),
-            pa.array(np.repeat([number for _, number, _ in parts], sizes).astype(np.int32)),
-            pa.array(np.concatenate([np.arange(size, dtype=np.int32) for size in sizes])),
-            pa.array(vectors, pa.binary()),
-        ],
-        names=["kind", "subquantizer", "number", "vector"],
+    return pa.record_batch(
+        {
+            "kind": np.repeat([kind for kind, _, _ in parts], sizes),
+            "subquantizer": np.repeat([n for _, n, _ in parts], sizes).astype(np.int32),
+            "number": np.concatenate([np.arange(size, dtype=np.int32) for size in sizes]),
+            "vector": pa.array(vectors, pa.binary()),
+        }
     )
 
 
@@ -75,14 +74,13 @@ def lists_batch(rows: np.ndarray, ids: pa.Array, lists: Lists) -> pa.RecordBatch
     code = pa.nulls(len(rows), pa.binary())
     if lists.codes is not None:
         code = pa.array([c.tobytes() for c in lists.codes[order]], pa.binary())
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array(lists.list_ids[order]),
-            pa.array(rows[order].astype(np.int32)),
-            ids.take(pa.array(order)),
-            code,
-        ],
-        names=["list_id", "row", "image_id", "code"],
+    return pa.record_batch(
+        {
+            "list_id": lists.list_ids[order],
+            "row": rows[order].astype(np.int32),
+            "image_id": ids.take(pa.array(order)),
+            "code": code,
+        }
     )
 
 

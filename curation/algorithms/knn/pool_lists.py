@@ -22,7 +22,7 @@ from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
 from curation.engine.sorted_arrays import run_starts
 from curation.engine.task_groups import split_by_rows
-from curation.engine.units import StageOutput
+from curation.engine.units import StageOutput, empty_batch
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
 
@@ -119,8 +119,7 @@ def write_counts(shards: Sequence[Shard]) -> StageOutput:
         assert shard.lists is not None
         lists = shard.lists.read(["list_id"]).column("list_id").to_numpy()
         number, count = np.unique(lists, return_counts=True)
-        columns = [pa.array(number, pa.int32()), pa.array(count, pa.int64())]
-        yield pa.RecordBatch.from_arrays(columns, names=["list", "count"])
+        yield pa.record_batch({"list": pa.array(number, pa.int32()), "count": count})
     return None
 
 
@@ -150,5 +149,5 @@ def write_lists(pool: pa.Table, batch_rows: int) -> StageOutput:
     order = order[run_starts(lists[order], ids[order])]
     for low in range(0, max(len(order), 1), batch_rows):
         rows = pool.take(pa.array(order[low : low + batch_rows])).combine_chunks()
-        yield from rows.to_batches() or [pa.RecordBatch.from_pylist([], schema=pool.schema)]
+        yield from rows.to_batches() or [empty_batch(pool.schema)]
     return None

@@ -170,13 +170,12 @@ def write_queries(seeds: pa.Table, batch_rows: int) -> StageOutput:
         bounds = offsets[low : low + batch_rows + 1]
         members = sets[order[bounds[0] : bounds[-1]]]
         taken = seeds.select(["vector"]).take(pa.array(first[rows]))
-        yield pa.RecordBatch.from_arrays(
-            [
-                from_ids(ids[first[rows]]),
-                pa.ListArray.from_arrays(pa.array(bounds - bounds[0]), pa.array(members)),
-                taken.column("vector").combine_chunks(),
-            ],
-            names=["image_id", "sets", "vector"],
+        yield pa.record_batch(
+            {
+                "image_id": from_ids(ids[first[rows]]),
+                "sets": pa.ListArray.from_arrays(bounds - bounds[0], members),
+                "vector": taken.column("vector").combine_chunks(),
+            }
         )
     return None
 

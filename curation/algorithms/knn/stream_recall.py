@@ -125,7 +125,7 @@ def write_sample(first: Sequence[Fragment], last: int) -> StageOutput:
         table = part.read()
         wanted = table.filter(pa.array(table.column("key").to_numpy() <= np.uint64(last)))
         yield from wanted.drop_columns(["key"]).combine_chunks().to_batches()
-        yield pa.RecordBatch.from_pylist([], schema=wanted.drop_columns(["key"]).schema)
+        yield empty_batch(wanted.drop_columns(["key"]).schema)
     return None
 
 

@@ -105,12 +105,11 @@ def _assignments(
     cluster_id = np.full(len(rows), -1, dtype=np.int32)
     similarity = np.zeros(len(rows), dtype=np.float32)
     cluster_id[with_vector], similarity[with_vector] = nearest, similarities
-    return pa.RecordBatch.from_arrays(
-        [
-            rows.column("pair_id").combine_chunks(),
-            rows.column("image_id").combine_chunks(),
-            pa.array(cluster_id, mask=~with_vector),
-            pa.array(similarity, mask=~with_vector),
-        ],
-        names=["pair_id", "image_id", "cluster_id", "similarity"],
+    return pa.record_batch(
+        {
+            "pair_id": rows.column("pair_id").combine_chunks(),
+            "image_id": rows.column("image_id").combine_chunks(),
+            "cluster_id": pa.array(cluster_id, mask=~with_vector),
+            "similarity": pa.array(similarity, mask=~with_vector),
+        }
     )

@@ -243,13 +243,12 @@ def _level_batches(number: int, level: Level) -> Iterator[pa.RecordBatch]:
         part = slice(start, start + at_once)
         count = len(counts[part])
         parent = pa.nulls(count, pa.int32()) if level.parent is None else level.parent[part]
-        yield pa.RecordBatch.from_arrays(
-            [
-                pa.array(np.full(count, number, np.int32)),
-                pa.array(np.arange(start, start + count, dtype=np.int32)),
-                vector_array(vectors[part]),
-                pa.array(counts[part]),
-                pa.array(parent),
-            ],
-            names=["level", "cluster_id", "vector", "training_count", "parent_id"],
+        yield pa.record_batch(
+            {
+                "level": np.full(count, number, np.int32),
+                "cluster_id": np.arange(start, start + count, dtype=np.int32),
+                "vector": vector_array(vectors[part]),
+                "training_count": counts[part],
+                "parent_id": parent,
+            }
         )

@@ -216,12 +216,11 @@ def _batch(
 ) -> pa.RecordBatch:
     """Return a batch of `embeddings`; a row with a reason has no vector."""
     has_vector = np.array([reason is None for reason in reasons], bool)
-    return pa.RecordBatch.from_arrays(
-        [
-            keys.column("pair_id"),
-            keys.column("image_id"),
-            vector_array(vectors, has_vector),
-            pa.array(reasons.tolist(), pa.string()),
-        ],
-        names=["pair_id", "image_id", "vector", "reason"],
+    return pa.record_batch(
+        {
+            "pair_id": keys.column("pair_id"),
+            "image_id": keys.column("image_id"),
+            "vector": vector_array(vectors, has_vector),
+            "reason": pa.array(reasons.tolist(), pa.string()),
+        }
     )

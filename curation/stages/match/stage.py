@@ -161,13 +161,12 @@ def _set_batches(
     ranks, rows = best.rank(), np.flatnonzero(in_set[best.query])
     for low in range(0, len(rows), batch_rows):
         part = rows[low : low + batch_rows]
-        yield pa.RecordBatch.from_arrays(
-            [
-                pa.repeat(seed_set, len(part)),
-                from_ids(ids[best.query[part]]),
-                from_ids(best.ids[part]),
-                pa.array(best.similarity[part]),
-                pa.array(ranks[part]),
-            ],
-            names=["seed_set", "seed_image_id", "image_id", "similarity", "rank"],
+        yield pa.record_batch(
+            {
+                "seed_set": pa.repeat(seed_set, len(part)),
+                "seed_image_id": from_ids(ids[best.query[part]]),
+                "image_id": from_ids(best.ids[part]),
+                "similarity": best.similarity[part],
+                "rank": ranks[part],
+            }
         )

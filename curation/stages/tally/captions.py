@@ -16,7 +16,7 @@ import pyarrow as pa
 from curation.algorithms.arrays.fixed_bytes import bytes_of
 from curation.algorithms.arrays.vectors import RowNumbers
 from curation.engine.sorted_arrays import run_starts
-from curation.engine.units import StageOutput
+from curation.engine.units import StageOutput, empty_batch
 from curation.store.fragment import Fragment
 
 CAPTION_KEY, IMAGE_KEY = "caption_key", "picture_key"
@@ -80,7 +80,7 @@ def caption_keys(images: Fragment, copies: Fragment) -> StageOutput:
     names = ["pair_id", "representative_id"]
     table = copies.read(names)
     representatives = dict(zip(*(table.column(name).to_pylist() for name in names), strict=True))
-    yield pa.RecordBatch.from_pylist([], schema=SCHEMA)
+    yield empty_batch(SCHEMA)
     columns = ["pair_id", "role", "status", "caption"]
     for batch in images.batches(columns, rows=CAPTIONS_PER_BATCH):
         keys = zip(*(_row_keys(row, representatives) for row in batch.to_pylist()), strict=True)
