@@ -56,8 +56,8 @@ def environment(home: Path, port: int, recipes: Path, store: str) -> dict[str, s
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": f"http://{HOST}:{port}",
         # The processes trust each other by it; it ends with them.
-        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(32),
-        "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
+        "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(64),
         "CURATION_RECIPES": str(recipes),
         # As RECIPES, it starts here; a relative one would start at the folder of each recipe.
         "CURATION_STORE": store if "://" in store else str(Path(store).absolute()),
@@ -229,15 +229,19 @@ def main() -> None:
 
 def run(variables: Mapping[str, str], home: Path, port: int) -> None:
     """Run the processes until Ctrl-C, or until one ends."""
-    commands = {
-        "api-server": ["api-server", "--host", HOST, "--port", str(port)],
+    server = ["api-server", "--host", HOST, "--port", str(port)]
+    others = {
         # Its server of logs would listen on all addresses; the web server reads the files instead.
         "scheduler": ["scheduler", "--skip-serve-logs"],
         "dag-processor": ["dag-processor"],
     }
-    processes = {n: start(c, variables, home / f"{n}.log") for n, c in commands.items()}
+    processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
+        processes["api-server"] = start(server, variables, home / "api-server.log")
+        # Tasks that cannot reach the web server fail: after a restart they would use up their attempts.
         wait_until_ready(port, processes, home)
+        for name, command in others.items():
+            processes[name] = start(command, variables, home / f"{name}.log")
         print(f"Airflow is at http://{HOST}:{port} (user admin, password in {home / PASSWORDS}).")
         print(f"Recipes: {variables['CURATION_RECIPES']}. Store: {variables['CURATION_STORE']}.")
         print("Ctrl-C ends it.", flush=True)
