@@ -39,7 +39,8 @@ ifdef RECIPES
 	$(RUN_AIRFLOW) --recipes "$(RECIPES)" --store "$(or $(STORE),data/store)"
 else
 	$(BIN)/python -m quickstart build data/quickstart --port $(QUICKSTART_PORT)
-	$(BIN)/python -m quickstart serve data/quickstart --port $(QUICKSTART_PORT) -- $(RUN_AIRFLOW)
+	$(BIN)/python -m quickstart serve data/quickstart --port $(QUICKSTART_PORT) -- $(RUN_AIRFLOW) \
+		$(if $(STORE),--store "$(STORE)")
 endif
 
 cluster: setup ## run a standalone Spark cluster on loopback (CLUSTER_PORT=7077 WORKERS=2)
@@ -82,7 +83,7 @@ coverage: setup ## the tests with coverage of curation/; fails below the bound i
 	$(BIN)/coverage html --quiet --fail-under=0
 	$(BIN)/coverage report --skip-covered
 
-nightly: setup ## the checks that are too long for every change, in parts that resume
+nightly: setup setup-airflow ## the checks that are too long for every change, in parts that resume
 	$(BIN)/python scripts/nightly.py
 
 wheel: setup ## build the wheel and the source archive into dist/, and try the wheel in a fresh environment

@@ -3,8 +3,9 @@
     make airflow                                                # the quickstart
     make airflow RECIPES=/data/recipes STORE=/data/store        # yours
 
-Started are a scheduler, a DAG processor and a web server on loopback. The database (SQLite) and the
-logs are in `data/airflow`. Ctrl-C ends them all.
+Started are a scheduler, a DAG processor and a web server on loopback. The logs and the database
+(SQLite) are in `data/airflow`; AIRFLOW__DATABASE__SQL_ALCHEMY_CONN names another database. Ctrl-C ends
+them all.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scripts.daemons import stop_sessions
+from scripts.daemons import alone_in, end_on_signals, stop_sessions
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
 GPU_POOL = "curation_gpu"
+DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+POSTGRESQL = "postgresql+psycopg2"
 PASSWORDS = "simple_auth_manager_passwords.json.generated"
 READY_S = 180.0
 
@@ -47,6 +48,7 @@ def environment(home: Path, port: int, recipes: Path, store: str) -> dict[str, s
         "CURATION_VENV": str(ROOT / ".venv"),
     }
     fixed = {
+        **without_proxies(os.environ),
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / PASSWORDS),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{port}/execution/",
@@ -54,13 +56,23 @@ def environment(home: Path, port: int, recipes: Path, store: str) -> dict[str, s
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": f"http://{HOST}:{port}",
         # The processes trust each other by it; it ends with them.
-        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(32),
-        "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
+        "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(64),
         "CURATION_RECIPES": str(recipes),
         # As RECIPES, it starts here; a relative one would start at the folder of each recipe.
         "CURATION_STORE": store if "://" in store else str(Path(store).absolute()),
     }
     return {**defaults, **os.environ, **fixed}
+
+
+def without_proxies(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables by which no proxy is asked for what is on loopback.
+
+    The processes call the web server, and a proxy would look for it on its own machine.
+    """
+    listed = variables.get("no_proxy") or variables.get("NO_PROXY") or ""
+    hosts = ",".join(filter(None, (listed, HOST, "localhost")))
+    return {"no_proxy": hosts, "NO_PROXY": hosts}
 
 
 def quickstart_recipe(folder: Path) -> Path:
@@ -82,6 +94,36 @@ def check_recipes(place: Path) -> None:
         raise SystemExit(f"No folder or recipe {place.absolute()}: correct RECIPES.")
     if place.is_dir() and not any(place.glob("*.y*ml")):
         raise SystemExit(f"No recipe (*.yaml) in {place.absolute()}: `curation init` writes one.")
+
+
+def check_port(port: int) -> None:
+    """Check that nothing listens where the web server will: it would be taken for this one.
+
+    Raises:
+        SystemExit: another process does.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise SystemExit(
+                f"Port {port} of {HOST} cannot be used ({error.strerror}): name another one "
+                "(make airflow AIRFLOW_PORT=…; --port)."
+            ) from error
+
+
+def check_database(variables: Mapping[str, str]) -> None:
+    """Check that the address of a database names the driver that is installed.
+
+    Raises:
+        SystemExit: it names none; SQLAlchemy then takes one that is not.
+    """
+    scheme = variables.get(DATABASE, "").partition("://")[0]
+    if scheme in ("postgres", "postgresql"):
+        raise SystemExit(
+            f"{DATABASE} begins with {scheme}://, which names no driver: write {POSTGRESQL}://…"
+        )
 
 
 def start(
@@ -110,11 +152,25 @@ def call(variables: Mapping[str, str], *command: str) -> None:
     Raises:
         SystemExit: it failed; with its output.
     """
-    done = subprocess.run(
-        [str(program()), *command], env=dict(variables), capture_output=True, text=True, check=False
-    )
+    done = _run(variables, *command)
     if done.returncode:
         raise SystemExit(f"airflow {' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+
+def add_pool(variables: Mapping[str, str]) -> None:
+    """Add the pool of tasks that use GPUs; one that is there keeps its slots.
+
+    Raises:
+        SystemExit: it cannot be added.
+    """
+    if _run(variables, "pools", "get", GPU_POOL).returncode:
+        call(variables, "pools", "set", GPU_POOL, "1", "Tasks that use GPUs")
+
+
+def _run(variables: Mapping[str, str], *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(program()), *command], env=dict(variables), capture_output=True, text=True, check=False
+    )
 
 
 def wait_until_ready(
@@ -156,27 +212,36 @@ def main() -> None:
         check_recipes(options.recipes)
     home = options.home.absolute()
     home.mkdir(parents=True, exist_ok=True)
+    # It holds the password of the web page, and the key of connections.
+    home.chmod(0o700)
     recipes = options.recipes or quickstart_recipe(home / "recipes")
     store = options.store or str(ROOT / "data" / "store")
     variables = environment(home, options.port, recipes.absolute(), store)
-    print("Setting up the database …", flush=True)
-    call(variables, "db", "migrate")
-    call(variables, "pools", "set", GPU_POOL, "1", "Tasks that use GPUs")
-    run(variables, home, options.port)
+    end_on_signals()
+    with alone_in(home):
+        check_port(options.port)
+        check_database(variables)
+        print("Setting up the database …", flush=True)
+        call(variables, "db", "migrate")
+        add_pool(variables)
+        run(variables, home, options.port)
 
 
 def run(variables: Mapping[str, str], home: Path, port: int) -> None:
     """Run the processes until Ctrl-C, or until one ends."""
-    commands = {
-        "api-server": ["api-server", "--host", HOST, "--port", str(port)],
+    server = ["api-server", "--host", HOST, "--port", str(port)]
+    others = {
         # Its server of logs would listen on all addresses; the web server reads the files instead.
         "scheduler": ["scheduler", "--skip-serve-logs"],
         "dag-processor": ["dag-processor"],
     }
-    processes = {n: start(c, variables, home / f"{n}.log") for n, c in commands.items()}
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
+        processes["api-server"] = start(server, variables, home / "api-server.log")
+        # Tasks that cannot reach the web server fail: after a restart they would use up their attempts.
         wait_until_ready(port, processes, home)
+        for name, command in others.items():
+            processes[name] = start(command, variables, home / f"{name}.log")
         print(f"Airflow is at http://{HOST}:{port} (user admin, password in {home / PASSWORDS}).")
         print(f"Recipes: {variables['CURATION_RECIPES']}. Store: {variables['CURATION_STORE']}.")
         print("Ctrl-C ends it.", flush=True)

@@ -15,9 +15,7 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +27,7 @@ import yaml
 
 from curation.engine.java import ensure_java
 from curation.engine.spark import load_cluster, spark_conf
-from scripts.daemons import stop_sessions
+from scripts.daemons import alone_in, end_on_signals, stop_sessions
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
@@ -150,11 +148,16 @@ def running_cluster(layout: Layout) -> Iterator[dict[str, subprocess.Popen[bytes
     """Run a cluster as a context manager; give its processes by name, the master first.
 
     Raises:
-        SystemExit: a process does not start.
+        SystemExit: a process does not start, or another cluster runs in the folder.
     """
     layout = layout._replace(home=layout.home.absolute())
     layout.home.mkdir(parents=True, exist_ok=True)
     layout.home.chmod(0o700)
+    with alone_in(layout.home):
+        yield from _running(layout)
+
+
+def _running(layout: Layout) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     secret = secrets.token_urlsafe(32)
     write_private(layout.home / "daemons.conf", properties(daemon_settings(secret)))
     processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -207,7 +210,7 @@ def main() -> None:
     if layout.workers < 1 or layout.cores < 1:
         raise SystemExit("--workers and --cores are at least 1.")
     ensure_java()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    end_on_signals()
     try:
         with running_cluster(layout) as processes:
             home = layout.home.absolute()

@@ -138,6 +138,35 @@ def test_unknown_cluster_lists_the_valid_ones(tmp_path: Path) -> None:
         load_cluster(str(path))
 
 
+def test_a_cluster_file_may_end_as_yaml_files_do(tmp_path: Path) -> None:
+    path = tmp_path / "c.yml"
+    path.write_text("\ufeffmaster: local[3]")
+    assert load_cluster(str(path)).master == "local[3]"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"conf: {spark.executor.cores: 4, spark.executor.cores: 8}",
+        b"conf:\n  spark.executor.cores: 010",
+        "# Gr\u00f6\u00dfe\nmaster: local".encode("latin-1"),
+        b"[" * 20_000,
+        b"- master",
+        b"conf: [spark.executor.cores]",
+        b"conf:\n  spark.authenticate.secret: a-long: random-text",
+    ],
+)
+def test_a_cluster_file_that_says_something_else_than_it_seems_is_refused(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError) as raised:
+        load_cluster(str(path))
+    assert str(path) in str(raised.value)
+    assert "random-text" not in conceal(str(raised.value))
+
+
 def test_without_a_task_the_device_is_the_first_of_the_machine() -> None:
     import torch
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import (
@@ -34,6 +35,7 @@ from curation.engine.spark import (
 from curation.errors import CurationError, Detail, ExpectationError, RecipeError
 from curation.flow import Step, plan, select_steps
 from curation.recipe import load_recipe
+from curation.stages.assemble.params import STAGE as ASSEMBLE
 
 CLUSTER_CONNECTION = "curation_cluster"
 """The Spark connection of clusters whose file names a master."""
@@ -57,12 +59,28 @@ class Project:
     @classmethod
     def of(cls, variables: Mapping[str, str]) -> Project:
         """Return the one that CURATION_HOME and CURATION_VENV name; by default, where `jobs/` is."""
-        home = Path(variables.get("CURATION_HOME") or resource_dir("jobs").parent)
-        return cls(home, Path(variables.get("CURATION_VENV") or home / ".venv"))
+        home = Path(variables.get("CURATION_HOME") or resource_dir("jobs").parent).absolute()
+        return cls(home, Path(variables.get("CURATION_VENV") or home / ".venv").absolute())
 
     def program(self, name: str) -> str:
         """Return the path of a program of the environment."""
         return str(self.environment / "bin" / name)
+
+    def check(self) -> None:
+        """Check that it is there.
+
+        Raises:
+            AirflowFailException: it is not; with the variable to correct.
+        """
+        places = {
+            "CURATION_HOME": (self.home / "jobs" / "run.py", "the folder with `jobs/`"),
+            "CURATION_VENV": (Path(self.program("spark-submit")), "the environment with Spark"),
+        }
+        for variable, (path, meaning) in places.items():
+            if not path.is_file():
+                raise AirflowFailException(
+                    f"There is no {path}: set {variable} in the environment of Airflow to {meaning}."
+                )
 
 
 class CurationOperator(SparkSubmitOperator):
@@ -112,8 +130,27 @@ class CurationOperator(SparkSubmitOperator):
                 raise
             finally:
                 result = self._read(summary)
-        self._publish(result, context)
+        if ASSEMBLE.name in wanted:
+            self._publish(result, context)
+        else:
+            # Nobody who waits for a dataset is to be started.
+            self.outlets = []
         return result
+
+    def on_kill(self) -> None:
+        """End what the task started, also the driver.
+
+        Airflow ends Java alone, and a driver goes on for as long as it needs no Java, maybe for hours.
+        """
+        submitted = self._hook and self._hook._submit_sp
+        below: list[psutil.Process] = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if submitted:
+                below = psutil.Process(submitted.pid).children(recursive=True)
+        super().on_kill()
+        for process in below:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.terminate()
 
     def _wanted(self, steps: Sequence[Step], request: Mapping[str, Any]) -> list[str]:
         """Return the stages of the task that the run asks for."""
@@ -134,6 +171,7 @@ class CurationOperator(SparkSubmitOperator):
     ) -> Iterator[Path]:
         """Set what spark-submit is called with; yield the file of the summary that the job writes."""
         project = Project.of(os.environ)
+        project.check()
         self.application = str(project.home / "jobs" / "run.py")
         self._spark_binary = project.program("spark-submit")
         self.env_vars = {"PYSPARK_PYTHON": project.program("python")}

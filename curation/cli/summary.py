@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from curation.runner.step import StepResult
+from curation.store.manifest import Manifest
 from curation.store.store import DATASET, Store
+
+CLAIMS = "claims"
 
 
 def summarise(
@@ -21,10 +24,11 @@ def summarise(
     """
     outcomes = list(outcomes)
     summary: dict[str, Any] = {"stages": [_stage(outcome, store) for outcome in outcomes]}
+    claims = _claims(outcomes, store)
+    if claims is not None:
+        rows = claims.stats["composition"]
+        summary["shortfalls"] = {r["arm"]: r["shortfall"] for r in rows if r["shortfall"]}
     for manifest in (m for outcome in outcomes for m in outcome.manifests):
-        if manifest.table == "claims":
-            rows = manifest.stats["composition"]
-            summary["shortfalls"] = {r["arm"]: r["shortfall"] for r in rows if r["shortfall"]}
         if manifest.table == DATASET:
             summary[DATASET] = {
                 "version": manifest.version,
@@ -34,6 +38,17 @@ def summarise(
     if report is not None:
         summary["report"] = store.address(report)
     return summary
+
+
+def _claims(outcomes: Sequence[StepResult], store: Store) -> Manifest | None:
+    """Return the claims that the stages made, or those that the dataset was made from."""
+    for outcome in reversed(outcomes):
+        for manifest in outcome.manifests:
+            if manifest.table == CLAIMS:
+                return manifest
+        if CLAIMS in outcome.reads:
+            return store.manifest(CLAIMS, outcome.reads[CLAIMS])
+    return None
 
 
 def _stage(outcome: StepResult, store: Store) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def check_master(master: str) -> None:
     problems = []
     for place in master.removeprefix(STANDALONE).split(","):
         host, _, port = place.rpartition(":")
-        if not port.isdigit():
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
             message = f"{master!r} is no address of a Spark master"
             raise RecipeError(Detail(message, "master", master, fix="Write spark://HOST:PORT"))
         try:

@@ -7,6 +7,7 @@ reads an input file asks `local_path` where it is.
 
 from __future__ import annotations
 
+import re
 import shutil
 import tarfile
 import tempfile
@@ -17,6 +18,7 @@ from typing import Any
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
+_ODD = re.compile(r"[^\w.-]")
 _names: Mapping[str, str] = {}
 
 
@@ -58,7 +60,8 @@ class Shipment:
         self._folder = tempfile.TemporaryDirectory(prefix="curation-shipped-")
         self.names: dict[str, str] = {}
         for number, path in enumerate(sorted(set(paths))):
-            self.names[path] = f"{number}-{Path(path).name}"
+            # Spark reads the names as addresses, in which `#` and spaces mean something else.
+            self.names[path] = f"{number}-{_ODD.sub('_', Path(path).name)}"
             self._send(context, Path(path).absolute(), self.names[path])
 
     def _send(self, context: Any, path: Path, name: str) -> None:
@@ -69,7 +72,7 @@ class Shipment:
             with tarfile.open(archive, "w", dereference=True) as tar:
                 for file in sorted(path.iterdir()):
                     tar.add(file, file.name)
-            context.addArchive(f"{archive}#{name}")
+            context.addArchive(f"{archive.as_uri()}#{name}")
         else:
             # Two files may have the same name, and Spark sends one of a name. It follows links by name.
             try:
@@ -77,7 +80,7 @@ class Shipment:
             except OSError:
                 # They lie on two disks, or the disk has no such links.
                 shutil.copyfile(path, place)
-            context.addFile(str(place))
+            context.addFile(place.as_uri())
 
     def close(self) -> None:
         """Remove what was made to be sent."""

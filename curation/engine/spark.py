@@ -22,8 +22,9 @@ from curation.engine.spark_settings import (
     keep_local_settings,
     start_problem,
 )
+from curation.engine.yaml_text import load_yaml
 from curation.errors import Detail, RecipeError, unknown
-from curation.secrets import NAMES, is_secret, note_settings, note_spec
+from curation.secrets import NAMES, is_secret, note_secrets, note_settings, note_spec
 from curation.streams import has_log, held_lines
 
 if TYPE_CHECKING:
@@ -67,16 +68,24 @@ def load_cluster(name: str) -> Cluster:
         RecipeError: there is no such file, or its content is not valid.
     """
     folder = resource_dir("conf") / "clusters"
-    path = Path(name) if name.endswith(".yaml") else folder / f"{name}.yaml"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.is_file():
         valid = sorted(p.stem for p in folder.glob("*.yaml"))
         fix = "Name one of these, or write the path of a YAML file"
         raise RecipeError(unknown("cluster", name, valid, "--cluster", fix))
     try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        text = path.read_text(encoding="utf-8-sig")
+        # Errors of YAML quote the text.
+        note_secrets(text)
+        lines = (line.partition(":") for line in text.splitlines())
+        note_settings({name.strip(): value.strip() for name, _, value in lines})
+        spec = load_yaml(text) or {}
         note_spec(spec)
         return Cluster.model_validate(spec)
-    except (ValidationError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        fix = "Name a file in UTF-8 that can be read"
+        raise RecipeError(Detail(f"{path} cannot be read ({error})", str(path), fix=fix)) from error
+    except (ValidationError, yaml.YAMLError, RecursionError) as error:
         raise RecipeError(
             Detail(
                 f"{path} does not describe a cluster ({error})",

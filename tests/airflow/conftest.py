@@ -21,8 +21,8 @@ Run = tuple[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
-    """Reads DAG files and runs DAGs; returns what `run_dag.py` prints, and the seconds."""
+def in_airflow(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Runs Python in Airflow's environment; returns what it prints."""
     if not AIRFLOW.exists():
         pytest.skip("no .venv-airflow (make setup-airflow)")
     home = tmp_path_factory.mktemp("airflow")
@@ -48,10 +48,16 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str,
         return result.stdout
 
     call("-m", "airflow", "db", "migrate")
+    return call
+
+
+@pytest.fixture(scope="session")
+def airflow(in_airflow: Callable[..., str]) -> Callable[..., dict[str, Any]]:
+    """Reads DAG files and runs DAGs; returns what `run_dag.py` prints, and the seconds."""
 
     def read(*runs: Run, **variables: str) -> dict[str, Any]:
         started = time.monotonic()
-        output = call(str(HERE / "run_dag.py"), json.dumps(runs), **variables)
+        output = in_airflow(str(HERE / "run_dag.py"), json.dumps(runs), **variables)
         (line,) = (x for x in output.splitlines() if x.startswith("RESULT "))
         result: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
         return result | {"seconds": time.monotonic() - started, "output": output}

@@ -112,6 +112,7 @@ def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None
     dags = read(
         ("small", {}),
         ("small", {"store": other, "until": "fetch"}),
+        ("small", {"store": other, "until": "screen"}),
         ("small", {"stor": other}),
         ("small", {"from": "select", "until": "fetch"}),
         ("small", {"from": "select", "retry": "transient"}),
@@ -120,10 +121,13 @@ def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None
         CURATION_OPENLINEAGE=str(telemetry / "events.jsonl"),
         CURATION_LOG_FORMAT="json",
     )
-    whole, part, unknown, backwards, vain, broken = dags["runs"]
+    whole, part, more, unknown, backwards, vain, broken = dags["runs"]
     done = {"ingest-fetch": "success", "screen-assemble": "success"}
     assert whole["states"] == done
     assert part["states"] == {"ingest-fetch": "success", "screen-assemble": "skipped"}
+    assert more["states"] == done
+    # Who waits for a dataset is not started by a run that makes none.
+    assert part["events"] == more["events"] == []
     for failed in (unknown, backwards, vain, broken):
         assert "success" not in failed["states"].values()
         assert "failed" in failed["states"].values()
@@ -139,7 +143,8 @@ def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None
     fetched = whole["values"]["ingest-fetch"]["stages"][1]
     assert fetched["outcomes"]["not_an_image"] == 1
     assert sum(fetched["outcomes"].values()) == fetched["rows"]
-    assert [r.stages for r in read_runs(Store(other))] == [("ingest", "fetch")]
+    stages_of_others = [r.stages for r in read_runs(Store(other))]
+    assert stages_of_others == [("screen",), ("ingest", "fetch"), ("ingest", "fetch")]
     for task in done:
         metrics = (telemetry / f"small-{task}.prom").read_text()
         assert 'curation_run_state{recipe="small",state="finished"} 1' in metrics
@@ -228,3 +233,18 @@ def test_paths_start_at_the_folder_of_the_recipe_and_the_cluster_file_counts_who
     assert "--master spark://127.0.0.1:7" in there and "a-long-random-text" not in there
     for line in here, there:
         assert f"--recipe {recipes}/plugged.yaml" in line
+
+
+@pytest.mark.parametrize("variable", ["CURATION_HOME", "CURATION_VENV"])
+def test_a_place_without_the_project_is_said_and_not_tried_again(
+    read: Read, tmp_path: Path, variable: str
+) -> None:
+    dags = read(("small", {"store": str(tmp_path / "store")}), **{variable: str(tmp_path)})
+    (run,) = dags["runs"]
+    assert run["states"]["ingest-fetch"] == "failed"
+    assert f"There is no {tmp_path}" in dags["output"]
+    assert f"set {variable} in the environment of Airflow" in dags["output"]
+
+
+def test_a_task_that_is_killed_ends_its_driver(in_airflow: Callable[..., str]) -> None:
+    assert "RESULT ended" in in_airflow(str(Path(__file__).with_name("kill_task.py")))

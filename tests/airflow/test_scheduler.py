@@ -2,132 +2,52 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
-import socket
-import sqlite3
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
-import yaml
 
+from benchmarks.object_store.server import UnavailableError
 from curation.engine.table import open_table
 from curation.store.run_log import read_runs
 from curation.store.store import Store
 
-from ..e2e.small import build_small
-from .conftest import AIRFLOW, ROOT
+from .postgres import serving_postgres
+from .scheduler import Scheduler, need_airflow, wait_for
 
-PORT_PATTERN = re.compile(r"Airflow is at http://127\.0\.0\.1:(\d+)")
-WAIT_S = 400.0
-DAG_FILE = """
-from datetime import timedelta
-from curation.airflow import curation_dag
-soon = {{"retry_delay": timedelta(seconds=1), "retry_exponential_backoff": False}}
-dag = curation_dag("small", recipe={recipe!r}, store={store!r}, default_args=soon)
-"""
+DONE = {"ingest-fetch": "success", "screen-assemble": "success"}
+# Airflow looks for tasks of a scheduler that is gone every five minutes.
+SOON = {"AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5"}
 
 
-class Scheduler:
-    """A running Airflow.
-
-    Args:
-        home: its folder.
-        store: where its runs work.
-    """
-
-    def __init__(self, home: Path, store: Path) -> None:
-        self._home, self.store = home, store
-
-    def trigger(self) -> bool:
-        """Start a run; return whether the DAG was known already."""
-        command = [str(AIRFLOW.with_name("airflow")), "dags", "trigger", "small"]
-        environment = {**os.environ, "AIRFLOW_HOME": str(self._home)}
-        done = subprocess.run(command, env=environment, capture_output=True, check=False)
-        return done.returncode == 0
-
-    def tasks(self) -> dict[str, tuple[str, int]]:
-        """Return state and number of the last attempt of each task."""
-        with sqlite3.connect(
-            f"file:{self._home / 'airflow.db'}?mode=ro", uri=True, timeout=30
-        ) as db:
-            rows = db.execute("select task_id, state, try_number from task_instance").fetchall()
-        return {task: (state, tries) for task, state, tries in rows}
-
-    def driver(self, task: str) -> psutil.Process:
-        """Wait for the driver of a task, and for its run to have begun; return its process."""
-        known = {record.run for record in read_runs(Store(self.store))}
-        first = task.partition("-")[0]
-
-        def find() -> psutil.Process | None:
-            runs = [r for r in read_runs(Store(self.store)) if r.run not in known]
-            drivers = [p for p in psutil.process_iter(["cmdline"]) if self._is_driver(p, first)]
-            return drivers[0] if drivers and runs else None
-
-        process: psutil.Process = wait_for(find)
-        return process
-
-    def _is_driver(self, process: psutil.Process, first: str) -> bool:
-        words = process.info["cmdline"] or []
-        is_java = bool(words) and words[0].endswith("java")
-        return is_java and str(self.store) in words and words[words.index("--from") + 1] == first
-
-
-def wait_for(find: Callable[[], Any]) -> Any:
-    """Call a function until it returns something."""
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        result = find()
-        if result:
-            return result
-        time.sleep(0.2)
-    raise AssertionError("it did not happen in time")
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def states(tasks: dict[str, tuple[str, int]]) -> dict[str, str]:
+    """Return the states of tasks."""
+    return {task: state for task, (state, _) in tasks.items()}
 
 
 @pytest.fixture
 def scheduler(tmp_path: Path) -> Iterator[Scheduler]:
     """Airflow with one DAG, of a small recipe."""
-    if not AIRFLOW.exists():
-        pytest.skip("no .venv-airflow (make setup-airflow)")
-    home, store, recipe = tmp_path / "home", tmp_path / "store", tmp_path / "small.yaml"
-    recipe.write_text(yaml.safe_dump(build_small(tmp_path / "web")))
-    (tmp_path / "dags").mkdir()
-    (tmp_path / "dags" / "dags.py").write_text(
-        DAG_FILE.format(recipe=str(recipe), store=str(store))
-    )
-    command = [sys.executable, str(ROOT / "scripts" / "run_airflow.py"), "--home", str(home)]
-    command += ["--port", str(free_port()), "--recipes", str(tmp_path), "--store", str(store)]
-    variables = {
-        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
-        "CURATION_VENV": sys.prefix,
-        "PYTHONUNBUFFERED": "1",
-    }
-    process = subprocess.Popen(
-        command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True
-    )
+    need_airflow()
+    scheduler = Scheduler(tmp_path)
+    scheduler.write_dag()
+    with scheduler.running():
+        yield scheduler
+
+
+@pytest.fixture
+def on_postgres(tmp_path: Path) -> Iterator[Scheduler]:
+    """The same with its metadata in PostgreSQL; the test starts it."""
+    need_airflow()
     try:
-        assert process.stdout is not None
-        started = next((line for line in process.stdout if PORT_PATTERN.search(line)), None)
-        assert started is not None, (home / "scheduler.log").read_text()
-        yield Scheduler(home, store)
-    finally:
-        process.terminate()
-        process.wait(60)
+        with serving_postgres() as database:
+            place = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.address}
+            scheduler = Scheduler(tmp_path, place, database.rows)
+            scheduler.write_dag()
+            yield scheduler
+    except UnavailableError as error:
+        pytest.skip(str(error))
 
 
 @pytest.mark.nightly
@@ -138,10 +58,7 @@ def test_a_run_whose_worker_and_driver_are_killed_goes_on(scheduler: Scheduler) 
     assert worker is not None
     worker.send_signal(signal.SIGKILL)
     scheduler.driver("screen-assemble").send_signal(signal.SIGKILL)
-    done = ("success", "failed", "upstream_failed")
-    tasks = wait_for(
-        lambda: (t := scheduler.tasks()) and all(s in done for s, _ in t.values()) and t
-    )
+    tasks = scheduler.ended()
     assert tasks == {"ingest-fetch": ("success", 2), "screen-assemble": ("success", 2)}
     dataset = open_table(Store(scheduler.store), "dataset")
     assert dataset.rows > 20
@@ -150,3 +67,30 @@ def test_a_run_whose_worker_and_driver_are_killed_goes_on(scheduler: Scheduler) 
     # No stage was computed twice: the second attempt took what the first had committed.
     versions = {v for record in runs for t, v in record.tables.items() if t == "images"}
     assert len(versions) == 1
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1500)
+def test_with_its_metadata_in_postgresql_a_killed_scheduler_goes_on(on_postgres: Scheduler) -> None:
+    store = Store(on_postgres.store)
+    with on_postgres.running():
+        assert states(on_postgres.run()) == DONE
+        dataset = open_table(store, "dataset")
+        assert dataset.rows > 20
+        # Slots that somebody has set stay.
+        assert on_postgres.query is not None
+        on_postgres.query("update slot_pool set slots = 4 where pool = 'curation_gpu'")
+        # Again: nothing is computed.
+        assert states(on_postgres.run()) == DONE
+        assert open_table(store, "dataset").manifest.version == dataset.manifest.version
+        wait_for(lambda: on_postgres.trigger(force=True))
+        on_postgres.driver("ingest-fetch")
+        on_postgres.kill_scheduler()
+    on_postgres.variables = {**on_postgres.variables, **SOON}
+    with on_postgres.running():
+        assert states(on_postgres.ended()) == DONE
+        slots = on_postgres.query("select slots from slot_pool where pool = 'curation_gpu'")
+        assert slots == [("4",)]
+    assert open_table(store, "dataset").rows == dataset.rows
+    # All of it is in PostgreSQL.
+    assert not (on_postgres.home / "airflow.db").exists()

@@ -179,7 +179,7 @@ def big(item):
     return len(item)
 
 cluster = load_cluster(sys.argv[1])
-inputs = ["a/model.bin", "b/model.bin", "folder"]
+inputs = ["a/model.bin", "b/model.bin", "folder", "my list #1.txt", "my folder #2", "back\\\\slash.txt"]
 with spark_workers("shipped", cluster, inputs=inputs) as workers:
     shipped = workers.map("files", content, inputs)
     context = workers._spark
@@ -196,7 +196,8 @@ print("RESULT " + json.dumps([shipped, offers, messages]))
 def test_files_and_folders_of_one_name_are_shipped_and_the_master_says_what_it_has(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    for name in ("a/model.bin", "b/model.bin", "folder/x.txt", "folder/deep/y.txt"):
+    odd = ("my list #1.txt", "my folder #2/z.txt", "back\\slash.txt")
+    for name in ("a/model.bin", "b/model.bin", "folder/x.txt", "folder/deep/y.txt", *odd):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     done = subprocess.run(
@@ -211,7 +212,8 @@ def test_files_and_folders_of_one_name_are_shipped_and_the_master_says_what_it_h
     (line,) = (x for x in done.stdout.splitlines() if x.startswith("RESULT "))
     shipped, offers, messages = json.loads(line.removeprefix("RESULT "))
     texts = [[text for _, text, _ in files] for files in shipped]
-    assert texts == [["a/model.bin"], ["b/model.bin"], ["folder/deep/y.txt", "folder/x.txt"]]
+    files = ["folder/deep/y.txt", "folder/x.txt"]
+    assert texts == [["a/model.bin"], ["b/model.bin"], files, *([name] for name in odd)]
     assert not any(place.startswith(str(tmp_path)) for files in shipped for *_, place in files)
     assert offers == [[["127.0.0.1", 1, 1024]] * 2, 0]
     (message,) = messages

@@ -134,7 +134,8 @@ def test_a_master_that_does_not_answer_is_told_at_once() -> None:
         check_master(f"spark://127.0.0.1:1,127.0.0.1:{port}")
     with pytest.raises(RecipeError, match="No Spark master answers"):
         check_master("spark://127.0.0.1:1")
-    with pytest.raises(RecipeError, match="no address of a Spark master"):
-        check_master("spark://127.0.0.1")
+    for place in ("127.0.0.1", "127.0.0.1:99999", "127.0.0.1:0", "127.0.0.1:\u00b2", "127.0.0.1:"):
+        with pytest.raises(RecipeError, match="no address of a Spark master"):
+            check_master(f"spark://{place}")
     for master in ("local[*]", "yarn", "k8s://https://host:6443", ""):
         check_master(master)

@@ -6,16 +6,18 @@ import random
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-WORKERS = ("here", "spark")
-"""The workers of a run: its process, or a local Spark with two."""
+WORKERS = ("here", "spark", "standalone")
+"""The workers of a run: its process, a local Spark with two, or a standalone cluster of two."""
 DISK_FAULTS = ("full_disk", "flip", "remove")
 """Faults of a folder on disk."""
 S3_FAULTS = ("kill_gateway", "kill_server")
 """Faults of an S3 server."""
 SPARK_FAULTS = ("kill_jvm",)
+CLUSTER_FAULTS = ("kill_executor", "kill_worker")
 SLOW_FAULTS = ("kill_server",)
 """Faults after which runs wait for many seconds."""
 SHARES = {"here": 0.75, "spark": 0.25}
+"""How often seeds choose workers. A cluster takes long to start, so it is asked for by name."""
 S3_SHARE = 0.2
 
 
@@ -71,4 +73,5 @@ def faults_of(workers: str, store: str) -> list[str]:
     """Return the faults that can happen with some workers and a store."""
     faults = ["kill_run", "kill_process", "second_run"]
     faults += DISK_FAULTS if store == "disk" else S3_FAULTS
-    return faults + list(SPARK_FAULTS if workers != "here" else ())
+    faults += SPARK_FAULTS if workers != "here" else ()
+    return faults + list(CLUSTER_FAULTS if workers == "standalone" else ())

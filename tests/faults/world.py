@@ -23,6 +23,7 @@ from benchmarks.object_store import server as object_store
 from curation.store.store import Store
 from curation.store.verification import verify_store
 from tests.damage.finished import build_sources, tables_of
+from tests.e2e.standalone import SECRET, Standalone
 
 from .cases import Case
 from .forked import run_forked
@@ -62,21 +63,12 @@ class World:
         """The file of the recipe."""
         return self.folder / "recipe.yaml"
 
-    def command(self, workers: str, store: str) -> list[str]:
-        """Return the command of a run."""
+    def command(self, workers: str, store: str, cluster: Path | None = None) -> list[str]:
+        """Return the command of a run; without a cluster file, that of local Spark."""
         if workers == "here":
             return [sys.executable, "-m", RUN_HERE, str(self.recipe), store]
-        cluster = ["--cluster", str(self.cluster)]
-        return [
-            sys.executable,
-            "-m",
-            "curation.cli",
-            "run",
-            str(self.recipe),
-            "--store",
-            store,
-            *cluster,
-        ]
+        run = [sys.executable, "-m", "curation.cli", "run", str(self.recipe)]
+        return [*run, "--store", store, "--cluster", str(cluster or self.cluster)]
 
 
 @contextmanager
@@ -113,7 +105,7 @@ def call(
     command: list[str], fault: dict[str, Any] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a session of its own, with a fault or without."""
-    environment = {**os.environ, **object_store.ENVIRONMENT}
+    environment = {**os.environ, **object_store.ENVIRONMENT, "CURATION_SPARK_SECRET": SECRET}
     if RUN_HERE in command:
         if fault:
             environment["CURATION_FAULT"] = json.dumps(fault)
@@ -142,8 +134,12 @@ def run_case(world: World, case: Case) -> str:
     folder = world.folder / f"case-{case.seed}"
     folder.mkdir()
     try:
-        with _store(world, case, folder) as (store, about):
-            problem = _run_case(world, case, store, about | {"log": str(folder / "log")})
+        with (
+            _store(world, case, folder) as (store, of_store),
+            _workers(world, case, folder) as (cluster, of_cluster),
+        ):
+            about = of_store | of_cluster | {"log": str(folder / "log")}
+            problem = _run_case(world, case, store, about, cluster)
     except Exception as error:
         problem = repr(error)
     if not problem:
@@ -151,10 +147,12 @@ def run_case(world: World, case: Case) -> str:
     return problem
 
 
-def _run_case(world: World, case: Case, address: str, about: dict[str, Any]) -> str:
-    command = world.command(case.workers, address)
+def _run_case(world: World, case: Case, address: str, about: dict[str, Any], cluster: Path) -> str:
+    command = world.command(case.workers, address, cluster)
     fault = {"kind": case.fault, "stage": case.stage, "number": case.number, "seed": case.seed}
-    first = call(command, fault | about | {"store": address, "second": command})
+    fault |= about | {"store": address, "second": command}
+    faulty = _faulty(cluster, fault) if case.workers == "standalone" else cluster
+    first = call(world.command(case.workers, address, faulty), fault)
     if HAPPENED not in Path(about["log"]).read_text().splitlines():
         return f"the fault did not happen: {first.stdout[-2000:]}"
     return _end_well(world, command, Store(address))
@@ -174,6 +172,34 @@ def _end_well(world: World, command: list[str], store: Store) -> str:
     return ", ".join(
         f"table {name} differs" for name in world.tables if tables.get(name) != world.tables[name]
     )
+
+
+def _faulty(cluster: Path, fault: dict[str, Any]) -> Path:
+    """Return a cluster file of the same cluster, whose executors meet a fault."""
+    spec = yaml.safe_load(cluster.read_text())
+    paths = os.pathsep.join(filter(None, (str(HOOK), os.environ.get("PYTHONPATH"))))
+    variables = {"CURATION_FAULT": json.dumps(fault), "PYTHONPATH": paths}
+    spec["conf"] |= {f"spark.executorEnv.{name}": value for name, value in variables.items()}
+    path = cluster.with_name("faulty.yaml")
+    path.write_text(yaml.safe_dump(spec))
+    return path
+
+
+@contextmanager
+def _workers(world: World, case: Case, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the cluster file of a case, and what a fault needs to know of the cluster."""
+    if case.workers != "standalone":
+        yield world.cluster, {}
+        return
+    cluster = Standalone(folder)
+    try:
+        cluster.start()
+        path = folder / "cluster.yaml"
+        path.write_text(yaml.safe_dump(cluster.cluster_file))
+        # Each worker is the first process of a session.
+        yield path, {"workers": [process.pid for process in cluster.processes[1:]]}
+    finally:
+        cluster.stop()
 
 
 @contextmanager

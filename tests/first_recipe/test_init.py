@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 from curation.cli import app
 from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
+from curation.engine.yaml_text import load_yaml
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.inspect.check.check import check_recipe
 from curation.inspect.first_recipe.draft import draft, name_of
 from curation.inspect.first_recipe.text import flow, recipe_text
 from curation.recipe import Recipe, parse_recipe
-from curation.recipe.yaml_text import load_yaml
 from curation.runner.step import run_step
 from curation.stages.ingest.recognise import recognise
 from curation.stages.ingest.recognise.column_names import Head, guess_columns

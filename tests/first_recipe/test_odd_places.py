@@ -15,6 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 from curation.cli import app
+from curation.engine.yaml_text import load_yaml
 from curation.errors import RecipeError
 from curation.inspect.check.check import check_recipe
 from curation.inspect.check.survey import survey
@@ -23,7 +24,6 @@ from curation.inspect.first_recipe.text import flow, recipe_text
 from curation.launch import check_store
 from curation.media.web.params import OutboundParams
 from curation.recipe import Recipe, load_recipe, parse_recipe
-from curation.recipe.yaml_text import load_yaml
 from curation.stages.ingest.recognise import recognise
 from curation.stages.ingest.recognise.place import place_of
 from curation.stages.ingest.sources.listing import list_source

@@ -8,6 +8,7 @@ from typing import TypeVar
 import yaml
 from pydantic import Field, ValidationError
 
+from curation.engine import yaml_text
 from curation.engine.params_base import StrictModel
 from curation.engine.resources import resource_dir
 from curation.errors import Detail, RecipeError
@@ -100,9 +101,9 @@ def load_yaml(model: type[Model], path: str | Path) -> Model:
         RecipeError: the file cannot be read, or does not fit the model.
     """
     try:
-        spec = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        spec = yaml_text.load_yaml(Path(path).read_text(encoding="utf-8"))
         return model.model_validate(spec)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise RecipeError(Detail(f"Cannot read {str(path)!r}: {error}", str(path))) from error
     except ValidationError as error:
         raise RecipeError(*explain(error, model), within=str(path)) from error

@@ -20,6 +20,8 @@ from typing import Any
 
 Fault = dict[str, Any]
 HAPPENED = "fault"
+EXECUTOR = "CoarseGrainedExecutorBackend"
+"""The class of the executors of a cluster."""
 FULL_FOR = 5
 """Operations that find the disk full."""
 WAIT_S = 60.0
@@ -47,6 +49,7 @@ def install() -> None:
 
     def begin_stage(planned: Any, *rest: Any) -> Any:
         _note(f"stage {planned.name}")
+        _note(f"session {os.getsid(0)}")
         return begin(planned, *rest)
 
     step._bring_up_to_date = begin_stage
@@ -85,11 +88,7 @@ def _operation() -> None:
 def _kill_run(fault: Fault, _: int) -> None:
     """Every process of the run is killed, this one last."""
     _note(HAPPENED)
-    session = os.getsid(0)
-    for pid in _processes():
-        if pid != os.getpid() and _session(pid) == session:
-            _kill(pid)
-    _kill(os.getpid())
+    _kill_session(_session_of_run(fault))
 
 
 def _kill_process(fault: Fault, _: int) -> None:
@@ -99,12 +98,26 @@ def _kill_process(fault: Fault, _: int) -> None:
 
 
 def _kill_jvm(fault: Fault, _: int) -> None:
-    """Spark's JVM is killed: the driver, or the executor of this worker."""
+    """The JVM of the driver is killed."""
     _note(HAPPENED)
-    session = os.getsid(0)
+    session = _session_of_run(fault)
     for pid in _processes():
         if _session(pid) == session and _name(pid) == "java":
             _kill(pid)
+
+
+def _kill_executor(fault: Fault, _: int) -> None:
+    """An executor of a cluster is killed; its worker starts another one."""
+    _note(HAPPENED)
+    executors = [p for p in _processes() if _session(p) in fault["workers"] and _is_executor(p)]
+    if executors:
+        _kill(random.Random(fault["seed"]).choice(sorted(executors)))
+
+
+def _kill_worker(fault: Fault, _: int) -> None:
+    """A worker of a cluster is killed, with its executors."""
+    _note(HAPPENED)
+    _kill_session(random.Random(fault["seed"]).choice(fault["workers"]))
 
 
 def _full_disk(fault: Fault, since: int) -> None:
@@ -160,6 +173,8 @@ FAULTS: dict[str, Callable[[Fault, int], None]] = {
     "kill_run": _kill_run,
     "kill_process": _kill_process,
     "kill_jvm": _kill_jvm,
+    "kill_executor": _kill_executor,
+    "kill_worker": _kill_worker,
     "full_disk": _full_disk,
     "flip": _flip,
     "remove": _remove,
@@ -178,6 +193,28 @@ def _session(pid: int) -> int:
         return os.getsid(pid)
     except ProcessLookupError:
         return -1
+
+
+def _session_of_run(fault: Fault) -> int:
+    """Return the session of the run, which is that of Python workers on this machine alone."""
+    lines = Path(fault["log"]).read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("session "))
+
+
+def _kill_session(session: int) -> None:
+    """Kill the processes of a session, this one last if it is one of them."""
+    for pid in _processes():
+        if pid != os.getpid() and _session(pid) == session:
+            _kill(pid)
+    if os.getsid(0) == session:
+        _kill(os.getpid())
+
+
+def _is_executor(pid: int) -> bool:
+    try:
+        return EXECUTOR in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False
 
 
 def _name(pid: int) -> str:

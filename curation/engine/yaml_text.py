@@ -1,4 +1,4 @@
-"""Reads the YAML of a recipe, and refuses what YAML reads in another way than it looks.
+"""Reads YAML that people write, and refuses what YAML reads in another way than it looks.
 
 A key that stands twice would have no effect, and `010` is the number 8.
 """
@@ -12,9 +12,12 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
 _MAX_DEPTH = 50
 _MAX_VALUES = 100_000
-"""Values of a recipe, those of an alias as often as it stands."""
+"""Values of a file, those of an alias as often as it stands."""
 _SHOWN = 100
 _MERGE = "tag:yaml.org,2002:merge"
 _SURROGATE = re.compile("[\ud800-\udfff]")
