@@ -20,6 +20,7 @@ from curation.stages.ingest.formats.forgotten import forgotten_row
 from curation.stages.ingest.formats.values import as_json, clean, shortened
 from curation.stages.ingest.sources.source_file import SourceFile
 from curation.store.tombstones import Takedowns
+from curation.store.url_hosts import is_address
 
 BATCH_ROWS = 1024
 DUPLICATE_KEY = "same_as_key"
@@ -271,7 +272,9 @@ def _is_gone(row: SourceRow, pair_id: str, reason: str | None, takedowns: Takedo
     """Whether a row was taken down: by its URL, its pair, or the image that the list states."""
     if reason == FORGOTTEN or takedowns.has("pair", pair_id):
         return True
-    if any(text and "://" in text and takedowns.has_url(text) for text in (row.key, row.caption)):
+    if any(
+        text and is_address(text) and takedowns.has_url(text) for text in (row.key, row.caption)
+    ):
         return True
     return row.sha256 is not None and takedowns.has_image(row.sha256)
 
