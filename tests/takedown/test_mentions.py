@@ -95,6 +95,31 @@ def test_an_archive_may_be_on_the_host(web: Web, tmp_path: Path) -> None:
     assert {path.split("/")[2] for path in left} <= {"versions", "done"}
 
 
+@pytest.mark.parametrize("column", ["caption", "key"])
+def test_a_caption_or_key_that_is_the_url_names_a_row_in_any_spelling(
+    tmp_path: Path, column: str
+) -> None:
+    store, plain = tmp_path / "store", {"url": "http://127.0.0.1/a.jpg", "caption": "c", "key": "k"}
+    path = write(tmp_path / "l.parquet", [plain])
+    spec = source(path, columns={"url": "url", "caption": "caption", "key": "key"})
+    run(store, spec)
+    forget(store, urls=[PAGE])
+    write(
+        path,
+        [
+            plain,
+            plain
+            | {
+                "url": "http://127.0.0.1/b.jpg",
+                column: PAGE.upper().replace("PAGE.HTML", "%70age.html#top"),
+            },
+        ],
+    )
+    run(store, spec)
+    rows = open_table(Store(store), "pairs").read().to_pylist()
+    assert sorted(str(row["reason"]) for row in rows) == ["None", "forgotten"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
