@@ -116,9 +116,9 @@ def warnings_before_run(recipe: Recipe) -> list[Finding]:
 
 def _problems(recipe: Recipe, store: str | None) -> list[str]:
     problems = []
-    for check in (lambda: check_inputs(recipe), lambda: check_packages(recipe.fetch)):
+    for check in (check_inputs, _check_packages):
         try:
-            check()
+            check(recipe)
         except RecipeError as error:
             problems.append(str(error))
     problems += imported_problems(recipe.embed.encoders)
@@ -128,6 +128,10 @@ def _problems(recipe: Recipe, store: str | None) -> list[str]:
         except (CurationError, OSError) as error:
             problems.append(str(error))
     return problems
+
+
+def _check_packages(recipe: Recipe) -> None:
+    check_packages(recipe.fetch)
 
 
 def _surveys(recipe: Recipe, rows: int) -> tuple[list[Survey], list[str]]:
