@@ -12,8 +12,8 @@ import pytest
 import simplejpeg
 from PIL import Image, JpegImagePlugin
 
-from curation.media.pictures.jpeg_strip import stripped
 from curation.media.pictures.decoder_messages import Message
+from curation.media.pictures.jpeg_strip import stripped
 from curation.media.pictures.metadata.columns import metadata_columns
 from curation.media.pictures.metadata.texts import MAX_TEXT
 from curation.media.pictures.upright import make_upright
