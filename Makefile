@@ -98,7 +98,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork
 # Not after `setup`, which fails while the pins do not meet pyproject.toml.
 constraints: ## bring the pins to pyproject.toml, moving as few as possible
 	@test -x $(BIN)/uv || $(MAKE) setup
-	$(COMPILE) pyproject.toml --extra cpu --extra gpu --extra text --extra heif --extra jxl --extra dev --extra java -o constraints.txt
+	$(COMPILE) pyproject.toml --extra cpu --extra gpu --extra text --extra heif --extra jxl --extra c2pa --extra dev --extra java -o constraints.txt
 	$(COMPILE) --group airflow -o constraints-airflow.txt
 
 clean: ## remove the environments and caches; data/ stays

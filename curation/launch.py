@@ -29,6 +29,8 @@ from curation.recipe import Recipe
 from curation.runner.observer import Observers, RunObserver
 from curation.runner.step import StepResult, planned_steps, run_step
 from curation.stages.embed.params import EmbedParams
+from curation.stages.fetch.packages import check_packages
+from curation.stages.fetch.params import FetchStep
 from curation.stages.score.heads import HEADS
 from curation.stages.score.heads.spec import HeadSpec
 from curation.stages.score.params import ScoreStep
@@ -290,11 +292,14 @@ def run_steps(
     Raises:
         BoundsError: more rows failed than the recipe allows.
         ExpectationError: the dataset is not what the recipe expects.
-        RecipeError: an input file or a model is missing, or is not the one that the recipe names.
+        RecipeError: an input file, a package or a model is missing, or is not the one that the recipe
+            names.
         StoreError: the store cannot be written; see also `run_step`.
         ContractError: see `run_step`.
     """
     check_inputs(recipe)
+    for step in (step for step in steps if step.name == "fetch"):
+        check_packages(step.params_as(FetchStep))
     check_store(recipe, store)
     check_encoders(steps, store)
     names = {step.name for step in steps}

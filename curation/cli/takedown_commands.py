@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from curation.runner.takedown.opted_out import OptedOut
     from curation.runner.takedown.prove import Proof
 
+AFTER = "30d"
 Urls = Annotated[
     list[str] | None,
     typer.Option("--url", help="URL of a picture. It may be repeated."),
@@ -48,12 +49,12 @@ Likes = Annotated[
     ),
 ]
 Within = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--within",
         min=0,
         max=128,
-        help="With --like: number of bits, of 256, in which hashes may differ.",
+        help="With --like: number of bits, of 256, in which hashes may differ; 24 by default.",
     ),
 ]
 Cosine = Annotated[
@@ -82,11 +83,11 @@ OptOuts = Annotated[
     ),
 ]
 After = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--after",
         help="With --opt-outs: smallest age of an opt-out, such as 30d, so that one broken robots.txt "
-        "takes nothing down.",
+        "takes nothing down; 30d by default.",
     ),
 ]
 By = Annotated[str, typer.Option("--by", help="Who requests it. It is kept in the record.")]
@@ -114,12 +115,12 @@ def forget(
     sha256: Sums = None,
     image_id: ImageIds = None,
     like: Likes = None,
-    within: Within = 24,
+    within: Within = None,
     cosine: Cosine = None,
     hash_only: HashOnly = False,
     listed: Listed = None,
     opt_outs: OptOuts = False,
-    after: After = "30d",
+    after: After = None,
     by: By = "",
     reason: Reason = "",
     proof: Prove = False,
@@ -132,7 +133,6 @@ def forget(
     """
     from curation.runner.gc.forget import Request, read_list
     from curation.runner.gc.forget import forget as take_down
-    from curation.runner.takedown.opted_out import opted_out
     from curation.runner.takedown.prove import prove
     from curation.store.step_log import Waiting
     from curation.store.store import Store
@@ -144,19 +144,18 @@ def forget(
     if listed is not None:
         request = read_list(listed, request)
     if proof:
-        if any((url, host, images, like, listed, opt_outs, by, reason)):
+        compared = within is not None or cosine is not None or hash_only
+        if compared or after or any((url, host, images, like, listed, opt_outs, by, reason)):
             raise RecipeError(
                 "--prove takes nothing down",
                 fix="Leave out all else but --store and --json",
             )
         _print_proof(prove(Store(store)), as_json)
         return
-    withheld = None
-    if opt_outs:
-        since = datetime.now(UTC) - timedelta(seconds=seconds_of(after, "--after"))
-        withheld = opted_out(Store(store), since.isoformat(timespec="seconds"))
-        request = replace(request, urls=[*request.urls, *withheld.urls])
-        _print_opt_outs(withheld, after)
+    withheld = _withheld(store, opt_outs, after)
+    if withheld is not None:
+        urls, named = [*request.urls, *withheld.urls], [*request.images, *withheld.images]
+        request = replace(request, urls=urls, images=named)
     taken = None if withheld is None else _opt_out_facts(withheld)
     if withheld is not None and request.is_empty:
         if as_json:
@@ -169,8 +168,27 @@ def forget(
         _print_forgotten(done)
 
 
+def _withheld(store: str, opt_outs: bool, after: str | None) -> OptedOut | None:
+    """Return the stored pictures that an opt-out withholds; None if they are not asked for."""
+    from curation.runner.takedown.opted_out import opted_out
+    from curation.store.store import Store
+
+    if not opt_outs:
+        if after is not None:
+            raise RecipeError(
+                "--after is the smallest age of an opt-out, and has no effect without --opt-outs",
+                fix="Give --opt-outs, or leave --after out: all else is taken down at once",
+            )
+        return None
+    age = after or AFTER
+    since = datetime.now(UTC) - timedelta(seconds=seconds_of(age, "--after"))
+    withheld = opted_out(Store(store), since.isoformat(timespec="seconds"))
+    _print_opt_outs(withheld, age)
+    return withheld
+
+
 def _print_opt_outs(withheld: OptedOut, after: str) -> None:
-    err.print(f"{len(withheld.urls):,} stored pictures have been withheld by opt-outs for {after}.")
+    err.print(f"{withheld.pictures:,} stored pictures have been withheld by opt-outs for {after}.")
     if withheld.waiting:
         err.print(f"{withheld.waiting:,} more are withheld, but not for so long. They stay.")
     for recipe, pictures in withheld.in_use.items():
@@ -182,7 +200,7 @@ def _print_opt_outs(withheld: OptedOut, after: str) -> None:
 
 def _opt_out_facts(withheld: OptedOut) -> facts.OptOutsTakenDown:
     return facts.OptOutsTakenDown(
-        pictures=len(withheld.urls), waiting=withheld.waiting, in_use=dict(withheld.in_use)
+        pictures=withheld.pictures, waiting=withheld.waiting, in_use=dict(withheld.in_use)
     )
 
 

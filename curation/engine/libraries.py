@@ -12,6 +12,7 @@ LIBRARIES = (
     "aiohttp",
     "albumentations",
     "brotli",
+    "c2pa-python",
     "faiss-cpu",
     "faiss-gpu",
     "idna",

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _MAX_LABELS = 127
 """Labels of a host name (RFC 1035: 255 bytes)."""
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address and nothing else, and none in which one is mentioned."""
+    return _ADDRESS.fullmatch(text.strip()) is not None
 
 
 def without_scheme(url: str) -> str:

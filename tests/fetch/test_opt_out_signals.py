@@ -261,6 +261,29 @@ def test_an_opt_out_that_is_seen_later_keeps_fetched_rows_out(
     assert again == later
 
 
+def test_an_opt_out_that_is_seen_later_holds_for_targets_of_redirects(
+    site: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture that another host's URL leads to is withheld by the site that has the picture."""
+    path, store = tmp_path / "l.parquet", tmp_path / "store"
+    target = site.url("/closed/a.jpg", HOSTS[1])
+    site.pages["/moved.jpg"] = answer(b"", "302 Found", Location=target)
+    site.pages["/signed.jpg"] = answer(b"", "302 Found", Location=f"{target}?token=secret")
+    site.pages["/closed/a.jpg?token=secret"] = answer(JPEG)
+    urls = [site.url("/moved.jpg"), site.url("/signed.jpg"), site.url("/open/a.jpg")]
+    urls.append(site.url("/closed/b.jpg", HOSTS[1]))
+    rows = [{"url": url, "caption": f"c{n}"} for n, url in enumerate(urls)]
+    write(path, rows[:3])
+    assert [r["reason"] for r in images(store, source(path))] == [None] * 3
+    site.pages[f"{HOSTS[1]}/robots.txt"] = answer(b"User-agent: *\nDisallow: /closed/")
+    monkeypatch.setattr("curation.stages.fetch.robots_gate.ROBOTS_CACHE", RobotsCache())
+    write(path, rows)
+    later = {r["caption"]: r for r in images(store, source(path))}
+    no = "robots_disallowed"
+    assert [later[f"c{n}"]["reason"] for n in range(4)] == [no, no, None, no]
+    assert later["c0"]["image"] is None and HOSTS[1] in later["c0"]["opt_out"]
+
+
 def test_the_command_counts_opt_outs_by_signal_and_host(site: Web, tmp_path: Path) -> None:
     site.pages |= {
         f"{HOSTS[1]}{TDMREP}": answer(RESERVED),

@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import json
 import struct
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import simplejpeg
 from PIL import Image, JpegImagePlugin
 
+from curation.media.pictures.decoder_messages import Message
 from curation.media.pictures.jpeg_strip import stripped
 from curation.media.pictures.metadata.columns import metadata_columns
+from curation.media.pictures.metadata.texts import MAX_TEXT
 from curation.media.pictures.upright import make_upright
 from curation.stages.fetch.params import FetchParams
-from curation.stages.fetch.picture import header_of, store_picture
+from curation.stages.fetch.picture import columns_of, header_of, store_picture
 from tests.pictures.files import PICTURE, encode, segment, with_segments
 from tests.pictures.metadata_files import (
     ALL,
@@ -152,6 +154,14 @@ def test_a_recipe_may_keep_more_as_a_column() -> None:
     assert json.loads(columns["kept_metadata"]) == {"camera": "Canon; EOS"}
     columns, _ = stored(encode(PICTURE), keep_metadata=["camera"])
     assert columns["kept_metadata"] is None
+
+
+def test_no_text_is_too_long_to_be_kept() -> None:
+    """Marks that JSON escapes are two characters each."""
+    names = FetchParams.model_fields["keep_metadata"].annotation
+    kept = json.dumps(dict.fromkeys(get_args(get_args(names)[0]), '"' * MAX_TEXT))
+    answer = Message({"columns": {"kept_metadata": kept}, "reason": None}, b"")
+    assert columns_of(answer) == {"kept_metadata": kept, "reason": None}
 
 
 DATA_MINING = {

@@ -6,11 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner, Result
 
 import curation
 from curation.cli import app
 from curation.errors import CurationError
+from curation.runner.gc.forget import Request, read_list
 
 from ..gc.helpers import run_recipe
 from .conftest import Tiny
@@ -73,6 +75,28 @@ def test_from_a_list_to_the_proof(tiny: Tiny, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("https://a.example/1.jpg # request 17", {"urls": ["https://a.example/1.jpg"]}),
+        ("https://a.example/1.jpg\t#17", {"urls": ["https://a.example/1.jpg"]}),
+        ("https://a.example/1.jpg#part", {"urls": ["https://a.example/1.jpg#part"]}),
+        ("a.example  # all of it", {"hosts": ["a.example"]}),
+        (f"{'0' * 64} # one picture", {"images": ["0" * 64]}),
+        (f"  {'A' * 32}", {"images": ["A" * 32]}),
+        ("  # a comment", {}),
+        ("#a.example", {}),
+    ],
+)
+def test_a_list_may_have_comments(line: str, named: dict[str, list[str]], tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"\ufeff\n{line}\r\n", encoding="utf-8")
+    request = read_list(listed, Request())
+    assert {
+        n: v for n, v in vars(request).items() if v and n in ("urls", "hosts", "images")
+    } == named
+
+
 def test_what_cannot_take_effect_is_refused(tiny: Tiny) -> None:
     store = str(tiny.store)
     for words, text in (
@@ -81,6 +105,11 @@ def test_what_cannot_take_effect_is_refused(tiny: Tiny) -> None:
         (("--url", url_of("p1"), "--prove"), "takes nothing down"),
         (("--url", url_of("p1"), "--by", "x", "--reason", f"see {url_of('p1')}"), "other words"),
         (("--prove",), "Nothing was taken down"),
+        (("--prove", "--after", "1d"), "takes nothing down"),
+        (("--prove", "--within", "0"), "takes nothing down"),
+        (("--prove", "--hash-only"), "takes nothing down"),
+        (("--url", url_of("p1"), *BY, "--after", "1d"), "no effect without --opt-outs"),
+        (("--url", url_of("p1"), *BY, "--within", "9"), "no effect without"),
     ):
         done = call("forget", "--store", store, *words)
         assert isinstance(done.exception, CurationError)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ..fetch.conftest import Web, answer
 from ..fetch.helpers import OPEN, encoded, picture
 from ..gc.helpers import gc
 from ..ingest.helpers import source, write
+from ..pictures.metadata_files import jpeg
 
 ANSWERS = ("ok", "withheld", "broken")
 
@@ -131,6 +133,67 @@ def test_a_picture_that_another_recipe_has_stays(web: Web, tmp_path: Path, withh
     crawl(withheld, tmp_path / "l.parquet", name="other")
     result = opted_out(Store(withheld), time_of(31).replace("2026", "2100"))
     assert (result.urls, result.in_use) == ((), {"other": 1})
+
+
+def folder_of(tmp_path: Path) -> Path:
+    """A folder with a picture that prohibits data mining, and one that says nothing."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "forbidden.jpg").write_bytes(jpeg())
+    (folder / "plain.jpg").write_bytes(encoded(picture()))
+    return folder
+
+
+def read_folder(store: Path, folder: Path, name: str, signals: list[str]) -> None:
+    spec: dict[str, Any] = {
+        "name": name,
+        "sources": [source(folder, format="folder")],
+        "fetch": {"opt_out_signals": signals},
+    }
+    opened = Store(store)
+    with recorded_run(opened, name, name) as run:
+        for step in plan(parse_recipe(spec), until="fetch"):
+            run_step(step, opened, InProcess(), run)
+
+
+def test_pictures_in_files_are_named_by_their_bytes(tmp_path: Path) -> None:
+    store, folder = tmp_path / "store", folder_of(tmp_path)
+    image = sha256(jpeg()).hexdigest()[:32]
+    read_folder(store, folder, "r", [])
+    read_folder(store, folder, "other", [])
+    read_folder(store, folder, "r", ["data_mining"])
+    result = opted_out(Store(store), time_of(31).replace("2026", "2100"))
+    assert (result.pictures, result.in_use) == (0, {"other": 1})
+    read_folder(store, folder, "other", ["data_mining"])
+    result = opted_out(Store(store), time_of(31).replace("2026", "2100"))
+    assert (result.urls, result.images, result.in_use) == ((), (image,), {})
+    words = ("--store", str(store), "--opt-outs", "--by", "legal", "--reason", "opt-outs")
+    assert "1 more are withheld" in call(*words).stderr
+    done = call(*words, "--after", "0s", "--json")
+    assert json.loads(done.stdout)["opt_outs"]["pictures"] == 1
+    for name in ("r", "other"):
+        read_folder(store, folder, name, ["data_mining"])
+    gc(store)
+    assert prove(Store(store)).holds
+
+
+def test_the_same_bytes_behind_a_url_keep_a_picture_of_a_file(web: Web, tmp_path: Path) -> None:
+    store, folder = tmp_path / "store", folder_of(tmp_path)
+    web.pages["/0.jpg"] = answer(jpeg())
+    rows = [{"url": web.url("/0.jpg"), "caption": "c"}]
+    spec: dict[str, Any] = {
+        "name": "web",
+        "sources": [source(write(tmp_path / "l.parquet", rows))],
+        "fetch": OPEN | {"opt_out_signals": []},
+    }
+    read_folder(store, folder, "r", [])
+    read_folder(store, folder, "r", ["data_mining"])
+    opened = Store(store)
+    with recorded_run(opened, "web", "web") as run:
+        for step in plan(parse_recipe(spec), until="fetch"):
+            run_step(step, opened, InProcess(), run)
+    result = opted_out(opened, time_of(31).replace("2026", "2100"))
+    assert (result.pictures, result.in_use) == (0, {"web": 1})
 
 
 def test_a_store_without_a_run_is_an_error(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from curation.inspect.weights import Need, needs_of
 from curation.launch import check_inputs, check_store, imported_problems
 from curation.media.web.params import OutboundParams
 from curation.recipe import Recipe
+from curation.stages.fetch.packages import check_packages
 from curation.store.store import Store
 
 ROWS_OF_RUN = 2_000
@@ -115,10 +116,11 @@ def warnings_before_run(recipe: Recipe) -> list[Finding]:
 
 def _problems(recipe: Recipe, store: str | None) -> list[str]:
     problems = []
-    try:
-        check_inputs(recipe)
-    except RecipeError as error:
-        problems.append(str(error))
+    for check in (check_inputs, _check_packages):
+        try:
+            check(recipe)
+        except RecipeError as error:
+            problems.append(str(error))
     problems += imported_problems(recipe.embed.encoders)
     if store is not None:
         try:
@@ -126,6 +128,10 @@ def _problems(recipe: Recipe, store: str | None) -> list[str]:
         except (CurationError, OSError) as error:
             problems.append(str(error))
     return problems
+
+
+def _check_packages(recipe: Recipe) -> None:
+    check_packages(recipe.fetch)
 
 
 def _surveys(recipe: Recipe, rows: int) -> tuple[list[Survey], list[str]]:

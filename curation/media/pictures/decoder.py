@@ -40,6 +40,7 @@ _ERRORS = {kind.__name__: kind for kind in (RecipeError, ContractError, StoreErr
 class _Asked(NamedTuple):
     parts: list[bytes]
     done: Callable[[Outcome], None]
+    otherwise: list[bytes] | None = None
     is_second_try: bool = False
 
 
@@ -78,13 +79,23 @@ class Decoder:
                 _IDLE.give_back(self._function, self._limits, self._process)
                 self._process = None
 
-    def ask(self, request: Message, done: Callable[[Outcome], None]) -> None:
+    def ask(
+        self,
+        request: Message,
+        done: Callable[[Outcome], None],
+        otherwise: Message | None = None,
+    ) -> None:
         """Ask about a picture; `done` gets the outcome, now or in a later call.
+
+        Args:
+            request: what is asked.
+            done: gets the outcome.
+            otherwise: is asked instead if the request ends the process; None asks nothing more.
 
         Raises:
             CurationError: what the function raises for any picture, or the process does not start.
         """
-        asked = _Asked(packed(request), done)
+        asked = _Asked(packed(request), done, packed(otherwise) if otherwise else None)
         batch_bytes = self._running().pipe_bytes // _BATCH_SHARE
         if self._waiting and _size([*self._waiting, asked]) > batch_bytes:
             self._send()
@@ -148,6 +159,9 @@ class Decoder:
                 "the process that decodes pictures was killed; its picture is tried again"
             )
             self._transmit([asked._replace(is_second_try=True), *others])
+            return
+        if asked.otherwise is not None:
+            self._transmit([asked._replace(parts=asked.otherwise, otherwise=None), *others])
             return
         self._transmit(others)
         asked.done(error)

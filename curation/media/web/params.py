@@ -19,9 +19,13 @@ OptOutSignal = Literal[
     "rsl",
     "data_mining",
     "data_mining_genai",
+    "training_mining",
+    "training_mining_genai",
 ]
 OPT_OUT_SIGNALS: tuple[OptOutSignal, ...] = get_args(OptOutSignal)
 """Signals that `fetch.opt_out_signals` may name."""
+MANIFEST_SIGNALS = frozenset(("training_mining", "training_mining_genai"))
+"""Signals that need the library of C2PA, so that they are no default."""
 
 
 def is_web(address: str) -> bool:
@@ -69,10 +73,14 @@ class OutboundParams(StrictModel):
     robots_agents: list[str] = ["ccbot", "img2dataset"]
     """Names of other crawlers whose groups in robots.txt count too, where it has them; the strictest
     rule wins. Common Crawl asks users of its lists to keep the rules for `ccbot`."""
-    opt_out_signals: list[OptOutSignal] = list(OPT_OUT_SIGNALS)
+    opt_out_signals: list[OptOutSignal] = [
+        signal for signal in OPT_OUT_SIGNALS if signal not in MANIFEST_SIGNALS
+    ]
     """Machine-readable opt-outs for which an image is not stored: `x_robots_tag`, `tdmrep`,
     `content_usage`, `content_signal`, `rsl`, `data_mining` (IPTC and PLUS, in the picture) and
-    `data_mining_genai` (its value for generative training alone); an empty list ignores them all."""
+    `data_mining_genai` (its value for generative training alone); an empty list ignores them all.
+    `training_mining` and `training_mining_genai` (manifests of C2PA, for training and for generative
+    training alone) need the extra `c2pa`, and are no default."""
     opt_out: list[str] = ["noai", "noimageai", "noindex", "noimageindex"]
     """Directives of the header X-Robots-Tag that are opt-outs."""
     contact: str | None = execution_only(None, pattern=r"^[ -~]+$")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -41,6 +42,9 @@ EXECUTION_ONLY = True
 
 SHA256_DIGITS = 64
 MAX_LINES_NAMED = 10
+WITHIN = 24
+_COMMENT = re.compile(r"(^|\s)#.*")
+"""A `#` within a URL begins its fragment."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Request:
         hosts: with all their subdomains.
         images: SHA-256 of the original bytes, or image_ids.
         likes: pictures; what looks like one is taken down.
-        within: bits of 256 in which the perceptual hash of a picture like it may differ.
+        within: bits of 256 in which the perceptual hash of a picture like it may differ; None stands
+            for WITHIN.
         cosine: from which on a copy descriptor alone makes a picture like it; None compares pixels.
         hash_only: whether pictures are compared by perceptual hashes alone.
         by: who asks.
@@ -63,7 +68,7 @@ class Request:
     hosts: Sequence[str] = ()
     images: Sequence[str] = ()
     likes: Sequence[Path] = ()
-    within: int = 24
+    within: int | None = None
     cosine: float | None = None
     hash_only: bool = False
     by: str = ""
@@ -134,7 +139,8 @@ def _tombstone(request: Request, takedowns: Takedowns) -> Tombstone:
         "host": _each(request.hosts, _host, "--host"),
         "image": _each(request.images, _image, "--sha256 or --image-id"),
     }
-    likes = tuple(_like(path, request.within) for path in request.likes)
+    within = WITHIN if request.within is None else request.within
+    likes = tuple(_like(path, within) for path in request.likes)
     if request.is_empty:
         options = "--url, --host, --sha256, --image-id, --like, --list or --opt-outs"
         raise RecipeError("Nothing is named to take down", fix=f"Name it by {options}")
@@ -142,6 +148,11 @@ def _tombstone(request: Request, takedowns: Takedowns) -> Tombstone:
         raise RecipeError(
             "--cosine and --hash-only say how pictures are compared with one of --like",
             fix="Give --like and one of the two",
+        )
+    if request.within is not None and not likes:
+        raise RecipeError(
+            "--within says how near a hash is to that of one of --like, and has no effect without it",
+            fix="Give --like, or leave --within out",
         )
     for option, text in (("--by", request.by), ("--reason", request.reason)):
         if not text.strip():
@@ -249,8 +260,8 @@ def read_list(path: Path, request: Request) -> Request:
         message = f"{path} cannot be read as UTF-8 text ({error})"
         fix = f"Name a text file with a URL, host or checksum on each line. {start_of_paths()}"
         raise RecipeError(Detail(message, "--list", str(path), fix=fix)) from error
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
+    lines = [_COMMENT.sub("", line).strip() for line in text.splitlines()]
+    lines = [line for line in lines if line]
     urls = [line for line in lines if "://" in line]
     images = [
         line for line in lines if len(line) in (IMAGE_ID_DIGITS, SHA256_DIGITS) and _is_hex(line)

@@ -16,6 +16,7 @@ from curation.media.pictures.likeness import is_near, looks_like
 from curation.media.web.urls import InvalidURLError, normalize
 from curation.store.storage.base import Storage, open_input
 from curation.store.tombstones import Takedowns
+from curation.store.url_hosts import is_address
 from curation.store.withheld import ID_COLUMNS
 
 EXECUTION_ONLY = True
@@ -34,6 +35,10 @@ IDENTIFYING = frozenset(
     }
 )
 """Columns that say what a row is. In others it may only name another row, such as a copy of it."""
+URLS = frozenset({"url", "url_normalized", "final_url"})
+"""Columns with URLs as lists have them, which may have spaces."""
+OTHER_ADDRESSES = frozenset({"location", "rsl_license"})
+"""Columns with addresses that are of no picture: of the archive that holds it, and of a licence."""
 _ID = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
 _ID_LENGTHS = (32, 64)
 _NORMAL = re.compile(r"https?://[a-z0-9.-]+\.[a-z]{2,}/[A-Za-z0-9._~/-]*")
@@ -141,7 +146,8 @@ class FileSearch:
         Texts that repeat are tested once, as long as they are few.
         """
         if isinstance(value, str):
-            if len(value) not in _ID_LENGTHS and "://" not in value:
+            is_url = "://" in value
+            if not (_may_name_row(value, name) if is_url else len(value) in _ID_LENGTHS):
                 return False, False
             if value not in self._known:
                 if len(self._known) >= MAX_KNOWN:
@@ -170,6 +176,11 @@ class FileSearch:
         if name in PICTURES and looks_like(content, takedowns.likes):
             return True
         return self._decode and takedowns.has_image(sha256(content).hexdigest())
+
+
+def _may_name_row(url: str, name: str) -> bool:
+    """Whether a text with a URL in a column may name a row, and does not only mention a URL."""
+    return name in URLS or (name not in OTHER_ADDRESSES and is_address(url))
 
 
 def is_gone_url(text: str, takedowns: Takedowns) -> bool:

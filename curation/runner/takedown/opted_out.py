@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from curation.engine.table import open_table
@@ -15,13 +16,15 @@ from curation.store.fragment import Fragment
 from curation.store.run_log import read_runs
 from curation.store.run_record import RunRecord
 from curation.store.store import Store
+from curation.store.tombstones import IMAGE_ID_DIGITS
 from curation.store.url_hosts import without_scheme
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 IMAGES = "images"
-_COLUMNS = ("url", "status", "reason")
+_SCHEME = "http://"
+_COLUMNS = ("url", "sha256", "status", "reason")
 Fragments = dict[tuple[str, ...], Fragment]
 """Fragments by the paths of their files."""
 
@@ -32,13 +35,20 @@ class OptedOut:
 
     Attributes:
         urls: of pictures that every run since the moment withholds.
+        images: image_ids of such pictures in files, which have no URL.
         waiting: number of pictures that were not withheld yet at that moment.
         in_use: number of pictures that the latest run of another recipe has, by its name.
     """
 
     urls: tuple[str, ...]
+    images: tuple[str, ...]
     waiting: int
     in_use: dict[str, int]
+
+    @property
+    def pictures(self) -> int:
+        """Number of pictures that every run since the moment withholds."""
+        return len(self.urls) + len(self.images)
 
 
 def opted_out(store: Store, since: str) -> OptedOut:
@@ -47,7 +57,9 @@ def opted_out(store: Store, since: str) -> OptedOut:
     Only runs that the store still has count. Where a row failed for another cause, the run before it
     decides. If a latest run of any recipe has a picture, the picture stays.
 
-    Memory: about 200 bytes for each URL that is withheld.
+    Pictures are known by their URL, and those in files without one by their bytes.
+
+    Memory: about 200 bytes for each picture that is withheld.
 
     Args:
         store: the store.
@@ -64,17 +76,18 @@ def opted_out(store: Store, since: str) -> OptedOut:
         )
     withheld: dict[str, str] = {}
     for records in runs.values():
-        for url, started in _withheld(store, records).items():
-            withheld[url] = max(started, withheld.get(url, started))
+        for picture, started in _withheld(store, records).items():
+            withheld[picture] = max(started, withheld.get(picture, started))
     latest = {name: _fragments(store, records[-1:]) for name, records in runs.items()}
     in_use = {name: _stored(each.values(), withheld, name) for name, each in latest.items()}
     every = _fragments(store, (r for records in runs.values() for r in records))
     old = _stored(every.values(), withheld, "older runs") - set[str]().union(*in_use.values())
-    urls = sorted(url for url in old if withheld[url] <= since)
+    gone = sorted(picture for picture in old if withheld[picture] <= since)
     return OptedOut(
-        tuple(urls),
-        len(old) - len(urls),
-        {name: len(urls) for name, urls in in_use.items() if urls},
+        tuple(picture for picture in gone if _is_url(picture)),
+        tuple(picture for picture in gone if not _is_url(picture)),
+        len(old) - len(gone),
+        {name: len(pictures) for name, pictures in in_use.items() if pictures},
     )
 
 
@@ -97,49 +110,60 @@ def _fragments(store: Store, records: Iterable[RunRecord]) -> Fragments:
 
 
 def _withheld(store: Store, records: list[RunRecord]) -> dict[str, str]:
-    """Return since which run of a recipe each URL is withheld, without those that it has again."""
+    """Return since which run of a recipe each picture is withheld, without those that it has again."""
     since: dict[str, str] = {}
     before: Fragments = {}
     with ProgressBar(f"find opt-outs of {records[0].recipe}", len(records)) as bar:
         for done, record in enumerate(records, 1):
             fragments = _fragments(store, [record])
             for paths in fragments.keys() - before.keys():
-                for url, is_withheld in _answers(fragments[paths]):
+                for picture, is_withheld in _answers(fragments[paths]):
                     if is_withheld:
-                        since.setdefault(url, record.started)
+                        since.setdefault(picture, record.started)
                     else:
-                        since.pop(url, None)
+                        since.pop(picture, None)
             before = fragments
             bar.set_done(done)
     return since
 
 
 def _stored(fragments: Iterable[Fragment], withheld: dict[str, str], label: str) -> set[str]:
-    """Return those of the withheld URLs of which a fragment has the picture."""
+    """Return those of the withheld pictures that a fragment has."""
     stored: set[str] = set()
     listed = list(fragments)
     with ProgressBar(f"find pictures of {label}", len(listed)) as bar:
         for done, fragment in enumerate(listed, 1):
-            stored |= {url for url, is_out in _answers(fragment) if not is_out and url in withheld}
+            stored |= {
+                each for each, is_out in _answers(fragment) if not is_out and each in withheld
+            }
             bar.set_done(done)
     return stored
 
 
 def _answers(fragment: Fragment) -> Iterator[tuple[str, bool]]:
-    """Yield the URLs that gave a picture or were withheld, and whether they were withheld."""
+    """Yield names of the pictures that were stored or withheld, and whether they were withheld.
+
+    A stored picture has all its names: what has it under one of them keeps it.
+    """
     for batch in fragment.batches(_COLUMNS):
         for row in batch.to_pylist():
             is_withheld = is_opt_out(row["reason"] or "")
-            url = _identity(row["url"]) if is_withheld or row["status"] == "ok" else None
-            if url is not None:
-                yield url, is_withheld
+            if is_withheld or row["status"] == "ok":
+                names = _names(row["url"], row["sha256"])
+                yield from ((name, is_withheld) for name in names[: 1 if is_withheld else 2])
 
 
-def _identity(url: str | None) -> str | None:
-    """Return a URL in its normal form, with http for https, as tombstones have it; None for no URL."""
-    if url is None:
-        return None
-    try:
-        return f"http://{without_scheme(normalize(url))}"
-    except InvalidURLError:
-        return None
+def _is_url(picture: str) -> bool:
+    return picture.startswith(_SCHEME)
+
+
+def _names(url: str | None, sha256: str | None) -> list[str]:
+    """Return the names of a picture in tombstones, the one by which it is taken down first.
+
+    These are its URL in its normal form, with http for https, if it has one, and its image_id.
+    """
+    names = []
+    if url is not None:
+        with suppress(InvalidURLError):
+            names.append(f"{_SCHEME}{without_scheme(normalize(url))}")
+    return names if sha256 is None else [*names, sha256[:IMAGE_ID_DIGITS]]

@@ -16,7 +16,7 @@ from curation.engine.stage import FunctionPath, Read, Stage
 from curation.media.encoders.params import PinnedAddress, Sha256, check_origin
 from curation.media.pictures.plug_ins import PLUG_INS
 from curation.media.web.failure_reasons import check_failure
-from curation.media.web.params import OutboundParams, UrlParams
+from curation.media.web.params import MANIFEST_SIGNALS, OutboundParams, UrlParams
 from curation.stages.fetch.detectors import DETECTORS
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -116,9 +116,13 @@ class FetchParams(OutboundParams):
     """JPEG quality of stored images, from 1 to 100."""
     faces: FaceParams = FaceParams()
     """Which faces are blurred before an image is stored."""
-    keep_metadata: list[Literal["camera", "creator", "description", "taken"]] = []
+    keep_metadata: list[
+        Literal["camera", "creator", "description", "taken", "training_mining"]
+    ] = []
     """What else of a picture's metadata the column `kept_metadata` has: `camera` (maker and model),
-    `creator`, `description` (also its title), `taken` (date and time). Stored images have none."""
+    `creator`, `description` (also its title), `taken` (date and time), `training_mining` (what
+    manifests of C2PA say of training and data mining; it needs the extra `c2pa`). Stored images have
+    none."""
     patience_s: float = Field(default=600.0, ge=0)
     """Largest wait in seconds for a host that demands a delay (Crawl-delay, Retry-After); rows that
     would wait longer fail as `host_too_slow`."""
@@ -157,6 +161,13 @@ class FetchParams(OutboundParams):
                 "reads need not be listed"
             )
         return sorted(set(formats))
+
+    @property
+    def manifest_fields(self) -> list[str]:
+        """The fields that ask for manifests of C2PA."""
+        kept = "training_mining" in self.keep_metadata
+        signals = not MANIFEST_SIGNALS.isdisjoint(self.opt_out_signals)
+        return kept * ["keep_metadata"] + signals * ["opt_out_signals"]
 
 
 class FetchStep(FetchParams):

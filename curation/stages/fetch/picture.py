@@ -8,10 +8,18 @@ from typing import Any
 from curation.errors import CurationError
 from curation.media.pictures.decoder_messages import Header, Message
 from curation.media.pictures.metadata.columns import metadata_columns
+from curation.media.pictures.metadata.content_credentials import (
+    NO_MANIFESTS,
+    UNREADABLE,
+    Manifests,
+    may_have_manifest,
+    read_manifests,
+)
 from curation.media.pictures.upright import UprightImage, decode_error, make_upright
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.opt_outs.data_mining import data_mining_opt_out
 from curation.media.web.opt_outs.signals import OptOutError
+from curation.media.web.opt_outs.training_mining import training_mining_opt_out
 from curation.stages.fetch.faces import Box, check_boxes, find_faces, listed_boxes
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.stored_image import MAX_SIDE, store_image
@@ -32,8 +40,9 @@ COLUMNS: dict[str, type] = {
 }
 """The columns of `images` that a picture gives, and the types of their values."""
 MAX_CAUSE = 200
-MAX_TEXT = 8000
+MAX_TEXT = 16_000
 """Longest text of a column in characters."""
+_IS_UNREADABLE = "manifests_are_unreadable"
 _DECISIVE = (
     "max_pixels",
     "formats",
@@ -48,6 +57,15 @@ _DECISIVE = (
 def header_of(params: FetchParams) -> Header:
     """Return what `store_picture` must know of a recipe; the `faces` of the row are to be added."""
     return {"params": params.model_dump_json(include=set(_DECISIVE))}
+
+
+def header_without_manifests(header: Header, content: bytes) -> Header | None:
+    """Return the header for a picture whose manifests may have ended the process.
+
+    None where none are read, so that something else has.
+    """
+    asked = _params(header["params"]).manifest_fields and may_have_manifest(content)
+    return header | {_IS_UNREADABLE: True} if asked else None
 
 
 def columns_of(answer: Message) -> dict[str, Any]:
@@ -80,7 +98,7 @@ def store_picture(header: Header, content: bytes) -> Message:
     """
     columns: dict[str, Any] = {}
     try:
-        stored = _store(_params(header["params"]), header.get("faces"), content, columns)
+        stored = _store(header, content, columns)
     except FetchError as error:
         return Message({"columns": columns, "reason": error.reason}, b"")
     except CurationError:
@@ -103,25 +121,33 @@ def _params(text: str) -> FetchParams:
     return FetchParams.model_validate_json(text)
 
 
-def _store(
-    params: FetchParams, faces: str | None, content: bytes, columns: dict[str, Any]
-) -> bytes:
+def _store(header: Header, content: bytes, columns: dict[str, Any]) -> bytes:
+    params = _params(header["params"])
     image = make_upright(content, params.max_pixels, params.formats)
     columns |= {
         "format": image.format,
         "original_width": image.width,
         "original_height": image.height,
     }
-    columns |= metadata_columns(content, image.format, params.keep_metadata)
-    opt_out = data_mining_opt_out(columns["data_mining"], params.opt_out_signals)
+    manifests = _manifests(header, params, content, image.format)
+    columns |= metadata_columns(content, image.format, params.keep_metadata, manifests)
+    opt_out = data_mining_opt_out(
+        columns["data_mining"], params.opt_out_signals
+    ) or training_mining_opt_out(manifests.permissions, params.opt_out_signals)
     if opt_out is not None:
         columns["opt_out"] = opt_out.as_json()
         raise OptOutError(opt_out)
     _check_sides(image, params)
-    boxes = _boxes(image, faces, params)
+    boxes = _boxes(image, header.get("faces"), params)
     stored = store_image(image, boxes, params)
     columns |= {"width": stored.width, "height": stored.height, "faces_blurred": len(boxes)}
     return stored.content
+
+
+def _manifests(header: Header, params: FetchParams, content: bytes, kind: str) -> Manifests:
+    if not params.manifest_fields:
+        return NO_MANIFESTS
+    return UNREADABLE if header.get(_IS_UNREADABLE) else read_manifests(content, kind)
 
 
 def _boxes(image: UprightImage, faces: str | None, params: FetchParams) -> list[Box]:

@@ -12,7 +12,13 @@ from curation.media.pictures.decoder import Decoder, Outcome
 from curation.media.pictures.decoder_messages import Message
 from curation.media.web.fetch_error import FetchError
 from curation.stages.fetch.params import FetchParams
-from curation.stages.fetch.picture import columns_of, detail_of, header_of, store_picture
+from curation.stages.fetch.picture import (
+    columns_of,
+    detail_of,
+    header_of,
+    header_without_manifests,
+    store_picture,
+)
 from curation.stages.fetch.progress import TaskProgress
 from curation.stages.fetch.request import FetchResult
 from curation.stages.fetch.sample_schema import IMAGE_FORMAT, SCHEMA
@@ -88,8 +94,13 @@ class SampleWriter:
         if request.sha256 and request.sha256 != sample["sha256"]:
             self._write_failed(request.row, sample, FetchError("sha256_mismatch"))
             return
-        message = Message(self._header | {"faces": request.faces}, content)
-        self._decoder.ask(message, partial(self._write_decoded, request.row, sample))
+        header = self._header | {"faces": request.faces}
+        simpler = header_without_manifests(header, content)
+        self._decoder.ask(
+            Message(header, content),
+            partial(self._write_decoded, request.row, sample),
+            None if simpler is None else Message(simpler, content),
+        )
 
     def write_reused(self, row: int, stored: bytes | None, columns: dict[str, Any]) -> None:
         """Write a row that an earlier run has fetched.

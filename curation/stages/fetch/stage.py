@@ -86,18 +86,18 @@ def fetch(
     work = WorkShards(workdir, pairs.rows)
     work.adopt()
     work.scan()
-    done, reused = work.done.copy(), 0
+    done, reused, targets = work.done.copy(), 0, dict[int, str | None]()
     with work.folder() as folder, SampleWriter(folder, params, work) as writer:
         for row, image, columns in reusable_rows(_requests(pairs, done), prepared.earlier, params):
             writer.write_reused(row, image, columns)
             done[row], reused = True, reused + 1
-        rows = _requests(pairs, done)
-        located = (request for request in rows if request.location is not None)
+            targets[row] = columns["final_url"]
+        located = (request for request in _requests(pairs, done) if request.location is not None)
         for result in read_local(located, params.max_bytes, partial(_open_file, params)):
             writer.write_result(result)
         remote = (request for request in _requests(pairs, done) if request.location is None)
         crawl(_check_contact(remote, params), params, rules, writer.write_result, waiting)
-        for result in seen_opt_outs(_requests(pairs, ~done), params):
+        for result in seen_opt_outs(_requests(pairs, ~done), targets, params):
             # Shards that are written later override those before them.
             writer.write_result(result)
     work.scan()

@@ -13,6 +13,7 @@ from curation.engine.context import Context
 from curation.engine.table import Table
 from curation.engine.units import Chain, Unit
 from curation.media.web.urls import url_rules
+from curation.stages.fetch.packages import check_packages
 from curation.stages.fetch.params import FaceParams, FetchStep
 from curation.stages.fetch.progress import FetchProgress
 from curation.stages.fetch.reuse import EarlierImages, EarlierVersion, earlier_images
@@ -37,14 +38,10 @@ def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dic
     """Return the arguments of `fetch` for each fragment.
 
     Raises:
-        RecipeError: a package that reads one of the formats is not installed.
+        RecipeError: a package that reads pictures as the recipe says is not installed.
     """
     rules, faces = url_rules(params.redirects, context), params.faces
-    # Decoders are imported only to check what a recipe asks of them.
-    if params.formats:
-        from curation.media.pictures.formats import pillow_formats
-
-        pillow_formats(tuple(params.formats))
+    check_packages(params)
     if faces.weights is not None:
         from curation.stages.fetch.faces import with_checksum
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from curation.media.pictures.metadata.containers import add_metadata
+from curation.media.pictures.metadata.content_credentials import NO_MANIFESTS, Manifests
 from curation.media.pictures.metadata.texts import Texts, joined
 
 _KEPT = {
@@ -14,10 +15,12 @@ _KEPT = {
     "description": ("description",),
     "taken": ("taken",),
 }
+TRAINING_MINING = "training_mining"
+"""What is kept of manifests of C2PA."""
 
 
 def metadata_columns(
-    content: bytes, kind: str, keep: Sequence[str]
+    content: bytes, kind: str, keep: Sequence[str], manifests: Manifests = NO_MANIFESTS
 ) -> dict[str, str | bool | None]:
     """Return the columns data_mining, rights, credit, has_c2pa and kept_metadata of a file.
 
@@ -25,6 +28,7 @@ def metadata_columns(
         content: the file, not trusted.
         kind: its format, as in the table `images`.
         keep: what becomes part of `kept_metadata`; see `FetchParams.keep_metadata`.
+        manifests: those of the picture, if they were read.
     """
     texts: Texts = {}
     add_metadata(texts, content, kind)
@@ -33,7 +37,7 @@ def metadata_columns(
         "rights": joined(texts.get("rights", [])),
         "credit": joined(texts.get("credit", [])),
         "has_c2pa": bool(texts.get("c2pa")),
-        "kept_metadata": _kept(texts, keep),
+        "kept_metadata": _kept(texts, keep, manifests),
     }
 
 
@@ -48,10 +52,15 @@ def _data_mining(values: Sequence[str]) -> str | None:
     return next(iter(stated or names), None)
 
 
-def _kept(texts: Texts, keep: Sequence[str]) -> str | None:
-    values = {
-        name: joined(text for field in _KEPT[name] for text in texts.get(field, []))
-        for name in keep
-    }
+def _kept(texts: Texts, keep: Sequence[str], manifests: Manifests) -> str | None:
+    values = {name: joined(_texts_of(name, texts, manifests)) for name in keep}
     stated = {name: value for name, value in values.items() if value}
     return json.dumps(stated, ensure_ascii=False) if stated else None
+
+
+def _texts_of(name: str, texts: Texts, manifests: Manifests) -> Iterable[str]:
+    if name != TRAINING_MINING:
+        return (text for field in _KEPT[name] for text in texts.get(field, []))
+    if manifests.is_unreadable:
+        return ("unreadable",)
+    return (permission.text for permission in manifests.permissions)

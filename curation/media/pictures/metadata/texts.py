@@ -14,9 +14,14 @@ MAX_TEXTS = 20
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]+")
 
 
+def clean_text(value: str) -> str:
+    """Return a text on one line, without control characters, and cut to MAX_TEXT characters."""
+    return _BLANK.sub(" ", value[: 4 * MAX_TEXT]).strip()[:MAX_TEXT]
+
+
 def add_text(texts: Texts, field: str, value: str) -> None:
     """Add a text to a field, on one line and without control characters; none twice."""
-    clean = _BLANK.sub(" ", value[: 4 * MAX_TEXT]).strip()[:MAX_TEXT]
+    clean = clean_text(value)
     known = texts.setdefault(field, [])
     if clean and clean not in known and len(known) < MAX_TEXTS:
         known.append(clean)

@@ -20,6 +20,7 @@ from curation.stages.ingest.formats.forgotten import forgotten_row
 from curation.stages.ingest.formats.values import as_json, clean, shortened
 from curation.stages.ingest.sources.source_file import SourceFile
 from curation.store.tombstones import Takedowns
+from curation.store.url_hosts import is_address
 
 BATCH_ROWS = 1024
 DUPLICATE_KEY = "same_as_key"
@@ -210,7 +211,7 @@ def _staged_row(
         reason = row.reason
     elif reason is None and not is_local and url is None and file.source.lists_images:
         reason = "no_image"
-    if rules.takedowns is not None and _is_gone(row, pair_id, reason, rules.takedowns):
+    if rules.takedowns is not None and _is_gone(row, pair_id, reason, rules, rules.takedowns):
         return forgotten_row(rules.takedowns, pair_id, url)
     requested = f"pair {pair_id}" if is_local or url is None else f"url {url}"
     return {
@@ -267,11 +268,16 @@ def _place(
     return (None, url, reason) if reason == FORGOTTEN else (None, *rules.check(on_web))
 
 
-def _is_gone(row: SourceRow, pair_id: str, reason: str | None, takedowns: Takedowns) -> bool:
+def _is_gone(
+    row: SourceRow, pair_id: str, reason: str | None, rules: UrlRules, takedowns: Takedowns
+) -> bool:
     """Whether a row was taken down: by its URL, its pair, or the image that the list states."""
     if reason == FORGOTTEN or takedowns.has("pair", pair_id):
         return True
-    if any(text and "://" in text and takedowns.has_url(text) for text in (row.key, row.caption)):
+    if any(
+        text and is_address(text) and rules.check(text)[1] == FORGOTTEN
+        for text in (row.key, row.caption)
+    ):
         return True
     return row.sha256 is not None and takedowns.has_image(row.sha256)
 
