@@ -68,7 +68,7 @@ def killed_before_the_name(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise KilledError
 
     with monkeypatch.context() as patch, pytest.raises(KilledError):
-        patch.setattr(local.Path, "replace", end)
+        patch.setattr(Path, "replace", end)
         patch.setattr(local, "_remove", lambda path: None)
         yield
 
@@ -85,7 +85,7 @@ def test_readers_of_a_folder_do_not_open_what_a_killed_writer_left(
         def refuse(path: Path, target: Path) -> None:
             raise OSError(95, "Operation not supported")
 
-        monkeypatch.setattr(local.Path, "hardlink_to", refuse)
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
     with killed_before_the_name(monkeypatch):
         storage.copy("a.parquet", "dataset/v/part-00001.parquet")
     with killed_before_the_name(monkeypatch):

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from curation.store import holder
 from curation.store.holder import this_process
 
 
@@ -39,6 +38,6 @@ def test_a_process_that_is_hidden_has_not_ended(
         if answer is not None:
             raise answer
 
-    monkeypatch.setattr(holder.Path, "read_text", hide)
+    monkeypatch.setattr(Path, "read_text", hide)
     monkeypatch.setattr(os, "kill", kill)
     assert not mine.has_ended

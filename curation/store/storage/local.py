@@ -8,6 +8,7 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -310,7 +311,7 @@ def _check_links(root: Path) -> None:
             )
 
 
-def _new_file(path: Path) -> BinaryIO:
+def _new_file(path: Path) -> BufferedWriter:
     """Open a file that is not there, in a folder that gc may be removing because it is empty."""
     for left in reversed(range(ATTEMPTS)):
         try:

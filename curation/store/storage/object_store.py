@@ -164,11 +164,12 @@ class ObjectStorage:
     def files(self, folder: str, recursive: bool = False) -> dict[str, FileStatus]:
         """See `Storage.files`."""
         prefix = folder or None
+        listed: Iterable[Mapping[str, Any]]
         if recursive:
             stream = obstore.list(self._store, prefix, chunk_size=1000)
             listed = (entry for chunk in stream for entry in chunk)
         else:
-            listed = iter(obstore.list_with_delimiter(self._store, prefix)["objects"])
+            listed = obstore.list_with_delimiter(self._store, prefix)["objects"]
         return {
             entry["path"]: _status(entry)
             for entry in listed
