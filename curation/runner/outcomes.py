@@ -61,7 +61,7 @@ def stale_part(step: Step, last: Entry, within: StepContext) -> Stale:
     committed = [manifest for manifest in read if manifest is not None]
     outcomes = count_outcomes(m.counts for m in committed)
     if asked:
-        outcomes = dict.fromkeys(_outcomes_of_versions(step, within.store), 0) | outcomes
+        outcomes = {**dict.fromkeys(_outcomes_of_versions(step, within.store), 0), **outcomes}
     records = [record for manifest in committed for record in manifest.fragments]
     return Stale(
         outcomes=frozenset(retry(step.params, outcomes, 0.0, asked)),
