@@ -165,6 +165,32 @@ def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
             Store(path)
 
 
+@pytest.mark.parametrize("below", ["", "birds/1"])
+@pytest.mark.parametrize("target", ["missing", "link"])
+def test_a_store_below_a_link_that_leads_nowhere_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, below: str
+) -> None:
+    """As to a disk that is not mounted: a new store would be made in its place."""
+    (tmp_path / "link").symlink_to(tmp_path / target)
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "link" / below, Path("link", below)):
+        with pytest.raises(StoreError, match=r"leads nowhere: .* is a link to .*Mount the disk"):
+            Store(path)
+    assert not (tmp_path / "missing").exists()
+    (tmp_path / "missing").mkdir()
+    if target == "missing":
+        assert Store(tmp_path / "link" / below).uri == str(tmp_path / "missing" / below)
+
+
+@pytest.mark.parametrize("address", ["~/birds", Path("~/birds")])
+def test_a_store_may_be_in_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | Path
+) -> None:
+    """A shell leaves the tilde of `--store=~/birds` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Store(address).uri == str(tmp_path / "birds")
+
+
 def test_a_store_whose_name_is_not_utf8_is_refused() -> None:
     with pytest.raises(StoreError, match="not UTF-8"):
         Store(os.fsdecode(b"/tmp/caf\xe9"))

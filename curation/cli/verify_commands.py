@@ -40,10 +40,12 @@ def verify_store_command(
 ) -> None:
     """Compare every file of a store with its recorded size and checksum. The exit status is 1 if a file
     is missing or damaged."""
+    from curation.store.layout import check_is_store
     from curation.store.store import Store
     from curation.store.verification import check_names, verify_store
 
     opened = Store(store)
+    check_is_store(opened.storage)
     tables = check_names(opened, table) if table else None
     problems = verify_store(opened, tables, set_aside)
     if as_json:

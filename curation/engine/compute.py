@@ -41,18 +41,22 @@ class Stale:
     Attributes:
         everything: all.
         outcomes: those with rows of these outcomes, as `timeout`.
+        memos: those with these memos.
     """
 
     everything: bool = False
     outcomes: frozenset[str] = frozenset()
+    memos: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
-        return self.everything or bool(self.outcomes)
+        return self.everything or bool(self.outcomes or self.memos)
 
     def __call__(self, record: FragmentRecord) -> bool:
         """Whether a fragment is one of them."""
+        if self.everything or record.memo in self.memos:
+            return True
         counted = (outcome for of_role in record.counts.values() for outcome in of_role)
-        return self.everything or not self.outcomes.isdisjoint(counted)
+        return not self.outcomes.isdisjoint(counted)
 
 
 NOTHING_STALE = Stale()

@@ -130,13 +130,14 @@ class _Listing:
             key: stands for the address of the folder and for all data files.
             rows: number of rows of these.
         """
-        hint = self.files.get(HINT)
-        for name, status in self.files.items():
-            if hint and name.startswith(f"{self.latest}-{key}-") and name.endswith(MARK):
-                stem = name.removesuffix(MARK)
-                needed = (f"{stem}{LIST}", *([f"{stem}{FILES}"] if rows else []))
-                # A later hint is that of a writer that was late, and may name another version.
-                if hint.modified <= status.modified and all(n in self.files for n in needed):
+        for name, mark in self.files.items():
+            if name.startswith(f"{self.latest}-{key}-") and name.endswith(MARK):
+                stem, last = name.removesuffix(MARK), f"v{self.latest}.metadata.json"
+                needed = [HINT, last, f"{stem}{LIST}", *([f"{stem}{FILES}"] if rows else [])]
+                times = [self.files[n].modified for n in needed if n in self.files]
+                # The mark is written last. What is later was changed since, or is the hint of a writer
+                # that was late and may name another version.
+                if len(times) == len(needed) and max(times) <= mark.modified:
                     return True
         return False
 

@@ -104,7 +104,8 @@ class Stage(Generic[P]):
             the units in one line.
         retry: function of `(params, outcomes, age_s, asked)` that returns the outcomes whose rows are
             computed again although nothing changed: `outcomes` counts the rows that were committed
-            last, `age_s` seconds ago, and `asked` is what the run was asked to try again.
+            last, or that a fragment of these has, `age_s` is for how many seconds they have been there,
+            and `asked` is what the run was asked to try again.
         check: function of `(params, outcomes)` that returns a `Detail` for each bound that is
             exceeded, because too many rows failed.
     """

@@ -11,7 +11,7 @@ from curation.flow import plan, run_fingerprint
 from curation.media.encoders.params import EMBEDDINGS
 from curation.recipe import Recipe
 from curation.runner.inputs import open_inputs
-from curation.store.commits import find_commit
+from curation.store.commits import find_commit, last_commit
 from curation.store.manifest import Committed
 from curation.store.run_log import find_run, latest_run, read_runs
 from curation.store.run_record import RunRecord
@@ -147,7 +147,7 @@ def recipe_tables(recipe: Recipe, store: Store, names: Collection[str]) -> dict[
     tables: dict[str, Committed] = {}
     for step in plan(recipe):
         wanted = [table for table in step.tables if table in names]
-        committed = StepLog(store, step.fingerprint).latest().tables if wanted else {}
+        committed = last_commit(StepLog(store, step.fingerprint)) if wanted else {}
         for table in wanted:
             if table not in committed:
                 raise StoreError(

@@ -29,14 +29,21 @@ def open_folder(table: Table, run: str | None = None, any_recipe: bool = False) 
         folder = OpenFolder(store, recipe, manifest.table)
         if folder.opens(manifest):
             return folder.address
-        version = folder.version()
-        opened = f"opens version {version}" if version else "is missing or not complete"
-        problem = f"the folder {folder.address} {opened}"
+        problem = f"the folder {folder.address} {_opened(folder.version(), manifest.version)}"
     raise StoreError(
         f"No folder opens version {manifest.version} of table {manifest.table!r}: {problem}. "
         "Only the current version of a recipe opens by a folder",
         fix="Run the recipe again, or leave out --dir to print the files of the version",
     )
+
+
+def _opened(version: str | None, wanted: str) -> str:
+    """Return what a folder opens that does not open the wanted version."""
+    if version is None:
+        return "is missing or not complete"
+    if version == wanted:
+        return "was changed, or names files elsewhere: the store was moved or copied since"
+    return f"opens version {version}"
 
 
 def _recipes(store: Store, table: Table, run: str | None, any_recipe: bool) -> Iterator[str]:

@@ -11,6 +11,7 @@ from curation.engine.table import Table, open_table, refuse_withheld
 from curation.errors import DamagedFileError, Detail, StoreError
 from curation.flow import Step
 from curation.store.checksums import sha256_of
+from curation.store.commits import last_commit
 from curation.store.manifest import Committed
 from curation.store.run_log import Run
 from curation.store.step_log import StepLog
@@ -46,7 +47,7 @@ def find_inputs(step: Step, store: Store, run: Run) -> Inputs:
     committed: dict[str, Committed] = {}
     for name in step.inputs:
         writer = step.writers[name]
-        table = run.table(name, writer) or StepLog(store, writer).latest().tables.get(name)
+        table = run.table(name, writer) or last_commit(StepLog(store, writer)).get(name)
         if table is None:
             raise StoreError(
                 Detail(

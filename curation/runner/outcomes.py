@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from curation.engine.compute import Stale
 from curation.errors import BoundsError, Detail, InvalidValueError, RecipeError
 from curation.flow import Step
 from curation.media.web.failure_reasons import check_failure
 from curation.runner.work import StepContext
-from curation.store.manifest import Manifest, count_outcomes
+from curation.store.manifest import FragmentRecord, Manifest, count_outcomes
 from curation.store.step_log import Entry
+from curation.store.storage.base import FileStatus
+from curation.store.store import Store, in_parallel
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -51,13 +53,50 @@ def stale_part(step: Step, last: Entry, within: StepContext) -> Stale:
     """
     if within.run.again.force:
         return Stale(everything=True)
-    if step.stage.retry is None or not last.tables:
+    if step.stage.retry is None:
         return Stale()
-    committed = (within.store.manifest(table, c.version) for table, c in last.tables.items())
-    outcomes = count_outcomes(m.counts for m in committed if m is not None)
-    age_s = time.time() - datetime.fromisoformat(last.time).timestamp() if last.time else 0.0
-    retry = step.stage.retry.load()
-    return Stale(outcomes=frozenset(retry(step.params, outcomes, age_s, within.run.again.retry)))
+    retry, asked = step.stage.retry.load(), within.run.again.retry
+    read = (within.store.manifest(table, c.version) for table, c in last.tables.items())
+    committed = [manifest for manifest in read if manifest is not None]
+    outcomes = count_outcomes(m.counts for m in committed)
+    if asked:
+        outcomes = {**dict.fromkeys(_outcomes_of_versions(step, within.store), 0), **outcomes}
+    records = [record for manifest in committed for record in manifest.fragments]
+    return Stale(
+        outcomes=frozenset(retry(step.params, outcomes, 0.0, asked)),
+        memos=frozenset(_memos_of_old(records, partial(retry, step.params), within.store)),
+    )
+
+
+def _outcomes_of_versions(step: Step, store: Store) -> set[str]:
+    """Return the outcomes of rows of all versions of the tables of a step.
+
+    Fragments of any of them may be reused, such as those of a list that was left out for a while.
+    """
+    versions = [(str(table), v) for table in step.tables for v in store.versions(table)]
+    headers = in_parallel(lambda version: store.header(*version), versions)
+    return set(count_outcomes(header["counts"] for header in headers if header is not None))
+
+
+def _memos_of_old(
+    records: Iterable[FragmentRecord], retry: Callable[..., set[str]], store: Store
+) -> Iterator[str]:
+    """Yield the memos of fragments with rows that failed so long ago that they are asked for again.
+
+    A commit may be younger than its fragments, of which most are those of earlier versions.
+    """
+    listed: dict[str, dict[str, FileStatus]] = {}
+    for record in records:
+        outcomes = count_outcomes([record.counts])
+        at_once = retry(outcomes, 0.0, ())
+        for file in record.files if retry(outcomes, float("inf"), ()) - at_once else ():
+            folder = file.path.rpartition("/")[0]
+            if folder not in listed:
+                listed[folder] = dict(store.storage.files(folder))
+            status = listed[folder].get(file.path)
+            age_s = 0.0 if status is None else max(time.time() - status.modified, 0.0)
+            if retry(outcomes, age_s, ()) - at_once:
+                yield record.memo
 
 
 def check_outcomes(step: Step, manifests: Iterable[Manifest]) -> None:

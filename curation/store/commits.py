@@ -1,14 +1,31 @@
-"""Finds what a step committed for the tables of a run."""
+"""Finds what a step committed: last, or for the tables of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from curation.errors import StoreError
 from curation.store.manifest import Committed
-from curation.store.step_log import Entry
+from curation.store.step_log import Entry, StepLog
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+def last_commit(log: StepLog) -> Mapping[str, Committed]:
+    """Return the versions that a step committed last, by table.
+
+    Raises:
+        StoreError: the last entry of its log is damaged, and may have been a later commit.
+    """
+    last = log.latest()
+    if last.is_damaged:
+        raise StoreError(
+            f"{log.store.address(log.path(last.number))} is damaged, so nobody knows which versions "
+            "its step committed last",
+            fix="Run the whole recipe, without --only and --from: it commits them again",
+        )
+    return last.tables
 
 
 def find_commit(

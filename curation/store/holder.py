@@ -48,7 +48,8 @@ class Holder:
         """Whether the process was of this machine, and runs no more. Unknown is False."""
         if not self.boot or self.boot != _boot() or self.host != socket.gethostname():
             return False
-        return _process_start(self.pid) != self.process_start
+        start = _process_start(self.pid)
+        return start is not None and start != self.process_start
 
     def __str__(self) -> str:
         return f"run {self.run} (process {self.pid} on {self.host})"
@@ -57,7 +58,7 @@ class Holder:
 def this_process(run: str) -> Holder:
     """Return this process as the holder of a lease."""
     pid = os.getpid()
-    return Holder(socket.gethostname(), pid, _boot(), _process_start(pid), run)
+    return Holder(socket.gethostname(), pid, _boot(), _process_start(pid) or 0, run)
 
 
 @lru_cache(maxsize=1)
@@ -70,12 +71,26 @@ def _boot() -> str:
         return ""
 
 
-def _process_start(pid: int) -> int:
-    """Return when a process started, in ticks since the machine did; 0 if there is no such process."""
+def _process_start(pid: int) -> int | None:
+    """Return when a process started, in ticks since the machine did.
+
+    0 if there is no such process; None if it is hidden, as those of other users may be (`hidepid`).
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return 0
+        return None if _exists(pid) else 0
     # The second field, the name in brackets, may hold anything.
     fields = text.rpartition(")")[2].split()
     return 0 if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def _exists(pid: int) -> bool:
+    """Whether there is a process with a number, of whatever user."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

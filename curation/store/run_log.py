@@ -18,6 +18,7 @@ from curation.activity import Activity, utc_now
 from curation.errors import CurationError, Detail, StoreError
 from curation.store.clock import Clock
 from curation.store.holder import Holder
+from curation.store.layout import is_written_here
 from curation.store.manifest import Committed
 from curation.store.run_record import (
     FOLDER,
@@ -223,7 +224,7 @@ def run_paths(listed: Iterable[str]) -> dict[str, str]:
         listed: the files of the folder of runs. A run that has ended may have a file of before, too.
     """
     paths: dict[str, str] = {}
-    for path in sorted(path for path in listed if path.endswith(SUFFIX)):
+    for path in sorted(p for p in listed if p.endswith(SUFFIX) and is_written_here(p)):
         name = path.removeprefix(f"{FOLDER}/")
         run = name.removesuffix(RUNNING_SUFFIX).removesuffix(SUFFIX)
         if run not in paths or not path.endswith(RUNNING_SUFFIX):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from curation.store import tombstones
+from curation.store.layout import is_written_here
 from curation.store.problem import Problem, unreadable
 from curation.store.run_record import FOLDER as RUNS
 from curation.store.sealed_json import unseal
@@ -25,12 +26,12 @@ BACKUP = "Put the file back from a backup of the store"
 def check_notes(store: Store, name: str) -> list[Problem]:
     """Return what is wrong with the keys of a table, or with the notes of a stage, `work/<stage>`."""
     folder = f"{name}/{USED}" if name.startswith("work/") else f"tables/{name}/keys"
-    return list(_damaged(store, files_ending(store, folder, ".json"), name))
+    return list(_damaged(store, known_files(store, folder, ".json"), name))
 
 
 def check_records(store: Store) -> Iterator[Problem]:
     """Yield what is wrong with records that belong to no table."""
-    yield from _damaged(store, files_ending(store, RUNS, ".json"))
+    yield from _damaged(store, known_files(store, RUNS, ".json"))
     yield from _check_steps(store)
     for problem in _damaged(store, files_ending(store, TAGS, ".json")):
         # Not to be set aside: gc would remove what the tag keeps, without a word.
@@ -67,6 +68,11 @@ def _kept(problem: Problem, mend: str) -> Problem:
 def files_ending(store: Store, folder: str, ending: str) -> list[str]:
     """Return the paths of the files in a folder whose names end so, in order."""
     return sorted(path for path in store.storage.files(folder) if path.endswith(ending))
+
+
+def known_files(store: Store, folder: str, ending: str) -> list[str]:
+    """Return the same without the files that curation did not write."""
+    return list(filter(is_written_here, files_ending(store, folder, ending)))
 
 
 def _damaged(store: Store, paths: Iterable[str], table: str = "") -> Iterator[Problem]:

@@ -2,8 +2,8 @@
 
 What is checked: the size and the SHA-256 of every file that a manifest or a completion record names;
 that manifests and records can be read, and what `small_records` lists; that the manifests of all
-versions that a run names are there; and the files by which readers open tables. Files that nothing
-names are left alone.
+versions that a run names are there; reports; and the files by which readers open tables. Files that
+nothing names are left alone.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from curation.store.manifest import FileEntry, FragmentRecord
 from curation.store.manifest_file import OtherFormatError, read_manifest, record_from_json
 from curation.store.open_files import check_open_files
 from curation.store.problem import Problem, problem_of, unreadable
+from curation.store.reports import check_reports
 from curation.store.run_log import read_runs
 from curation.store.run_record import RunRecord
-from curation.store.small_records import check_notes, check_records, files_ending
-from curation.store.store import Store, manifest_path
+from curation.store.small_records import check_notes, check_records, known_files
+from curation.store.store import DATASET, Store, manifest_path
 from curation.store.used_work import SHARED
 
 EXECUTION_ONLY = True
@@ -166,6 +167,8 @@ def verify_store(
             problems += _Folder(store, name, documents).check(pool)
             problems += check_notes(store, name)
     problems += check_open_files(store, tables)
+    if tables is None or DATASET in tables:
+        problems += check_reports(store)
     if versions is None:
         problems += _missing_manifests(store, runs, tables)
     if tables is None:
@@ -195,11 +198,11 @@ def _names(store: Store) -> list[str]:
 
 def _documents(store: Store, name: str, version: str | None) -> list[_Document]:
     folder = name if name.startswith("work/") else f"tables/{name}"
-    manifests = files_ending(store, f"{folder}/versions", ".parquet")
+    manifests = known_files(store, f"{folder}/versions", ".parquet")
     if version is not None:
         return [_Document(p, version) for p in manifests if PurePosixPath(p).stem == version]
-    records = files_ending(store, f"{folder}/done", ".json")
-    records += files_ending(store, f"{folder}/{SHARED}/done", ".json")
+    records = known_files(store, f"{folder}/done", ".json")
+    records += known_files(store, f"{folder}/{SHARED}/done", ".json")
     return [_Document(path, PurePosixPath(path).stem) for path in manifests] + [
         _Document(path, "") for path in records
     ]

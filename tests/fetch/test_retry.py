@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -164,3 +165,59 @@ def test_retry_without_a_fetch_is_refused() -> None:
     steps = plan(parse_recipe({"name": "r", "sources": [source(Path("l"))]}))
     with pytest.raises(RecipeError, match="has an effect on the stage fetch alone"):
         check_retry([s for s in steps if s.name != "fetch"], ["transient"])
+
+
+def fetch_lists(
+    store: Path, paths: list[Path], again: Again | None = None, **params: Any
+) -> dict[str, Any]:
+    """Run ingest and fetch over lists, each a source; return the rows of `images` by caption."""
+    sources = [source(path, name=path.stem) for path in paths]
+    recipe = parse_recipe({"name": "r", "sources": sources, "fetch": OPEN | params})
+    opened = Store(store)
+    with recorded_run(opened, "r", "f") as run:
+        run.again = again or Again()
+        for step in plan(recipe, until="fetch"):
+            run_step(step, opened, InProcess(), run)
+    return {row["caption"]: row for row in table(store, "images").read().to_pylist()}
+
+
+@pytest.fixture
+def other(web: Web, path: Path) -> Path:
+    """A second list."""
+    web.pages["/50.jpg"] = answer(encoded(picture(50)))
+    return write(path.with_name("other.parquet"), [{"url": web.url("/50.jpg"), "caption": "c50"}])
+
+
+@pytest.mark.parametrize("names", [("all",), ("http_404", "http_500")])
+@pytest.mark.parametrize("before", [["l"], ["l", "other"], ["other", "l", "other"]])
+def test_a_changed_recipe_asks_again_for_the_failures_that_it_is_told_to(
+    web: Web, tmp_path: Path, path: Path, other: Path, names: tuple[str, ...], before: list[str]
+) -> None:
+    """What is reused of a recipe with other sources, or of a version before the last, counts too."""
+    for name in before:
+        fetch_lists(tmp_path / "s", [path.with_name(f"{name}.parquet")])
+    asked(web)
+    web.pages[MISSING] = web.pages[BROKEN] = answer(encoded(picture(99)))
+    after = fetch_lists(tmp_path / "s", [path, other], Again(retry=names))
+    assert asked(web) >= {MISSING, BROKEN}
+    assert {row["status"] for row in after.values()} == {"ok"}
+    assert fetch_lists(tmp_path / "s", [path, other]) == after
+    assert asked(web) == set()
+
+
+def test_old_failures_are_asked_again_though_other_rows_were_committed_since(
+    web: Web, tmp_path: Path, path: Path, other: Path
+) -> None:
+    """As in a store to which rows are added every day."""
+    fetch_lists(tmp_path / "s", [path])
+    for file in (tmp_path / "s").rglob("*.parquet"):
+        os.utime(file, (file.stat().st_atime - 7200, file.stat().st_mtime - 7200))
+    fetch_lists(tmp_path / "s", [path, other])
+    asked(web)
+    fetch_lists(tmp_path / "s", [path, other], retry_after_h=3.0)
+    assert asked(web) == set()
+    fetch_lists(tmp_path / "s", [path, other], retry_after_h=1.0)
+    assert asked(web) == {BROKEN}
+    # They were asked just now.
+    fetch_lists(tmp_path / "s", [path, other], retry_after_h=1.0)
+    assert asked(web) == set()

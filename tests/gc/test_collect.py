@@ -22,7 +22,7 @@ from curation.inspect.report.build import write_report
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.restore import read_manifests
 from curation.store.holder import Holder
-from curation.store.run_log import read_runs
+from curation.store.run_log import read_runs, recorded_run
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Entry, Lease, StepLog
 from curation.store.storage.local import LocalStorage
@@ -147,7 +147,7 @@ def test_a_replaced_run_stays_for_the_grace_period(two_runs: TwoRuns) -> None:
 
 
 def test_files_that_nothing_names_stay_for_the_grace_period(two_runs: TwoRuns) -> None:
-    new = two_runs.store / "tables" / "images" / "data" / "new.parquet"
+    new = two_runs.store / "tables" / "images" / "data" / "new.0123456789ab.parquet"
     new.write_bytes(b"unfinished")
     gc(two_runs.store, Retention(grace_s=DAY))
     assert new.exists()
@@ -261,14 +261,18 @@ def test_what_a_failed_run_has_finished_stays_until_the_recipe_finishes(two_runs
 
 def test_leftovers_of_processes_that_ended_early_go_after_an_hour(two_runs: TwoRuns) -> None:
     data = two_runs.store / "tables" / "images" / "data"
+    unique = "0123456789abcdef" * 2
     old = [
-        two_runs.store / "probe-1",
-        two_runs.store / "probe-2.3.tmp",
-        data / "x.parquet.1.tmp",
-        data / "x.parquet.damaged",
-        two_runs.store / "runs" / "r.json.1.tmp",
+        two_runs.store / f"probe-{unique}",
+        two_runs.store / f".probe-{unique}.{unique}.tmp",
+        data / f".x.0123456789ab.parquet.{unique}.tmp",
+        data / "x.0123456789ab.parquet.damaged",
+        two_runs.store / "runs" / f".r.json.{unique}.tmp",
     ]
-    young = [two_runs.store / "probe-3", data / "y.parquet.1.tmp"]
+    young = [
+        two_runs.store / f"probe-{unique[::-1]}",
+        data / f".y.0123456789ab.parquet.{unique}.tmp",
+    ]
     foreign = two_runs.store / "notes.tmp"
     for path in [*old, *young, foreign]:
         path.write_bytes(b"x")
@@ -280,6 +284,8 @@ def test_leftovers_of_processes_that_ended_early_go_after_an_hour(two_runs: TwoR
 
 def test_a_state_that_all_steps_share_stays(tmp_path: Path) -> None:
     """Ingest keeps in it which lists are grouped together, so later runs depend on it."""
+    with recorded_run(Store(tmp_path), "recipe", "f"):
+        pass
     context = Context(Store(tmp_path), InProcess(), "ingest", "salt", step="s")
     batch = pa.RecordBatch.from_pydict({"n": [1, 2]})
     context.save_state("groups", "all", batch, shared=True)

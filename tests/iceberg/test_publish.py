@@ -285,3 +285,19 @@ def test_a_writer_that_was_overtaken_leaves_the_later_version(tmp_path: Path) ->
     storage.other = second
     publish(Store(tmp_path, storage), "birds", first)
     assert opened(store) == rows_of(store, second)
+
+
+@pytest.mark.parametrize("ending", ["files.avro", "list.avro", "metadata.json", "hint.text"])
+@pytest.mark.parametrize("kept", [0, 10])
+def test_metadata_that_is_cut_short_is_written_again(
+    tmp_path: Path, ending: str, kept: int
+) -> None:
+    store = Store(tmp_path)
+    manifest = version(store, 0)
+    publish(store, "birds", manifest)
+    (name,) = (n for n in metadata(store) if n.endswith(ending))
+    path = folder(store) / "metadata" / name
+    path.write_bytes(path.read_bytes()[:-1][:kept])
+    assert publish(store, "birds", manifest)
+    assert opened(store) == rows_of(store, manifest)
+    assert not publish(store, "birds", manifest)

@@ -141,6 +141,8 @@ def test_a_moved_store_opens_again_after_the_next_run(
     expected = rows_of(open_table(store, "images"))
     named = StaticTable.from_metadata(place).scan().plan_files()
     assert not any(Path(task.file.file_path).is_relative_to(store.uri) for task in named)
+    with pytest.raises(StoreError, match="the store was moved or copied since"):
+        cli("path", "images", "--store", store.uri, "--dir")
     run(spec, store)
     named = StaticTable.from_metadata(place).scan().plan_files()
     assert all(Path(task.file.file_path).is_relative_to(store.uri) for task in named)

@@ -76,6 +76,8 @@ STRAY = ("00000001 (copy).json", "._00000002.json", "notes.json", "x.json", "000
 def test_files_beside_the_entries_of_a_log_are_no_entries(store: Store, name: str) -> None:
     """As file managers and programs that synchronise folders leave them. gc believes the lease, too."""
     log = StepLog(store, "step")
+    with recorded_run(store, "recipe", "f"):
+        pass
     store.storage.write(f"{log.folder}/{name}", json.dumps({"format": 1}).encode())
     assert log.latest().number == 0
     holder = this_process("mine")

@@ -7,7 +7,7 @@ from curation.flow import run_fingerprint
 from curation.inspect.lineage import Lineage
 from curation.recipe import Recipe
 from curation.store.digest import digest
-from curation.store.reports import FOLDER, claim_report, report_suffix
+from curation.store.reports import FOLDER, claim_report, is_written, report_suffix
 from curation.store.store import DATASET, Store
 
 KEY_DIGITS = 16
@@ -32,11 +32,11 @@ def claim_report_path(recipe: Recipe, lineage: Lineage, store: Store) -> str:
 
 
 def finished_report(recipe: Recipe, lineage: Lineage, store: Store) -> str | None:
-    """Return the path of the report of a run, or None if nobody has written it."""
+    """Return the path of the report of a run, or None if it is not there, in full size."""
     dataset = lineage[DATASET]
     suffix = report_suffix(store, dataset.manifest.version, _key(recipe, lineage))
     path = report_path(dataset, suffix)
-    return None if store.storage.status(path) is None else path
+    return path if is_written(store, path.rpartition("/")[0]) else None
 
 
 def _key(recipe: Recipe, lineage: Lineage) -> str:

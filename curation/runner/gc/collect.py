@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from curation.errors import Detail, StoreError
 from curation.progress import ProgressBar
 from curation.runner.gc.kept_runs import (
     WORKING,
@@ -30,12 +31,13 @@ from curation.runner.gc.taken_down import (
 )
 from curation.runner.takedown.close import close_folders, delete_reports
 from curation.store.holder import this_process
+from curation.store.layout import check_is_store
 from curation.store.log_place import remove_from_state_folder
 from curation.store.removal import GC, hold_removal
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Lease, Waiting
 from curation.store.store import Store
-from curation.store.tags import read_tags
+from curation.store.tags import Tag, read_tags
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -75,9 +77,11 @@ def collect(
         waiting: what to do while another gc is at work.
 
     Raises:
-        StoreError: a record of a run or a tag is damaged; nothing was removed.
+        StoreError: there is no store, or nobody knows what is needed, because the record of a run or a
+            tag is damaged or missing; nothing was removed.
         LeaseError: another gc is at work, and `waiting.wait` is False; or a run took over.
     """
+    check_is_store(store.storage)
     if dry_run:
         return _collect(store, retention, None, time.time())
     with hold_removal(store, waiting) as lease:
@@ -89,7 +93,9 @@ def collect(
 
 
 def _collect(store: Store, retention: Retention, lease: Lease | None, now: float) -> Collected:
-    runs, tags = read_stored_runs(store), read_tags(store)
+    # In this order, a run that starts and is tagged meanwhile has its record.
+    tags, runs = read_tags(store), read_stored_runs(store)
+    _check_records(store, runs, tags)
     logs = read_logs(store, now)
     if lease is not None:
         logs = end_silent_leases(logs, this_process(GC))
@@ -122,6 +128,31 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     if lease is not None and before - left:
         record_removal(store, counts[0], counts[1])
     return Collected(kept, removed, removals.tallies, *counts)
+
+
+def _check_records(store: Store, runs: Sequence[StoredRun], tags: Sequence[Tag]) -> None:
+    """Check that the records of runs say what is needed.
+
+    Raises:
+        StoreError: there are none, or that of a run with a tag is missing.
+    """
+    names = {run.record.run for run in runs}
+    lost = next((tag for tag in tags if tag.run not in names), None)
+    if lost is not None:
+        raise StoreError(
+            Detail(
+                f"The tag {lost.name!r} in {store.uri} names run {lost.run}, whose record is missing, "
+                "so nobody knows what it needs. Nothing was removed",
+                found=lost.run,
+                fix="Put the record back, or delete the tag "
+                f"(curation tag {lost.name} --delete --store STORE)",
+            )
+        )
+    if not runs:
+        raise StoreError(
+            f"{store.uri} has no record of a run, so nobody knows what is needed. Nothing was removed",
+            fix="Run its recipes again, or delete the folder if nothing of it is needed",
+        )
 
 
 def _records(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from curation.errors import LeaseError
+from curation.store.layout import is_written_here
 from curation.store.step_log import Lease
 from curation.store.storage.base import FileStatus, Storage
 
@@ -65,6 +66,8 @@ class RemovalList:
     ) -> list[str]:
         """Delete the files that are neither needed nor young; return the paths of those that stay.
 
+        Files that curation did not write stay too, and are neither counted nor returned.
+
         Args:
             label: under which they are counted.
             files: the files by path.
@@ -75,6 +78,8 @@ class RemovalList:
         limit = self.oldest_kept if oldest_kept is None else min(oldest_kept, self.oldest_kept)
         kept, removed = [], []
         for path, status in files.items():
+            if not is_written_here(path):
+                continue
             if path not in self.forced and (status.modified > limit or is_needed(path)):
                 kept.append(path)
                 tally.kept_files += 1

@@ -143,8 +143,9 @@ def _commit_step(
     waiting: Waiting,
 ) -> None:
     """Commit versions to the log of a step, unless they are the last ones already."""
-    last = log.latest().tables
-    if all(last.get(table) == committed for table, committed in wanted.items()):
+    last = log.latest()
+    is_last = all(last.tables.get(table) == version for table, version in wanted.items())
+    if is_last and not last.is_damaged:
         return
     stage = manifests[next(iter(wanted))].stage
     reads = {table: committed.version for table, committed in wanted.items()}

@@ -203,10 +203,9 @@ class Sweep:
         is_working = self.needs.is_working(DATASET)
         for folder in self.store.storage.folders(REPORTS):
             files = self.store.storage.files(f"{REPORTS}/{folder}", recursive=True)
-            if is_working or version_of_report(folder) in versions:
-                self.removals.keep("reports", files)
-            else:
-                self.removals.remove("reports", files)
+            stays = is_working or version_of_report(folder) in versions
+            kept = {path for path in files if stays and not path.endswith(SET_ASIDE_SUFFIX)}
+            self.removals.decide("reports", files, kept.__contains__)
         self._delete_empty_folders("reports")
 
     def logs(self, kept: Collection[str], quoting: Collection[str]) -> None:
@@ -262,7 +261,9 @@ class Sweep:
             for folder in FOLDERS:
                 self.removals.remove("leftovers", storage.leftovers(folder), old)
             root = storage.leftovers("").items()
-            probes = {path: status for path, status in root if path.startswith("probe-")}
+            probes = {
+                path: status for path, status in root if path.lstrip(".").startswith("probe-")
+            }
             self.removals.remove("leftovers", probes, old)
 
     def _delete_empty_folders(self, folder: str) -> None:

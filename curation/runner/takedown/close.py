@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from curation.engine.iceberg import close, published
+from curation.store.layout import is_report_folder
 from curation.store.reports import FOLDER as REPORTS
 from curation.store.reports import version_of_report
 from curation.store.run_log import read_runs
@@ -16,7 +17,7 @@ EXECUTION_ONLY = True
 def delete_reports(store: Store) -> int:
     """Delete the reports of all versions of the dataset but those of runs without withheld tables."""
     # Listed first: a report of this list is of a run whose record has the dataset already.
-    folders = store.storage.folders(REPORTS)
+    folders = list(filter(is_report_folder, store.storage.folders(REPORTS)))
     withheld = VersionsWithFiles(store, store.withheld_files())
     clean: set[str] = set()
     other: set[str] = set()

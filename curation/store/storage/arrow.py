@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, cast
@@ -10,7 +9,7 @@ from typing import BinaryIO, cast
 from pyarrow import fs
 
 from curation.errors import StoreError
-from curation.store.storage.base import TEMPORARY_SUFFIX, FileStatus
+from curation.store.storage.base import FileStatus, is_shown, temporary_path
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -60,7 +59,7 @@ class ArrowStorage:
 
     def write(self, path: str, content: bytes) -> None:
         """See `Storage.write`."""
-        temporary = f"{path}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+        temporary = temporary_path(path)
         with self.open_output(temporary) as stream:
             stream.write(content)
         self.filesystem.move(self._path(temporary), self._path(path))
@@ -90,21 +89,21 @@ class ArrowStorage:
         selector = fs.FileSelector(
             self._path(folder).rstrip("/"), recursive=recursive, allow_not_found=True
         )
-        return {
-            info.path[len(self.root) + 1 :]: _status(info)
-            for info in self.filesystem.get_file_info(selector)
-            if info.type == fs.FileType.File and not info.path.endswith(TEMPORARY_SUFFIX)
-        }
+        infos = self.filesystem.get_file_info(selector)
+        files = {i.path[len(self.root) + 1 :]: i for i in infos if i.type == fs.FileType.File}
+        return {p: _status(i) for p, i in files.items() if all(map(is_shown, p.split("/")))}
 
     def folders(self, folder: str) -> list[str]:
         """See `Storage.folders`."""
         selector = fs.FileSelector(self._path(folder).rstrip("/"), allow_not_found=True)
         infos = self.filesystem.get_file_info(selector)
-        return sorted(i.base_name for i in infos if i.type == fs.FileType.Directory)
+        return sorted(
+            i.base_name for i in infos if i.type == fs.FileType.Directory and is_shown(i.base_name)
+        )
 
     def copy(self, source: str, target: str) -> None:
         """See `Storage.copy`."""
-        temporary = f"{target}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
+        temporary = temporary_path(target)
         self.filesystem.create_dir(self._path(target).rsplit("/", 1)[0], recursive=True)
         self.filesystem.copy_file(self._path(source), self._path(temporary))
         self.filesystem.move(self._path(temporary), self._path(target))

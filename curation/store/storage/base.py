@@ -6,12 +6,27 @@ such as taking a lease or committing a table, is the creation of a file that was
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 TEMPORARY_SUFFIX = ".tmp"
 """Ending of the names of files that are still being written. No listing shows them."""
+
+
+def is_shown(name: str) -> bool:
+    """Whether listings show a file or folder with a name: neither unfinished files nor hidden ones.
+
+    File managers, network disks and programs that synchronise folders leave hidden ones beside others.
+    """
+    return not name.startswith(".") and not name.endswith(TEMPORARY_SUFFIX)
+
+
+def temporary_path(path: str) -> str:
+    """Return a path for a file that is being written; readers of whole folders skip it."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}.{name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}"
 
 
 class FileStatus(NamedTuple):
@@ -61,7 +76,7 @@ class Storage(Protocol):
         """Return the size and time of a file, or None if there is no such file."""
 
     def files(self, folder: str, recursive: bool = False) -> dict[str, FileStatus]:
-        """Return the files directly in a folder, or also all those below it, by path."""
+        """Return the files directly in a folder, or also those below it, by path: see `is_shown`."""
 
     def folders(self, folder: str) -> list[str]:
         """Return the names of the folders directly in a folder, in order."""

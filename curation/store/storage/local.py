@@ -8,13 +8,14 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pyarrow import fs
 
 from curation.errors import StoreError
-from curation.store.storage.base import TEMPORARY_SUFFIX, FileStatus
+from curation.store.storage.base import TEMPORARY_SUFFIX, FileStatus, is_shown, temporary_path
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -39,6 +40,9 @@ HOW_TO_MEND = {
 NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 MISSING = (FileNotFoundError, NotADirectoryError)
+COPY_BYTES = 2**20
+ATTEMPTS = 8
+"""How often a file is opened in a folder that vanishes."""
 
 
 class LocalStorage:
@@ -51,12 +55,14 @@ class LocalStorage:
         root: the folder; it need not exist.
 
     Raises:
-        StoreError: the root is a file, or lies below one; or its name is not valid.
+        StoreError: the root is a file, or lies below one or a link that leads nowhere; or its name is
+            not valid.
     """
 
     is_local = True
 
     def __init__(self, root: str | Path) -> None:
+        _check_links(Path(root))
         self.root = self.uri = str(Path(root).resolve())
         _check_root(self.root)
         self.filesystem = fs.LocalFileSystem()
@@ -112,8 +118,7 @@ class LocalStorage:
         """See `Storage.open_output`."""
         target = self._path(path)
         with _explained(target):
-            _ensure_folder(target.parent)
-            stream = target.open("xb")
+            stream = _new_file(target)
         try:
             yield cast(BinaryIO, _Output(stream, target))
             with _explained(target), stream:
@@ -141,7 +146,7 @@ class LocalStorage:
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir():
                 files |= self.files(path, recursive) if recursive else {}
-            elif not entry.name.endswith(TEMPORARY_SUFFIX):
+            else:
                 with suppress(FileNotFoundError):
                     status = entry.stat()
                     files[path] = FileStatus(status.st_size, status.st_mtime)
@@ -154,14 +159,14 @@ class LocalStorage:
     def _entries(self, folder: str) -> Iterable[os.DirEntry[str]]:
         try:
             with os.scandir(self._path(folder)) as entries:
-                return tuple(entries)
+                return tuple(entry for entry in entries if is_shown(entry.name))
         except MISSING:
             return ()
 
     def copy(self, source: str, target: str) -> None:
         """See `Storage.copy`. The copy is a hard link where the disk has them."""
         original, path = self._path(source), self._path(target)
-        temporary = _temporary_name(path)
+        temporary = Path(temporary_path(str(path)))
         try:
             with _explained(path):
                 _ensure_folder(path.parent)
@@ -209,21 +214,18 @@ def _link_or_copy(original: Path, path: Path) -> None:
     except OSError as error:
         if error.errno not in NO_HARD_LINKS | {errno.EXDEV}:
             raise
-        shutil.copyfile(original, path)
-
-
-def _temporary_name(target: Path) -> Path:
-    return target.with_name(f"{target.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
+        with original.open("rb") as source, path.open("xb") as target:
+            shutil.copyfileobj(source, target, COPY_BYTES)
+            target.flush()
+            os.fsync(target.fileno())
 
 
 @contextmanager
 def _temporary(target: Path, content: bytes) -> Iterator[Path]:
     """Yield a synced file with a temporary name, beside a file to be; sync its folder at the end."""
-    temporary = _temporary_name(target)
-    with _explained(target):
-        _ensure_folder(target.parent)
+    temporary = Path(temporary_path(str(target)))
     try:
-        with _explained(target), temporary.open("xb") as stream:
+        with _explained(target), _new_file(temporary) as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -291,6 +293,34 @@ def _check_root(root: str) -> None:
             f"The store {root!r} cannot be a folder, since {file!r} is a file",
             fix="Choose another store",
         )
+
+
+def _check_links(root: Path) -> None:
+    """Check that no link on the way to the folder of a store leads nowhere: a new store would be made.
+
+    Raises:
+        StoreError: one does.
+    """
+    for path in (root, *root.parents):
+        # The methods of `Path` raise errors if it is too long.
+        if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
+            raise StoreError(
+                f"The store {str(root)!r} leads nowhere: {str(path)!r} is a link to "
+                f"{os.readlink(path)!r}",  # noqa: PTH115
+                fix="Mount the disk, mend the link, or choose another store",
+            )
+
+
+def _new_file(path: Path) -> BufferedWriter:
+    """Open a file that is not there, in a folder that gc may be removing because it is empty."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            _ensure_folder(path.parent)
+            return path.open("xb")
+        except FileNotFoundError:
+            if not left:
+                raise
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _ensure_folder(folder: Path) -> None:

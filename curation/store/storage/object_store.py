@@ -21,7 +21,7 @@ from pyarrow import fs
 from curation.errors import StoreError
 from curation.store.storage.azure import SCHEMES as AZURE
 from curation.store.storage.azure import azure_reader
-from curation.store.storage.base import FileStatus
+from curation.store.storage.base import FileStatus, is_shown
 from curation.store.storage.object_address import read_options, writer_address, writer_settings
 
 EXECUTION_ONLY = True
@@ -164,17 +164,24 @@ class ObjectStorage:
     def files(self, folder: str, recursive: bool = False) -> dict[str, FileStatus]:
         """See `Storage.files`."""
         prefix = folder or None
-        if not recursive:
+        listed: Iterable[Mapping[str, Any]]
+        if recursive:
+            stream = obstore.list(self._store, prefix, chunk_size=1000)
+            listed = (entry for chunk in stream for entry in chunk)
+        else:
             listed = obstore.list_with_delimiter(self._store, prefix)["objects"]
-            return {entry["path"]: _status(entry) for entry in listed}
-        stream = obstore.list(self._store, prefix, chunk_size=1000)
-        return {entry["path"]: _status(entry) for chunk in stream for entry in chunk}
+        return {
+            entry["path"]: _status(entry)
+            for entry in listed
+            if all(map(is_shown, entry["path"].split("/")))
+        }
 
     @_explained
     def folders(self, folder: str) -> list[str]:
         """See `Storage.folders`."""
         listed = obstore.list_with_delimiter(self._store, folder or None)
-        return sorted(prefix.rstrip("/").rsplit("/", 1)[-1] for prefix in listed["common_prefixes"])
+        names = (p.rstrip("/").rsplit("/", 1)[-1] for p in listed["common_prefixes"])
+        return sorted(filter(is_shown, names))
 
     @_explained
     def copy(self, source: str, target: str) -> None:

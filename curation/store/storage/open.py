@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -31,7 +32,8 @@ def open_storage(address: str | Path) -> Storage:
     _check_slashes(text)
     scheme, mark, rest = text.partition("://")
     if not mark or isinstance(address, Path):
-        return LocalStorage(address)
+        # A shell leaves it in `--store=~/birds`, and Python in a text.
+        return LocalStorage(os.path.expanduser(address))  # noqa: PTH111
     scheme = scheme.lower()
     text = f"{scheme}://{rest}"
     note_secrets(text)

@@ -1,0 +1,68 @@
+"""Which files of a store curation wrote, by their names.
+
+People keep notes beside tables, other programs leave files of theirs, and a command may be given a
+wrong folder. What has none of these names is never removed.
+"""
+
+from __future__ import annotations
+
+import re
+
+from curation.errors import Detail, StoreError
+from curation.store.storage.base import Storage
+
+EXECUTION_ONLY = True
+"""Nothing here decides a row, so no pin of a stage depends on it."""
+
+_HEX = "[0-9a-f]"
+_DIGEST, _KEY = f"{_HEX}{{32}}", f"{_HEX}{{16}}"
+_RUN = rf"\d{{8}}T\d{{6}}\.\d{{6}}Z-{_HEX}{{6}}"
+_DATA = rf"[^/]+\.{_HEX}{{12}}\.parquet"
+_PART = r"part-\d+(-\d+)?\.parquet"
+_NAMES = (
+    rf"tables/[^/]+/versions/{_DIGEST}\.parquet",
+    rf"tables/[^/]+/(keys|done)/{_DIGEST}\.json",
+    rf"tables/[^/]+/data/({_DATA}|{_DIGEST}-{_PART})",
+    rf"dataset/{_DIGEST}/{_PART}",
+    rf"work/[^/]+/(shared/)?(done/{_DIGEST}\.json|data/{_DATA})",
+    rf"work/[^/]+/used/{_DIGEST}\.json",
+    rf"work/[^/]+/{_DIGEST}/.+",
+    rf"reports/{_DIGEST}(-{_KEY})?/(report\.html|composition\.parquet|(made-from|checksums)\.json)",
+    r"open/[^/]+/[^/]+/metadata/(v\d+\.metadata\.json|version-hint\.text)",
+    rf"open/[^/]+/[^/]+/metadata/\d+-{_KEY}-[0-9a-f-]{{36}}-(files\.avro|list\.avro|published\.json)",
+    rf"runs/{_RUN}(\.running)?\.json",
+    rf"logs/{_RUN}\.log(\.\d+)?",
+    rf"steps/({_DIGEST}|gc)/\d{{8,}}\.(json|beat)",
+    rf"probe-{_DIGEST}",
+)
+_WRITTEN = re.compile(rf"({'|'.join(_NAMES)})(\.damaged)?|(.+/)?[^/]+\.{_DIGEST}\.tmp", re.DOTALL)
+_REPORTS = re.compile(rf"{_DIGEST}(-{_KEY})?")
+_PARTS = frozenset({"runs", "steps", "tables", "tombstones"})
+"""Folders of which every store has one."""
+
+
+def is_written_here(path: str) -> bool:
+    """Whether a path within a store is that of a file which curation writes, and may remove again."""
+    return _WRITTEN.fullmatch(path) is not None
+
+
+def is_report_folder(name: str) -> bool:
+    """Whether a folder of `reports` has the name of a report."""
+    return _REPORTS.fullmatch(name) is not None
+
+
+def check_is_store(storage: Storage) -> None:
+    """Check that there is a store, for who looks after one.
+
+    Raises:
+        StoreError: there is none at the address.
+    """
+    folders = storage.folders("")
+    if _PARTS.isdisjoint(folders):
+        raise StoreError(
+            Detail(
+                f"There is no store at {storage.uri}",
+                found=storage.uri,
+                fix="Check the address; `curation run RECIPE --store DIR` makes a store",
+            )
+        )
