@@ -6,6 +6,8 @@ import errno
 import gzip
 import io
 import json
+import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +31,7 @@ from curation.stages.ingest.sources.source_file import SourceFile
 from tests.ingest.helpers import jpeg, noted, pairs, source, write
 from tests.ingest.test_presets import page, wat
 
+MARKS = {"csv": b",", "tsv": b"\t"}
 GOOD = b'{"url": "http://a.example/1", "caption": "c"}\n'
 
 
@@ -190,6 +193,23 @@ def test_a_file_has_no_more_text_than_its_size_allows(
     rows = pairs(tmp_path / "store", source(path, format="txt", columns={}))
     (bad,) = (row for row in rows if row["reason"] == "bad_row")
     assert 40 < len(rows) < 100 and "of text" in bad["metadata"]
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "tsv", "jsonl"])
+def test_a_line_without_an_end_is_not_read_to_the_end(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"l.{kind}"
+    head = {"txt": b"http://a.example/1\n", "jsonl": GOOD}
+    table = b"url,caption\nhttp://a.example/1,c\n".replace(b",", MARKS.get(kind, b","))
+    path.write_bytes(head.get(kind, table))
+    # A download that reserves its place leaves zeros, which take no room: here a TiB.
+    os.truncate(path, 1 << 40)
+    columns = {} if kind == "txt" else {"columns": {"url": "url"}}
+    start = time.monotonic()
+    rows = pairs(tmp_path / "store", source(path, **{"format": kind, "columns": {}} | columns))
+    assert time.monotonic() - start < 60
+    assert [row["url"] for row in rows] == ["http://a.example/1", None]
+    assert "a line of more than" in rows[1]["metadata"] and rows[1]["reason"] == "bad_row"
+    assert noted(tmp_path / "store") == {"unreadable_file": 1}
 
 
 def test_rows_of_much_text_are_staged_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ BATCH_BYTES = 16 * MIB
 """Text of the rows that are held together, in bytes: a batch is cut there, however few its rows are."""
 LINE_BYTES = 4 * MIB
 """Largest line of a list, in bytes."""
+ENDLESS_BYTES = 256 * MIB
+"""Line after which a list is not read further, in bytes: a sparse file may have terabytes of zeros."""
 RECORD_CHARACTERS = 4 * MIB
 """Largest row of a CSV or TSV file, in characters: fields in quotes may hold line ends."""
 FIELD_CHARACTERS = 128 * 1024
