@@ -53,7 +53,7 @@ def describe_table(
 
 
 def by_number(value: Any) -> Any:
-    """Return measurements whose keys that begin with numbers are in their order, not in that of texts."""
+    """Return measurements; keys that begin with numbers are in the order of these, and not of texts."""
     if not isinstance(value, Mapping):
         return value
     return {key: by_number(value[key]) for key in sorted(value, key=_first_number)}

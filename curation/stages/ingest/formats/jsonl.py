@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from curation.errors import RecipeError
 from curation.media.files.limits import LINE_BYTES
 from curation.stages.ingest.formats.boundary import UnreadableError, row_or_reason
-from curation.stages.ingest.formats.lines import lines, look_ahead
+from curation.stages.ingest.formats.lines import UTF8_MARK, lines, look_ahead
 from curation.stages.ingest.formats.mapped import (
     check_no_inline_images,
     resolve_columns,
@@ -88,7 +88,7 @@ def _looked_ahead(
 def _objects(file: SourceFile) -> Iterator[_Object | SourceRow]:
     is_first = True
     for number, (line, is_complete) in enumerate(lines(file), 1):
-        content, where = line.strip(_BLANK), f"line {number}"
+        content, where = line.removeprefix(UTF8_MARK).strip(_BLANK), f"line {number}"
         if not content:
             continue
         if is_first and content.startswith(b"["):
