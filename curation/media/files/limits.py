@@ -56,6 +56,8 @@ MEMBERS = 200_000
 """Members of an archive."""
 MEMBER_NAME_BYTES = 16 * MIB
 """Names of all members of an archive together, in bytes."""
+PADDING_BYTES = MIB
+"""Zeros after the last member of an archive, in bytes: programs fill the last record up with them."""
 MEMBER_HEADER_BYTES = 64 * 1024
 """Largest extended header of a member (GNU long names, pax), in bytes."""
 MEMBER_HEADERS = 8

@@ -118,6 +118,9 @@ def read(file: SourceFile) -> Iterator[Item]:
         yield from _samples(file, scan)
         if scan.damage:
             last = shortened(shown(next(reversed(scan.members), "its start")))
+            yield Notice(
+                "unreadable_file", f"{file.display_name} after {len(scan.members):,} members"
+            )
             cause = f"the tar cannot be read further ({scan.damage})"
             yield bad_row(f"{shown(file.name)} {scan.damage}".encode(), f"after {last}", cause)
 

@@ -113,14 +113,14 @@ FORMATS = Registry(
             recognise=_by("files:folder"),
         ),
         "webdataset": FormatEntry(
-            version=4,
+            version=5,
             endings=(*_compressed(".tar"), ".tgz"),
             optional_columns=("caption", "key"),
             holds_images=True,
             recognise=_by("files:webdataset"),
         ),
         "img2dataset": FormatEntry(
-            version=3,
+            version=4,
             endings=(".parquet", ".tar"),
             optional_columns=("caption", "key", "url", "sha256"),
             holds_images=True,
