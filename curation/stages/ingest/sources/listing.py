@@ -27,6 +27,7 @@ from curation.stages.ingest.sources.notices import Notice, Notices, note
 from curation.stages.ingest.sources.shards import shards_of
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import FileInfo, ImageFile, SourceFile
+from curation.stages.ingest.sources.table_logs import check_is_no_table
 from curation.stages.ingest.sources.web_source import web_source_file
 
 _SYSTEM_FILES = (
@@ -34,13 +35,6 @@ _SYSTEM_FILES = (
     *("$recycle.bin", "system volume information", "@eadir", "lost+found"),
 )
 """Names, in lower case, of what systems leave in folders, besides names that begin with a dot."""
-_TABLE_FILES = (".parquet",)
-_LOGS = {
-    re.compile(r"(^|/)_delta_log/"): "a Delta table",
-    re.compile(r"(^|/)\.hoodie/"): "a Hudi table",
-    re.compile(r"(^|/)metadata/[^/]*\.metadata\.json$"): "an Iceberg table",
-}
-"""Files of the logs of tables."""
 
 
 @dataclass
@@ -93,7 +87,8 @@ def list_source(
         parts = _folder_parts if source.reader == "folder" else _shards
         listing.files = parts(source, listed, rows_per_fragment, listing.notices)
         return listing
-    _check_is_no_table(source, listed)
+    if listed.pattern is None:
+        check_is_no_table(source, listed.files)
     _note_matched_folders(source, listed, listing.notices)
     wanted = (
         f for f in listed.files if listed.single or _is_taken(source, f, listed, listing.notices)
@@ -200,29 +195,6 @@ def _note_matched_folders(source: Source, listed: _Listed, notices: Notices) -> 
         parts = file.name.split("/")
         if any(pattern.fullmatch("/".join(parts[:end])) for end in range(1, len(parts))):
             note(notices, Notice("in_matched_folder", shown(file.name)))
-
-
-def _check_is_no_table(source: Source, listed: _Listed) -> None:
-    """Check that a folder is no table with a log that says which of its files count.
-
-    Raises:
-        RecipeError: it is one. Its files hold rows of earlier versions, and rows that were deleted.
-    """
-    if listed.pattern or not set(FORMATS[source.reader].endings) & set(_TABLE_FILES):
-        return
-    for file in listed.files:
-        kind = next((kind for mark, kind in _LOGS.items() if mark.search(file.name)), None)
-        if kind is not None:
-            raise RecipeError(
-                Detail(
-                    f"it is {kind}: its folder holds files of earlier versions and rows that were "
-                    f"deleted ({shown(file.name)} says which count)",
-                    f"Source {source.name!r}",
-                    shown(mask_address(source.path)),
-                    fix="Write its rows as plain Parquet with the program that wrote it, or name "
-                    "the files that count by a glob",
-                )
-            )
 
 
 def _is_taken(source: Source, file: FileInfo, listed: _Listed, notices: Notices) -> bool:
