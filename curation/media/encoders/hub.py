@@ -55,8 +55,7 @@ def hub_or_cache() -> Iterator[None]:
 
 
 def _why_unreachable() -> str | None:
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     address = constants.ENDPOINT
     try:
