@@ -212,6 +212,30 @@ def test_a_setting_that_decides_nothing_is_refused(
         parse_recipe(spec | mended)
 
 
+@pytest.mark.parametrize(
+    ("dedup", "where", "role"),
+    [
+        ({"held_out": {"at_least": 0.8}}, "dedup.held_out", "held_out"),
+        ({"held_out": {"whole_component": False}}, "dedup.held_out", "held_out"),
+        ({"seed_copies": "drop"}, "dedup.seed_copies", "seed"),
+    ],
+)
+def test_a_rule_on_images_that_no_source_gives_is_refused(
+    dedup: dict[str, Any], where: str, role: str
+) -> None:
+    copy_encoder = {"copy": {"model": "copy_micro"}, "semantic": {"model": "vit_micro"}}
+    encoders = {"embed": {"encoders": copy_encoder}, "cluster": {"encoder": "semantic"}}
+    spec = {"name": "x", "sources": [SOURCE], **encoders}
+    with pytest.raises(RecipeError) as error:
+        parse_recipe(spec | {"dedup": dedup})
+    (detail,) = error.value.details
+    assert detail.where == f"recipe: {where}" and detail.fix
+    assert f"no source has role: {role}" in detail.message
+    other = {"name": "other", "role": role, "format": "folder", "path": "o"}
+    parse_recipe(spec | {"dedup": dedup, "sources": [SOURCE, other]})
+    parse_recipe(spec | {"dedup": {"held_out": None}})
+
+
 def fields_of(model: type[BaseModel], place: tuple[str, ...] = ()) -> Iterator[Field]:
     """Yield each field of a model and of the models in it: its place, and what it may hold."""
     for name, field in model.model_fields.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -42,12 +44,24 @@ def describe_table(
         taken_down=table.withheld is not None,
         fragments=len(manifest.fragments),
         counts={role: dict(outcomes) for role, outcomes in manifest.counts.items()},
-        stats=dict(manifest.stats),
+        stats=by_number(manifest.stats),
         libraries=dict(manifest.libraries),
         folder=folder,
         open_with=None if folder is None else duckdb_call(table, folder),
         sample=[{name: _plain(value) for name, value in row.items()} for row in rows],
     )
+
+
+def by_number(value: Any) -> Any:
+    """Return measurements; keys that begin with numbers are in the order of these, and not of texts."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: by_number(value[key]) for key in sorted(value, key=_first_number)}
+
+
+def _first_number(key: str) -> float:
+    digits = re.match(r"\d+", key)
+    return int(digits[0]) if digits else math.inf
 
 
 def _plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ from curation.cli.app import (
     print_facts,
 )
 from curation.cli.completion import complete_table, complete_version
-from curation.cli.describe import describe_table
+from curation.cli.describe import by_number, describe_table
 from curation.cli.facts.files import TablePaths
 from curation.cli.facts.tables import Change, ComparedDataset, Difference
 from curation.cli.output_file import in_a_folder, whole_file
@@ -88,7 +88,7 @@ def show(
     for name, value in manifest.stats.items():
         if name in TABLE_STATS:
             continue
-        out.print(f"{name}: {truncate(value, 400)}")
+        out.print(f"{name}: {truncate(by_number(value), 400)}")
     libraries = ", ".join(
         f"{name} {versions.replace(', ', ' and ')}" for name, versions in manifest.libraries.items()
     )

@@ -8,6 +8,8 @@ from curation.errors import Detail, unknown
 from curation.media.encoders import ENCODERS, check_model_name, with_text
 from curation.recipe.model import Recipe, unnamed_encoder
 from curation.recipe.pixels import import_disagreements, pixel_disagreements
+from curation.stages.dedup.params import DedupParams, HeldOut
+from curation.stages.ingest.sources.source import Role
 from curation.stages.score.heads import HEADS
 
 _PACKAGED = {
@@ -118,6 +120,7 @@ def disagreements(recipe: Recipe) -> Iterator[Detail]:
     yield from _head_disagreements(recipe)
     yield from _balance_disagreements(recipe)
     yield from _hash_disagreements(recipe)
+    yield from _rules_without_source(recipe)
     yield from _held_out_disagreements(recipe)
     yield from _expect_disagreements(recipe)
     seeds = [s.name for s in recipe.with_role("seed")]
@@ -139,6 +142,21 @@ def _hash_disagreements(recipe: Recipe) -> Iterator[Detail]:
             "dedup.perceptual",
             fix="Set screen.perceptual_hash: true, or dedup.perceptual: null",
         )
+
+
+def _rules_without_source(recipe: Recipe) -> Iterator[Detail]:
+    """Yield every rule of `dedup` on the images of a role that no source has."""
+    dedup = recipe.dedup
+    # The sets that it names are looked for below.
+    held_out = dedup.held_out and dedup.held_out.model_copy(update={"sets": {}})
+    rules: dict[Role, tuple[str, bool]] = {
+        "held_out": ("held_out", held_out not in (None, HeldOut())),
+        "seed": ("seed_copies", dedup.seed_copies != DedupParams().seed_copies),
+    }
+    for role, (name, is_set) in rules.items():
+        if is_set and not recipe.with_role(role):
+            message = f"it has no effect, since no source has role: {role}"
+            yield Detail(message, f"dedup.{name}", fix="Add such a source, or leave it out")
 
 
 def _held_out_disagreements(recipe: Recipe) -> Iterator[Detail]:

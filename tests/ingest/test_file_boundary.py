@@ -6,6 +6,8 @@ import errno
 import gzip
 import io
 import json
+import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,9 +28,10 @@ from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.sources import source_file
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
-from tests.ingest.helpers import jpeg, noted, pairs, source, write
+from tests.ingest.helpers import jpeg, noted, pairs, source, tar_of, write
 from tests.ingest.test_presets import page, wat
 
+MARKS = {"csv": b",", "tsv": b"\t"}
 GOOD = b'{"url": "http://a.example/1", "caption": "c"}\n'
 
 
@@ -190,6 +193,43 @@ def test_a_file_has_no_more_text_than_its_size_allows(
     rows = pairs(tmp_path / "store", source(path, format="txt", columns={}))
     (bad,) = (row for row in rows if row["reason"] == "bad_row")
     assert 40 < len(rows) < 100 and "of text" in bad["metadata"]
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "tsv", "jsonl"])
+def test_a_line_without_an_end_is_not_read_to_the_end(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"l.{kind}"
+    head = {"txt": b"http://a.example/1\n", "jsonl": GOOD}
+    table = b"url,caption\nhttp://a.example/1,c\n".replace(b",", MARKS.get(kind, b","))
+    path.write_bytes(head.get(kind, table))
+    # A download that reserves its place leaves zeros, which take no room: here a TiB.
+    os.truncate(path, 1 << 40)
+    columns = {} if kind == "txt" else {"columns": {"url": "url"}}
+    start = time.monotonic()
+    rows = pairs(tmp_path / "store", source(path, **{"format": kind, "columns": {}} | columns))
+    assert time.monotonic() - start < 60
+    assert [row["url"] for row in rows] == ["http://a.example/1", None]
+    assert "a line of more than" in rows[1]["metadata"] and rows[1]["reason"] == "bad_row"
+    assert noted(tmp_path / "store") == {"unreadable_file": 1}
+
+
+@pytest.mark.parametrize("form", ["webdataset", "img2dataset"])
+@pytest.mark.parametrize("padding", [10_240, 1 << 19, 1 << 40])
+def test_zeros_after_a_tar_are_padding_or_a_download_that_was_not_finished(
+    tmp_path: Path, form: str, padding: int
+) -> None:
+    path = tmp_path / "l" / "0.tar"
+    path.parent.mkdir()
+    path.write_bytes(tar_of({"1.jpg": jpeg()}).rstrip(b"\0").ljust(512 * 6, b"\0"))
+    size = path.stat().st_size
+    os.truncate(path, size + padding)
+    if form == "img2dataset":
+        row = {"key": "1", "url": "u", "caption": "c", "status": "success", "error_message": None}
+        write(path.with_suffix(".parquet"), [row])
+    rows = pairs(tmp_path / "store", source(path.parent, format=form, columns={}))
+    bad = [row["metadata"] for row in rows if row["reason"] == "bad_row"]
+    assert [row["status"] for row in rows].count("ok") == 1
+    assert len(bad) == noted(tmp_path / "store").get("unreadable_file", 0) == (padding > 1 << 20)
+    assert all("zeros follow: its download was not finished" in text for text in bad)
 
 
 def test_rows_of_much_text_are_staged_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

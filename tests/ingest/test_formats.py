@@ -133,6 +133,25 @@ def test_an_error_names_a_missing_column_and_the_existing_ones(tmp_path: Path, k
         )
 
 
+@pytest.mark.parametrize("first", [999, 1000, 2500])
+def test_a_field_that_comes_late_in_json_lines_is_read(tmp_path: Path, first: int) -> None:
+    path = tmp_path / "list.jsonl"
+    rows = [{"url": f"http://a.example/{i}", "sïze": i} for i in range(first)]
+    late = [{"url": "http://a.example/x", "caption": "late", "uid": "7"}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, *late]))
+    columns = {"url": "url", "caption": "caption", "key": "uid"}
+    read = pairs(tmp_path / "store", source(path, format="jsonl", columns=columns))
+    assert {row["url"]: (row["caption"], row["source_key"]) for row in read} == {
+        **{row["url"]: (None, None) for row in rows},
+        "http://a.example/x": ("late", "7"),
+    }
+    with pytest.raises(RecipeError, match=r"list\.jsonl has no column 'TEXT'.*sïze, uid, url"):
+        pairs(
+            tmp_path / "store",
+            source(path, format="jsonl", columns={"url": "url", "key": "uid", "caption": "TEXT"}),
+        )
+
+
 def test_an_error_names_a_truncated_parquet_file(tmp_path: Path) -> None:
     whole = write(tmp_path / "whole.parquet", ROWS).read_bytes()
     (tmp_path / "cut.parquet").write_bytes(whole[:-20])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 import warnings
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from curation.stages.ingest.sources.globs import split_glob
@@ -20,6 +21,8 @@ NAMES = st.text(CHARACTERS.replace("\\", "") + "xé", max_size=4).map(lambda tex
 
 @given(SETS, NAMES)
 def test_sets_of_characters_match_as_in_a_shell(glob: str, name: str) -> None:
+    # fnmatch leaves such a range out, and takes the `!` after it for a negation; a shell does not.
+    assume(not re.match(r"x\[(?:[^!^]-.)(?:.-.)*!", glob, re.DOTALL))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _, pattern = split_glob(f"/l/{glob}")

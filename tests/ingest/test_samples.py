@@ -329,6 +329,21 @@ def test_the_picture_of_a_sample_can_be_chosen(tmp_path: Path) -> None:
         assert noted(tmp_path / str(wanted)) == {"other_picture": 3}
 
 
+@pytest.mark.parametrize("wanted", ["right.png", ".Right.PNG"])
+def test_pictures_that_only_parts_of_their_names_tell_apart_are_one_sample(
+    tmp_path: Path, wanted: str
+) -> None:
+    members = [
+        (f"{key}.{e}", JPEG) for key in ("v1.0-a", "v1.0-b") for e in ("left.png", "right.png")
+    ]
+    path = write_tar(tmp_path / "s.tar", members)
+    rows = pairs(tmp_path / "store", source(path, format="webdataset", image=wanted))
+    assert {row["source_key"]: row["location"] for row in rows} == {
+        key: f"{path}#{key}.right.png" for key in ("v1.0-a", "v1.0-b")
+    }
+    assert noted(tmp_path / "store") == {"other_picture": 2}
+
+
 @pytest.mark.parametrize(
     "spec",
     [

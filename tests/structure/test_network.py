@@ -67,7 +67,7 @@ ALLOWED = {
     "media.encoders.open_clip": {"open_clip"},
     "media.encoders.texts": {"open_clip"},
     "media.encoders.timm": {"timm"},
-    "media.encoders.folder_config": {"huggingface_hub"},
+    "media.encoders.hub": {"huggingface_hub"},
     "media.encoders.open_clip_source": {"open_clip", "timm"},
     # The server that the user names for lineage events.
     "telemetry.event_sink": {"http.client", "urllib.request"},

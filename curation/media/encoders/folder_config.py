@@ -6,8 +6,7 @@ hub.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import torch
@@ -122,16 +121,3 @@ def check_size(build: Callable[[], torch.nn.Module], weights: int, shown: str) -
             "they are of another model",
             fix="Correct `model` or `weights`, or download the folder again",
         )
-
-
-@contextmanager
-def without_hub() -> Iterator[None]:
-    """Let nothing be downloaded meanwhile, whatever a configuration names."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before

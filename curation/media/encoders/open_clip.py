@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from curation.media.encoders.encoder import (
     with_precision,
 )
 from curation.media.encoders.folder_config import check_size
+from curation.media.encoders.hub import hub_or_cache
 from curation.media.encoders.open_clip_source import ModelSource, copied, find_model
 from curation.media.encoders.params import EncoderSpec
 from curation.media.encoders.state import read_content
@@ -137,7 +139,8 @@ def _load_model(source: ModelSource, spec: EncoderSpec) -> Any:
             check_size(
                 lambda: _create_model(source, spec, load_weights=False), size, str(source.shown)
             )
-        return _create_model(source, spec, load_weights=True)
+        with hub_or_cache() if source.tag else nullcontext():
+            return _create_model(source, spec, load_weights=True)
     except RecipeError:
         raise
     except Exception as error:

@@ -15,7 +15,8 @@ from open_clip.factory import _find_checkpoint_in_dir
 
 from curation.errors import Detail, RecipeError
 from curation.media.encoders import close_names
-from curation.media.encoders.folder_config import check_numbers, check_preprocessing, without_hub
+from curation.media.encoders.folder_config import check_numbers, check_preprocessing
+from curation.media.encoders.hub import without_hub
 from curation.media.encoders.params import EncoderSpec
 from curation.media.encoders.private_copy import PrivateCopy
 from curation.media.encoders.texts import (

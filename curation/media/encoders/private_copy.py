@@ -16,6 +16,8 @@ from pathlib import Path
 
 from curation.errors import RecipeError
 from curation.media.encoders.checksum import compare_sha256
+from curation.media.files import lfs_pointer
+from curation.media.files.lfs_pointer import is_lfs_pointer
 from curation.store.digest import digest, file_sha256
 
 MAX_BYTES = 64 * 2**30
@@ -112,7 +114,14 @@ class PrivateCopy:
                 )
             _check_size(source, status.st_size)
             _copy_content(stream.fileno(), copy.fileno(), status.st_size)
+        _check_is_no_pointer(source, target)
         self._sums[name] = file_sha256(target)
+
+
+def _check_is_no_pointer(source: Path, copy: Path) -> None:
+    with copy.open("rb") as stream:
+        if is_lfs_pointer(stream.read(lfs_pointer.MAX_BYTES)):
+            raise RecipeError(f"{str(source)!r} is a pointer of Git LFS", fix=lfs_pointer.FIX)
 
 
 def _check_size(file: Path, size: int) -> None:

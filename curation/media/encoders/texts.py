@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 
 from curation.errors import Detail, RecipeError
 from curation.media.encoders.folder_config import check_numbers
+from curation.media.encoders.hub import hub_or_cache
 from curation.store.digest import digest
 
 MAX_CHARACTERS = 4096
@@ -184,7 +186,8 @@ def load_tokenizer(name: str, architecture: str, model: Any) -> Tokens:
         RecipeError: the tokenizer cannot be loaded, or does not fit the text tower.
     """
     try:
-        tokenizer = open_clip.get_tokenizer(name)
+        with hub_or_cache() if _is_on_hub(name) else nullcontext():
+            tokenizer = open_clip.get_tokenizer(name)
         blank = tokenizer("")[0]
     except Exception as error:
         raise RecipeError(
@@ -208,6 +211,14 @@ def load_tokenizer(name: str, architecture: str, model: Any) -> Tokens:
         return tokens if unknown is None else torch.where(tokens < size, tokens, unknown)
 
     return tokenize, blank, identity
+
+
+def _is_on_hub(name: str) -> bool:
+    """Whether the tokenizer of a model comes from the hub; that of a folder is in it."""
+    if name.startswith("local-dir:"):
+        return False
+    config = open_clip.get_model_config(name) or {}
+    return "hf_tokenizer_name" in config.get("text_cfg", {})
 
 
 def _vocabulary_size(model: Any) -> int:

@@ -24,6 +24,7 @@ from curation.media.encoders.encoder import (
     with_precision,
 )
 from curation.media.encoders.folder_config import check_numbers, check_preprocessing, check_size
+from curation.media.encoders.hub import hub_or_cache
 from curation.media.encoders.params import EncoderSpec
 from curation.media.encoders.private_copy import PrivateCopy
 from curation.media.encoders.state import tensors_of
@@ -171,7 +172,8 @@ def _read_folder(name: str, copy: PrivateCopy) -> tuple[Path, dict[str, Any]]:
 
 def _load_from_hub(name: str, size: dict[str, int]) -> tuple[Any, str]:
     try:
-        model = _create_model(name, pretrained=True, **size)
+        with hub_or_cache():
+            model = _create_model(name, pretrained=True, **size)
     except RecipeError:
         raise
     except Exception as error:

@@ -14,6 +14,8 @@ BATCH_BYTES = 16 * MIB
 """Text of the rows that are held together, in bytes: a batch is cut there, however few its rows are."""
 LINE_BYTES = 4 * MIB
 """Largest line of a list, in bytes."""
+ENDLESS_BYTES = 256 * MIB
+"""Line after which a list is not read further, in bytes: a sparse file may have terabytes of zeros."""
 RECORD_CHARACTERS = 4 * MIB
 """Largest row of a CSV or TSV file, in characters: fields in quotes may hold line ends."""
 FIELD_CHARACTERS = 128 * 1024
@@ -54,6 +56,8 @@ MEMBERS = 200_000
 """Members of an archive."""
 MEMBER_NAME_BYTES = 16 * MIB
 """Names of all members of an archive together, in bytes."""
+PADDING_BYTES = MIB
+"""Zeros after the last member of an archive, in bytes: programs fill the last record up with them."""
 MEMBER_HEADER_BYTES = 64 * 1024
 """Largest extended header of a member (GNU long names, pax), in bytes."""
 MEMBER_HEADERS = 8

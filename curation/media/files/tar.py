@@ -16,6 +16,7 @@ from curation.media.files.limits import (
     MEMBER_HEADERS,
     MEMBER_NAME_BYTES,
     MEMBERS,
+    PADDING_BYTES,
     PATH_BYTES,
 )
 from curation.media.files.location import escape
@@ -233,9 +234,12 @@ def what_follows(tar: tarfile.TarFile) -> str | None:
     stream: Any = tar.fileobj
     if isinstance(stream, io.BufferedReader):
         stream.seek(tar.offset)
-    is_first = True
+    zeros = 0
     while block := stream.read(tarfile.BLOCKSIZE):
         if block.strip(b"\x00"):
-            return "damaged" if is_first else "more bytes follow the end of the archive"
-        is_first = False
+            return "more bytes follow the end of the archive" if zeros else "damaged"
+        zeros += len(block)
+        if zeros > PADDING_BYTES:
+            # A download that reserves its place leaves them, and gigabytes of them take hours.
+            return f"more than {PADDING_BYTES:,} zeros follow: its download was not finished"
     return None

@@ -49,6 +49,8 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"#?RADIANCE", "hdr"),
     (b"AT&TFORM", "djvu"),
     (b"\0\0\2\0", "cur"),
+    # Not downloaded: `git lfs pull` does it.
+    (b"version https://git-lfs.github.com/", "git_lfs_pointer"),
 )
 _BRANDS = {
     "avif": (b"avif", b"avis"),

@@ -18,11 +18,12 @@ import numpy.typing as npt
 
 from curation.media.pictures.colours import MAX_PROFILE_BYTES
 from curation.media.pictures.matrix_profile import (
-    BT2020,
-    P3,
+    CODED_CURVES,
+    CODED_PRIMARIES,
     SRGB,
     SRGB_CURVE,
     Primaries,
+    coded_profile,
     matrix_profile,
 )
 from curation.media.web.fetch_error import FetchError
@@ -49,9 +50,6 @@ _PASSES = (
     (0, 1, 1, 2),
 )
 _PART_BYTES = 2**20
-# ITU-T H.273: primaries and transfer characteristics of standard dynamic range.
-_CICP_PRIMARIES = {1: SRGB, 9: BT2020, 12: P3}
-_CICP_CURVES = (1, 6, 13, 14, 15)
 _USUAL_GAMMA = 1 / 2.2
 _GAMMA_TOLERANCE = 0.05
 """libpng takes gammas that differ by less for the same."""
@@ -168,9 +166,8 @@ def _scaled_trns(header: memoryview, trns: memoryview) -> memoryview:
 def _profile(colours: dict[bytes, bytes]) -> bytes | None:
     """Return the profile by the chunk that goes first in PNG's third edition and in browsers."""
     cicp = colours.get(b"cICP", b"")
-    if len(cicp) >= 2 and cicp[0] in _CICP_PRIMARIES and cicp[1] in _CICP_CURVES:
-        primaries = _CICP_PRIMARIES[cicp[0]]
-        return None if primaries == SRGB else matrix_profile(primaries, SRGB_CURVE)
+    if len(cicp) >= 2 and cicp[0] in CODED_PRIMARIES and cicp[1] in CODED_CURVES:
+        return coded_profile(cicp[0], cicp[1])
     if b"iCCP" in colours:
         profile = _unpacked(colours[b"iCCP"])
         if profile is not None:

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.GifImagePlugin import GifImageFile
 from PIL.IcoImagePlugin import IcoImageFile
 
+from curation.media.pictures.colour_boxes import profile_in_boxes
 from curation.media.pictures.colours import srgb_transform, to_srgb
 from curation.media.pictures.formats import FORMATS, format_of, pillow_formats
 from curation.media.pictures.jpeg import check_scans, essential, read_jpeg
@@ -134,7 +135,7 @@ def _png_within(image: Image.Image, content: bytes) -> bytes | None:
 
 
 def _read(image: Image.Image, kind: str, content: bytes, png: Png | None) -> UprightImage:
-    profile = png.profile if png else _profile(image, kind)
+    profile = png.profile if png else _profile(image, kind) or profile_in_boxes(content, kind)
     orientation = _orientation(image) if kind in _TURNED_BY_EXIF else 1
     pixels = _turn(_decode(image, profile, png.alpha if png else None), orientation)
     if png and _ends_in_zeros(image) and png.is_short():

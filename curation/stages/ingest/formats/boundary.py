@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from curation.errors import CurationError, StoreError
+from curation.media.files import lfs_pointer
+from curation.media.files.lfs_pointer import is_lfs_pointer
 from curation.media.files.limits import EXPANSION_BYTES, EXPANSION_RATIO, ROWS
 from curation.media.files.location import FileSystemError, shown
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row, described
@@ -94,6 +96,7 @@ class FileBoundary:
             StoreError: the file system failed. The file may be whole.
         """
         try:
+            self._check_is_no_pointer()
             yield from self._counted(items)
         except FileSystemError as error:
             raise StoreError(
@@ -108,6 +111,21 @@ class FileBoundary:
             yield from self._ended(
                 f"{self._file.label} cannot be read further ({described(error)}). {REPLACE}."
             )
+
+    def _check_is_no_pointer(self) -> None:
+        """Check that the file is not what Git LFS leaves in its place: such a text may pass for a list.
+
+        Raises:
+            UnreadableError: it is.
+        """
+        file = self._file
+        if file.members or not 0 < (file.size or 0) <= lfs_pointer.MAX_BYTES:
+            return
+        with file.open() as stream:
+            head = bytes(stream.read(lfs_pointer.MAX_BYTES))
+        if is_lfs_pointer(head):
+            place = f"Source {file.source.name!r}: {file.display_name}"
+            raise UnreadableError(f"{place} is a pointer of Git LFS", fix=lfs_pointer.FIX)
 
     def _counted(self, items: Iterable[Item]) -> Iterator[Item]:
         size, text, rows = _bytes_of(self._file), 0, 0

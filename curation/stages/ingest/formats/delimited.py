@@ -33,6 +33,7 @@ from curation.stages.ingest.sources.presets import PRESETS
 from curation.stages.ingest.sources.source_file import SourceFile
 
 _CONVERT = "convert the file, as by iconv -f CP1252 -t UTF-8"
+_MARK = "\ufeff"
 _NULL = r"\N"
 """How MySQL, PostgreSQL and Hive write a missing value."""
 
@@ -95,7 +96,7 @@ def _header(file: SourceFile, records: Iterator[Record]) -> list[str] | None:
 
 
 def _row(record: Record, layout: _Layout, where: str) -> SourceRow:
-    fields, header = record.fields, layout.header
+    fields, header = _without_mark(record.fields), layout.header
     problem = record.problem
     if not problem and (not_utf8 := _not_utf8(fields)):
         problem = f"{not_utf8}; {_CONVERT}"
@@ -112,6 +113,13 @@ def _row(record: Record, layout: _Layout, where: str) -> SourceRow:
     )
     row.where = where
     return row
+
+
+def _without_mark(fields: list[str]) -> list[str]:
+    """Return fields without a byte order mark: one stands there where marked files were joined."""
+    if fields and fields[0].startswith(_MARK):
+        return [fields[0].removeprefix(_MARK), *fields[1:]]
+    return fields
 
 
 def _not_utf8(fields: list[str]) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, NamedTuple
 
 from curation.errors import RecipeError
 from curation.media.files.limits import LINE_BYTES
-from curation.stages.ingest.formats.boundary import row_or_reason
-from curation.stages.ingest.formats.lines import lines, look_ahead
+from curation.stages.ingest.formats.boundary import UnreadableError, row_or_reason
+from curation.stages.ingest.formats.lines import UTF8_MARK, lines, look_ahead
 from curation.stages.ingest.formats.mapped import (
     check_no_inline_images,
     resolve_columns,
@@ -35,7 +36,7 @@ def read(file: SourceFile) -> Iterator[SourceRow]:
     """Yield the rows of a file; a line that is not a JSON object is a bad row, empty lines are skipped.
 
     Raises:
-        RecipeError: none of the first 1,000 lines is an object, or a mapped field is in none of them.
+        RecipeError: none of the first 1,000 lines is an object, or a mapped field is in no object.
     """
     check_no_inline_images(file)
     (first_rows, rows), partitions = _looked_ahead(file), file.partitions
@@ -43,6 +44,9 @@ def read(file: SourceFile) -> Iterator[SourceRow]:
     if first_rows and not objects:
         raise _no_objects(file, str(getattr(first_rows[0], "unreadable", "")))
     names = dict.fromkeys(clean(key) for values in objects for key in values)
+    if objects:
+        # Objects leave out what they have not, so a field may come late.
+        names |= dict.fromkeys(_fields_of_others(file, names))
     columns = resolve_columns(file, names) if objects else file.source.column_candidates
     for item in rows:
         if isinstance(item, SourceRow):
@@ -52,6 +56,19 @@ def read(file: SourceFile) -> Iterator[SourceRow]:
             row = row_or_reason(make, item.where, item.content)
             row.where = item.where
             yield row
+
+
+def _fields_of_others(file: SourceFile, names: Iterable[str]) -> set[str]:
+    """Return the mapped fields that are not among some names, but in an object of the file."""
+    missing = set(file.source.columns.values()).difference(names, file.partitions)
+    wanted = set(missing)
+    with suppress(UnreadableError):
+        for row in _objects(file) if missing else ():
+            if isinstance(row, _Object):
+                missing.difference_update(row.values)
+            if not missing:
+                break
+    return wanted - missing
 
 
 def _looked_ahead(
@@ -71,7 +88,7 @@ def _looked_ahead(
 def _objects(file: SourceFile) -> Iterator[_Object | SourceRow]:
     is_first = True
     for number, (line, is_complete) in enumerate(lines(file), 1):
-        content, where = line.strip(_BLANK), f"line {number}"
+        content, where = line.removeprefix(UTF8_MARK).strip(_BLANK), f"line {number}"
         if not content:
             continue
         if is_first and content.startswith(b"["):

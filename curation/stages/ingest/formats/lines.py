@@ -12,7 +12,7 @@ from curation.media.files.compression import (
     compression_of,
     decompressed,
 )
-from curation.media.files.limits import LINE_BYTES, LINES_OF_ROW, ROWS
+from curation.media.files.limits import ENDLESS_BYTES, LINE_BYTES, LINES_OF_ROW, ROWS
 from curation.media.files.location import FileSystemError
 from curation.stages.ingest.formats.boundary import UnreadableError, unreadable
 from curation.stages.ingest.sources.source_file import SourceFile
@@ -34,12 +34,12 @@ def lines(file: SourceFile, limit: int = LINE_BYTES) -> Iterator[tuple[bytes, bo
     `limit` bytes is truncated and has no end.
 
     Raises:
-        UnreadableError: its compression is damaged, it expands too far, has too many lines, or is not
-            in UTF-8.
+        UnreadableError: its compression is damaged, it expands too far, has too many lines or a line
+            of more than `ENDLESS_BYTES`, or is not in UTF-8.
         FileSystemError: the file system failed.
     """
     left = most = LINES_OF_ROW * (ROWS + (file.size or 0))
-    unfinished, overlong, end = b"", False, b""
+    unfinished, overlong, end, skipped = b"", False, b"", 0
     for block in _blocks(file):
         if not end:
             _check_is_text(block, file)
@@ -56,8 +56,15 @@ def lines(file: SourceFile, limit: int = LINE_BYTES) -> Iterator[tuple[bytes, bo
         for line in finished:
             is_complete = not overlong and len(line) <= limit
             yield (line + end, True) if is_complete else (line[:limit], False)
-            overlong = False
+            overlong, skipped = False, 0
         overlong = overlong or len(rest) > limit
+        skipped += len(block)
+        if skipped > ENDLESS_BYTES:
+            raise UnreadableError(
+                f"Source {file.source.name!r}: {file.display_name} has a line of more than "
+                f"{ENDLESS_BYTES:,} bytes: it is no list, or its download was not finished",
+                fix="Replace the file, or remove it from the source, and run again",
+            )
         unfinished = rest[: limit if overlong else None]
     if unfinished:
         yield unfinished, not overlong

@@ -26,6 +26,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 Columns = Mapping[str, tuple[str, ...]]
 """For each field of a row, the columns that may hold it; the first that is not empty counts."""
 _SHOWN_COLUMNS = 30
+_DELIMITERS = {"\t": "tsv", ";": "", "|": "", ",": "csv"}
+"""What may separate fields, and the format that reads such a file."""
 
 
 def resolve_columns(file: SourceFile, names: Iterable[str]) -> Columns:
@@ -63,6 +65,7 @@ def mapped_columns(file: SourceFile, names: Iterable[str]) -> Columns:
         RecipeError: a column that the recipe maps is missing.
         UnreadableError: it has too many columns.
     """
+    names = list(names)
     listed = [*names, *file.partitions]
     of_file = dict.fromkeys(listed)
     if len(listed) > COLUMNS:
@@ -79,7 +82,7 @@ def mapped_columns(file: SourceFile, names: Iterable[str]) -> Columns:
                     f"Source {file.source.name!r}",
                     column,
                     _shown(of_file),
-                    "Correct `columns` in the recipe",
+                    _fix_of_columns(file, names),
                 )
             )
     columns = {
@@ -87,6 +90,22 @@ def mapped_columns(file: SourceFile, names: Iterable[str]) -> Columns:
         for mapped, candidates in file.source.column_candidates.items()
     }
     return {mapped: candidates for mapped, candidates in columns.items() if candidates}
+
+
+def _fix_of_columns(file: SourceFile, names: Sequence[str]) -> str:
+    """Return how a missing column is mended: in the recipe, or in a file with another delimiter."""
+    mark = {"csv": ",", "tsv": "\t"}.get(file.source.reader)
+    if mark is not None and names and names[0].startswith("sep="):
+        return "Remove its first line, which only Excel reads"
+    if mark is not None and len(names) in (1, 2):
+        for other, form in _DELIMITERS.items():
+            if other != mark and other in names[0]:
+                return (
+                    f"Its fields seem to be separated by {other!r}: set `format: {form}`"
+                    if form
+                    else f"Its fields seem to be separated by {other!r}: write it with commas or tabs"
+                )
+    return "Correct `columns` in the recipe"
 
 
 def listed_names(names: Iterable[str]) -> str:

@@ -112,7 +112,8 @@ def plain(lines: Lines, delimiter: str) -> Iterator[Record]:
     for text in lines:
         line = lines.taken[0]
         lines.begin()
-        fields = text.removesuffix("\n").removesuffix("\r").split(delimiter)
+        # A program may have turned each line end into one of Windows twice.
+        fields = text.rstrip("\r\n").split(delimiter)
         is_too_large = len(text) > FIELD_CHARACTERS and max(map(len, fields)) > FIELD_CHARACTERS
         problem = f"a field has more than {FIELD_CHARACTERS:,} characters" if is_too_large else ""
         yield Record(line, [] if problem or fields == [""] else fields, problem)
@@ -137,7 +138,7 @@ def backslash(lines: Lines, delimiter: str) -> Iterator[Record]:
             continue
         if not text:
             return
-        line, ended = lines.taken[0], text.removesuffix("\n").removesuffix("\r")
+        line, ended = lines.taken[0], text.rstrip("\r\n")
         fields = _split(ended, _field(delimiter)) if len(text) <= FIELD_CHARACTERS else None
         if fields is None:
             yield from _failed(lines, "a quote is not escaped by a backslash, or never closed")

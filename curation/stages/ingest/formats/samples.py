@@ -34,22 +34,25 @@ def max_bytes(ending: str) -> int:
     return JSON_FILE_BYTES if ending.rpartition(".")[2] == "json" else TEXT_FILE_BYTES
 
 
-def sample_keys(names: Iterable[tuple[str, bool]]) -> dict[str, str]:
+def sample_keys(names: Iterable[tuple[str, bool]], image: str | None = None) -> dict[str, str]:
     """Return the key of the sample that each member belongs to.
 
     As in WebDataset, a key ends at the first dot of the base name: `7.jpg`, `7.seg.png` and `7.json`
     are the sample `7`. But keys may have dots too, as `v1.0-a.jpg` and `v1.0-b.jpg`. Therefore a key is
     only what stands before a single ending somewhere in the tar, and a picture with a text whose name
-    differs only in the last ending is a sample with it.
+    differs only in the last ending is a sample with it. What stands before `image` is a key, too.
 
     Args:
         names: the members, and whether each is a picture.
+        image: what follows the key in the name of the picture that is taken, such as `left.png`.
     """
     kinds: dict[str, int] = {}
     names = list(names)
     for name, is_picture in names:
         stem = stem_of(name)
         kinds[stem] = kinds.get(stem, 0) | (_PICTURE if is_picture else _OTHER)
+        if image is not None and name.lower().endswith(f".{image}"):
+            kinds.setdefault(name[: -len(image) - 1], 0)
     return {name: _key(name, kinds) for name, _ in names}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from curation.media.files.limits import FIELD_CHARACTERS
-from curation.stages.ingest.formats.lines import lines
+from curation.stages.ingest.formats.lines import UTF8_MARK, lines
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
 from curation.stages.ingest.formats.values import as_json
 from curation.stages.ingest.sources.notices import Notice
@@ -20,6 +20,8 @@ def read(file: SourceFile) -> Iterator[SourceRow | Notice]:
     metadata = as_json(file.partitions)
     for number, (line, is_complete) in enumerate(lines(file, FIELD_CHARACTERS), 1):
         where = f"line {number}"
+        # Where marked files were joined, a mark stands at the start of a line.
+        line = line.removeprefix(UTF8_MARK)
         for part in map(bytes.strip, line.split(b"\r") if is_complete else [line]):
             if part.startswith(b"#"):
                 yield Notice("comment_line", f"{file.display_name} {where}")

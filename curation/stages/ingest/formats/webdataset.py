@@ -115,6 +115,9 @@ def read(file: SourceFile) -> Iterator[Item]:
         yield from _samples(file, scan)
         if scan.damage:
             last = shortened(shown(next(reversed(scan.members), "its start")))
+            yield Notice(
+                "unreadable_file", f"{file.display_name} after {len(scan.members):,} members"
+            )
             cause = f"the tar cannot be read further ({scan.damage})"
             yield bad_row(f"{shown(file.name)} {scan.damage}".encode(), f"after {last}", cause)
 
@@ -169,7 +172,8 @@ def _member(tar: tarfile.TarFile, member: Member, spool: IO[bytes]) -> _Member:
 
 
 def _samples(file: SourceFile, scan: _Scan) -> Iterator[Item]:
-    keys = sample_keys((name, member.is_picture) for name, member in scan.members.items())
+    members = ((name, member.is_picture) for name, member in scan.members.items())
+    keys = sample_keys(members, _plain(file.source.image))
     samples: dict[str, list[str]] = {}
     for name, key in keys.items():
         samples.setdefault(key, []).append(name)
@@ -210,14 +214,18 @@ def _followed(members: Mapping[str, _Member], name: str) -> _Member | None:
     return None
 
 
+def _plain(ending: str | None) -> str | None:
+    return None if ending is None else ending.lower().lstrip(".")
+
+
 def _chosen(pictures: list[str], key: str, wanted: str | None) -> str | None:
     """Return the picture of a sample: the wanted one, or the first.
 
     A picture with a part of the name between key and ending, as `7.seg.png`, comes after those without.
     """
     endings = {name: name[len(key) + 1 :].lower() for name in pictures}
+    wanted = _plain(wanted)
     if wanted is not None:
-        wanted = wanted.lower().lstrip(".")
         matching = [n for n, e in endings.items() if e == wanted or e.endswith(f".{wanted}")]
         return min(matching, key=lambda name: endings[name] != wanted, default=None)
     return min(pictures, key=lambda name: "." in endings[name], default=None)

@@ -27,9 +27,13 @@ from curation.stages.ingest.sources.notices import Notice, Notices, note
 from curation.stages.ingest.sources.shards import shards_of
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import FileInfo, ImageFile, SourceFile
+from curation.stages.ingest.sources.table_logs import check_is_no_table
 from curation.stages.ingest.sources.web_source import web_source_file
 
-_SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
+_SYSTEM_FILES = (
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"),
+    *("$recycle.bin", "system volume information", "@eadir", "lost+found"),
+)
 """Names, in lower case, of what systems leave in folders, besides names that begin with a dot."""
 
 
@@ -83,6 +87,8 @@ def list_source(
         parts = _folder_parts if source.reader == "folder" else _shards
         listing.files = parts(source, listed, rows_per_fragment, listing.notices)
         return listing
+    if listed.pattern is None:
+        check_is_no_table(source, listed.files)
     _note_matched_folders(source, listed, listing.notices)
     wanted = (
         f for f in listed.files if listed.single or _is_taken(source, f, listed, listing.notices)
@@ -109,6 +115,10 @@ def _no_files(source: Source, problem: str, notices: Notices | None = None) -> R
     others = "".join(f"; {code}: {noted['example']}" for code, noted in notices.items())
     if "in_matched_folder" in notices:
         hint = " A glob that matches folders takes their files with `/**` after it."
+    if re.search(r"\{.*(,|\.\.).*\}", source.path):
+        hint = (
+            " Braces are not expanded: write a glob, as `shards/*.tar` for `shards/{000..099}.tar`."
+        )
     if "link_out_of_folder" in notices:
         hint = (
             " Links that lead out of their folder are read with `follow_links: true` of the source."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
 
@@ -120,6 +120,13 @@ class Source(StrictModel):
         """Whether rows may name image files."""
         named = "path" in self.column_candidates or FORMATS[self.reader].names_files
         return named and not self.is_web
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _one_path(cls, path: Any) -> Any:
+        if isinstance(path, list):
+            raise ValueError("it is a list; write a glob, or one source for each file or folder")
+        return path
 
     @field_validator("path", "root")
     @classmethod
