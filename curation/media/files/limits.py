@@ -78,6 +78,14 @@ PARQUET_DEPTH = 32
 """Nesting of a Parquet column, and of the structures of a footer."""
 PARQUET_PAGES = 200_000
 """Pages of one column in a row group."""
+PARQUET_PAGE_VALUES = 1 << 26
+"""Values of one page."""
+PARQUET_ENTRIES = 2_000_000
+"""Entries of a dictionary whose sizes are looked at."""
+PARQUET_NAMES = MIB
+"""Characters of the names and types of all columns: rows repeat the names."""
+PARQUET_NAME_CHARACTERS = 4096
+"""Longest name of a column, of a part of one, or of a type, in characters."""
 PARQUET_LEAST_PAGE_BYTES = 16
 """Smallest page with its header, in bytes. Columns that name the same pages again have more of them."""
 PARQUET_REREAD_RATIO = 4

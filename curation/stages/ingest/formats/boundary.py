@@ -105,7 +105,7 @@ class FileBoundary:
         try:
             for item in items:
                 if isinstance(item, SourceRow):
-                    text += _measure(item)
+                    text += _measure(item) + item.left_out
                     if rows >= most:
                         raise ExcessError(
                             f"it has more than {most:,} rows, one a byte and {ROWS:,}"
