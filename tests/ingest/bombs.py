@@ -221,6 +221,14 @@ def _members(count: int) -> Iterator[bytes]:
     yield END
 
 
+def _wide_names() -> Iterator[bytes]:
+    """Members whose names take four bytes for each character."""
+    for number in range(4_100):
+        info = tarfile.TarInfo(f"{number:06d}{'a.' * 2000}\U0001f41f.jpg")
+        yield info.tobuf(tarfile.PAX_FORMAT)
+    yield END
+
+
 def _gnu_size(size: int) -> bytes:
     block = bytearray(header("a.txt", 0))
     block[124:136] = b"\x80" + size.to_bytes(11, "big") if size >= 0 else b"\xff" * 11 + b"\x00"
@@ -346,6 +354,7 @@ BOMBS: dict[str, Bomb] = {
     "many members": Bomb(
         "webdataset", _tar(lambda: _members(210_000)), "more than 200,000 members"
     ),
+    "long names of wide characters": Bomb("webdataset", _tar(_wide_names), "bytes of names", 1100),
     "a sample of many texts": Bomb(
         "webdataset",
         _tar(lambda: [*(member(f"a.{n}.txt", WIDE) for n in range(1600)), AFTER_TEXTS]),

@@ -89,8 +89,9 @@ def repeated_groups(content: bytes, times: int) -> bytes:
 
 
 PARQUET_BOMBS: dict[str, Bomb] = {
-    "nested objects": Bomb("parquet", _lists(_objects(28, 1_000_000), 1), "very many parts"),
-    "nested objects of many rows": Bomb("parquet", _lists(_objects(28, 1_000_000), 4096), "", 4096),
+    "nested deep": Bomb("parquet", _lists(_objects(28, 1_000_000), 4096), "expand to more than"),
+    "nested objects": Bomb("parquet", _lists(_objects(6, 500_000), 1), "very many parts"),
+    "nested objects of many rows": Bomb("parquet", _lists(_objects(6, 500_000), 4096), "", 4096),
     "nested numbers": Bomb("parquet", _lists(_numbers(12_000_000), 1), "very many parts"),
     "nested numbers of many rows": Bomb("parquet", _lists(_numbers(4_000_000), 4096), "", 4096),
     "nested: a long text": Bomb("parquet", _of_one_row("a" * 31 * MIB + FISH), "a value of"),

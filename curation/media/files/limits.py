@@ -53,7 +53,7 @@ LINES_OF_ROW = 4
 MEMBERS = 200_000
 """Members of an archive."""
 MEMBER_NAME_BYTES = 16 * MIB
-"""Names of all members of an archive together, in bytes."""
+"""Names of all members of an archive together, in bytes of memory: a character may take four."""
 MEMBER_HEADER_BYTES = 64 * 1024
 """Largest extended header of a member (GNU long names, pax), in bytes."""
 MEMBER_HEADERS = 8

@@ -23,6 +23,7 @@ from curation.media.files.limits import (
 )
 from curation.media.files.location import FileSystemError, check_file_system
 from curation.media.files.parquet_footer import TooLargeError, read_footer
+from curation.media.files.parquet_images import leaf_depths
 from curation.media.files.parquet_levels import Rows, rows_of
 from curation.media.files.parquet_names import check_names
 from curation.media.files.parquet_pages import (
@@ -43,8 +44,10 @@ _VALUE_BYTES = 16
 
 _LEAST_VALUES = 1024
 """Values of a fixed width for which Arrow takes memory at once, however few are asked for."""
-_LEAST_NESTED_BYTES = 4
-"""What a value of a nested column counts for besides its page, in bytes."""
+_NESTED_BYTES = 4
+"""What a value of a column with lists counts for besides its page, in bytes."""
+_USUAL_DEPTH, _DEEP_BYTES = 8, 64
+"""Lists and structs around a value, and what each one more counts for, in bytes."""
 
 
 class Unread(NamedTuple):
@@ -112,6 +115,7 @@ class BoundedParquet:
             check_file_system(stream)
             raise
         check_names(self.file.schema_arrow)
+        self._depths = leaf_depths(self.file.schema_arrow)
         self.group_starts = [0]
         for group in range(self.file.num_row_groups):
             rows = self.file.metadata.row_group(group).num_rows
@@ -156,8 +160,11 @@ class BoundedParquet:
             for batch in self.file.reader.iter_batches(
                 rows, row_groups=[group], column_indices=leaves
             ):
-                yield Batch(at, batch)
+                read = Batch(at, batch)
                 at += batch.num_rows
+                del batch
+                yield read
+                del read
         except FileSystemError:
             raise
         except TooLargeError as error:
@@ -196,9 +203,10 @@ class BoundedParquet:
         node = self.file.schema.column(leaf)
         levels = (node.max_repetition_level, node.max_definition_level)
         chunk = read_chunk(self._stream, chunk_of, levels, budgets)
-        if node.max_repetition_level:
-            # The levels of a billion values are a few bytes.
-            budgets.unpacked.take(_LEAST_NESTED_BYTES * sum(page.values for page in chunk.pages))
+        # The levels of a billion values are a few bytes.
+        deep = max(self._depths[leaf] - _USUAL_DEPTH, 0) * _DEEP_BYTES
+        each = deep + (_NESTED_BYTES if node.max_repetition_level else 0)
+        budgets.unpacked.take(each * sum(page.values for page in chunk.pages))
         width = max(node.length, 0) if node.physical_type == "FIXED_LEN_BYTE_ARRAY" else 0
         column = _Column(chunk, chunk_of.compression != "UNCOMPRESSED", width)
         if node.max_repetition_level and column.total > BATCH_BYTES:

@@ -57,8 +57,9 @@ def _bytes_of(file: SourceFile) -> int:
 
 
 def _measure(row: SourceRow) -> int:
-    addressed = len(row.url or "") + len(row.path or "") + len(row.key or "")
-    row.size = addressed + len(row.caption or "") + len(row.metadata or "") + len(row.faces or "")
+    texts = (row.url, row.path, row.key, row.member, row.image_key)
+    texts += (row.caption, row.metadata, row.faces)
+    row.size = sum(len(text) for text in texts if text is not None)
     return row.size
 
 

@@ -165,6 +165,8 @@ def _rows(opened: _Opened) -> Iterator[SourceRow | Notice]:
                 if named is not None and row.member is None:
                     set_text(row, "path", opened.columns["image"][0], named[i])
             yield row
+        # They would stay while the next ones are read.
+        del part, batch, images, named
 
 
 def _leaves_of_images(opened: _Opened, inline: int | None) -> list[int]:
