@@ -57,8 +57,8 @@ def _bytes_of(file: SourceFile) -> int:
 
 
 def _measure(row: SourceRow) -> int:
-    texts = (row.url, row.path, row.key, row.member, row.image_key)
-    texts += (row.caption, row.metadata, row.faces)
+    names = (row.url, row.path, row.key, row.member, row.image_key)
+    texts = (*names, row.caption, row.metadata, row.faces)
     row.size = sum(len(text) for text in texts if text is not None)
     return row.size
 
