@@ -30,6 +30,7 @@ from curation.algorithms.arrays.vectors import vector_matrix
 from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
 from curation.flow import plan
+from curation.media.pictures.apart import decode_apart
 from curation.media.pictures.likeness import is_near, likeness
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
@@ -117,7 +118,8 @@ def measure(store: Store, pool: Pool, truth: Truth, pictures: int) -> None:
     """Print what each way finds of the copies of some pictures, and of later ones."""
     counts, later, compared = Counts(), Counts(), 0
     is_stored = {key: draw(key)[0] < 128 for key in pool.images}
-    looks = {key: likeness(file, WITHIN) for key, file in pool.files.items()}
+    pixels = ((key, decode_apart(file, 10**8)) for key, file in pool.files.items())
+    looks = {key: likeness(image, WITHIN) for key, image in pixels}
     hashes = {key: bytes.fromhex(look.phash) for key, look in looks.items() if look is not None}
     originals = sorted(set(truth.planted["orig_id"]) & pool.files.keys())[:pictures]
     bounds = []

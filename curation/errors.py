@@ -100,7 +100,8 @@ def _lines(details: Iterable[Detail]) -> Iterator[str]:
 
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - SHOWN_NAMES
-    shown = ", ".join(names[:SHOWN_NAMES])
+    # A line break would let a name pass for another line.
+    shown = ", ".join(names[:SHOWN_NAMES]).replace("\n", r"\n")
     return f"{shown} and {more:,} others" if more > 0 else shown
 
 

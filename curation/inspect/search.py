@@ -203,11 +203,11 @@ class ImageSearch:
 
     def _shown(self, path: Path) -> npt.NDArray[np.uint8]:
         """Return the pixels of a file as `fetch` would show them, RGB."""
-        from curation.media.pictures.upright import make_upright
+        from curation.media.pictures.apart import decode_apart
 
         settings = self._settings
         try:
-            return make_upright(path.read_bytes(), settings.max_pixels, settings.formats).rgb
+            return decode_apart(path.read_bytes(), settings.max_pixels, settings.formats)
         except FetchError as error:
             raise RecipeError(
                 f"{path} cannot be decoded as an image ({error.reason})",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +26,7 @@ KEY_VARIABLE = "OPENLINEAGE_API_KEY"
 ENDPOINT = "/api/v1/lineage"
 """The path of the server to which events are posted, if its address has none."""
 TIMEOUT_S = 5.0
+"""Seconds that an event may take, from the look-up of the server's name to the end of its answer."""
 BUSY = {429, 502, 503, 504}
 """Statuses after which a server may take the same event later."""
 PAUSE_S = 60.0
@@ -124,13 +128,35 @@ class EventServer:
         body = ascii_json(json.dumps(event)).encode("ascii")
         request = Request(self._url, data=body, headers=headers, method="POST")
         try:
-            self._opener.open(request, timeout=TIMEOUT_S).close()
+            _within_timeout(lambda: self._opener.open(request, timeout=TIMEOUT_S).close())
         except HTTPError as error:
             if error.code in BUSY:
                 raise
             logger.warning(
                 "A lineage event was not taken by %s: %s", self._url, one_line(str(error))
             )
+
+
+def _within_timeout(work: Callable[[], None]) -> None:
+    """Do some work in time: the timeout of a socket begins anew with each byte that comes.
+
+    Raises:
+        TimeoutError: it has not ended. It goes on, and ends with the process.
+    """
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+            done.set_result(None)
+        except Exception as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="lineage", daemon=True).start()
+    try:
+        done.result(TIMEOUT_S)
+    except TimeoutError as error:
+        raise TimeoutError(f"timed out: no answer within {TIMEOUT_S:g} s") from error
 
 
 class _NoRedirects(HTTPRedirectHandler):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import gzip
+import re
 import socket
+import time
 import tracemalloc
 import weakref
 import zlib
@@ -23,7 +25,7 @@ from curation.media.web.content_coding import decode_body
 from curation.media.web.fetch_error import FetchError
 from curation.stages.fetch.client import Body, Client
 from curation.stages.fetch.params import FetchParams
-from curation.stages.fetch.response_repair import MAX_HEAD_BYTES, ResponseRepair
+from curation.stages.fetch.response_repair import MAX_HEAD_BYTES, ResponseRepair, parse_head
 from tests.fetch.conftest import HOSTS, Web, answer
 from tests.fetch.helpers import encoded, fetched, picture
 
@@ -358,3 +360,48 @@ def test_no_body_outlives_its_failure(name: str) -> None:
     finally:
         tracemalloc.stop()
         gc.enable()
+
+
+def folded(head: bytes) -> tuple[bytes, int, dict[bytes, list[bytes]]]:
+    """What `parse_head` gives, line by line."""
+    _first, *lines = re.split(rb"\r?\n", head.rstrip(b"\r\n"))
+    fields: list[list[bytes]] = []
+    for line in lines:
+        if line[:1] in (b" ", b"\t"):
+            if fields:
+                fields[-1][-1] += b" " + line.strip()
+        elif b":" in line:
+            name, _, value = line.partition(b":")
+            fields.append([name.strip().lower(), value.strip(b" \t")])
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in fields:
+        found.setdefault(name, []).append(b" ".join(value.split()))
+    return b"1.1", 200, found
+
+
+LINES = st.sampled_from([b"a: b", b"c:", b" d", b"\te ", b" ", b"f : g  ", b"  h  ", b"a:i"])
+
+
+@given(lines=st.lists(LINES, max_size=12), end=st.sampled_from([b"\n", b"\r\n"]))
+def test_folded_fields_are_joined(lines: list[bytes], end: bytes) -> None:
+    head = end.join([b"HTTP/1.1 200 OK", *lines, b"", b""])
+    version, status, fields = parse_head(head)
+    plain = {n: [b" ".join(v.split()) for v in values] for n, values in fields.items()}
+    assert (version, status, plain) == folded(head)
+
+
+@pytest.mark.parametrize("fold", [b"\r\n ", b"\n\t", b" \r\n ", b"\r\n a"])
+def test_many_folds_take_no_time(fold: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\na: b" + fold * 60_000 + b"\r\n\r\n"
+    started = time.process_time()
+    for _ in range(5):
+        with suppress(BadHttpMessage):
+            parse_head(head)
+    assert time.process_time() - started < 1
+
+
+def test_many_interim_responses_are_refused() -> None:
+    repair = ResponseRepair()
+    repair.feed(b"HTTP/1.1 103 Hints\r\n\r\n" * 100)
+    with pytest.raises(BadHttpMessage, match="interim"):
+        repair.feed(b"HTTP/1.1 103 Hints\r\n\r\n")

@@ -52,7 +52,7 @@ def _lines(*blocks: bytes, times: int = 1, codec: str = "zstd") -> Callable[[Pat
     return write
 
 
-def _parquet(**columns: pa.Array) -> Callable[[Path], None]:
+def parquet(**columns: pa.Array) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         table = pa.table(columns)
         pq.write_table(table, path, compression="zstd", write_statistics=False)
@@ -60,13 +60,13 @@ def _parquet(**columns: pa.Array) -> Callable[[Path], None]:
     return write
 
 
-def _repeated(entry: str, rows: int) -> pa.Array:
+def repeated(entry: str, rows: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([entry]))
 
 
 def _entry(size: int, rows: int) -> Callable[[Path], None]:
     def write(path: Path) -> None:
-        _parquet(url=_repeated(URL, rows), caption=_repeated("A" * size, rows))(path)
+        parquet(url=repeated(URL, rows), caption=repeated("A" * size, rows))(path)
 
     return write
 
@@ -74,14 +74,14 @@ def _entry(size: int, rows: int) -> Callable[[Path], None]:
 def _nested(values: int) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         column = pa.ListArray.from_arrays([0, values], pa.array(np.zeros(values, np.int64)))
-        _parquet(url=pa.array([URL]), more=column)(path)
+        parquet(url=pa.array([URL]), more=column)(path)
 
     return write
 
 
 def _wide_nulls(path: Path) -> None:
     column = pa.array([None] * 4, pa.binary(70 * MIB))
-    _parquet(url=pa.array([URL] * 4), caption=column)(path)
+    parquet(url=pa.array([URL] * 4), caption=column)(path)
 
 
 def _page(size: int) -> Callable[[Path], None]:
@@ -130,11 +130,11 @@ def many_lengths(encoding: str, count: int, second: bool = False) -> Callable[[P
 
 def _zeros(count: int) -> bytes:
     """Zeros in DELTA_BINARY_PACKED: one block of a billion numbers, each of no bits."""
-    return _varint(1 << 30) + _varint(1) + _varint(count) + b"\0\0\0"
+    return varint(1 << 30) + varint(1) + varint(count) + b"\0\0\0"
 
 
 def _columns(path: Path) -> None:
-    _parquet(url=pa.array([URL]), **{f"c{i}": pa.array([1]) for i in range(2100)})(path)
+    parquet(url=pa.array([URL]), **{f"c{i}": pa.array([1]) for i in range(2100)})(path)
 
 
 def _footer(content: bytes, length: int | None = None) -> Callable[[Path], None]:
@@ -145,7 +145,7 @@ def _footer(content: bytes, length: int | None = None) -> Callable[[Path], None]
     return write
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     out = b""
     while number > 127:
         out += bytes([number & 127 | 128])
@@ -153,15 +153,15 @@ def _varint(number: int) -> bytes:
     return out + bytes([number])
 
 
-def _list_head(count: int) -> bytes:
-    return b"\xfc" + _varint(count)
+def list_head(count: int) -> bytes:
+    return b"\xfc" + varint(count)
 
 
 NODE = b"\x48\x01a\x15\x02\x00"
-DEEP_SCHEMA = b"\x15\x02\x19" + _list_head(100_000) + NODE * 100_000 + b"\x00"
+DEEP_SCHEMA = b"\x15\x02\x19" + list_head(100_000) + NODE * 100_000 + b"\x00"
 """Nodes with one child each, in a footer that ends there."""
 MANY_GROUPS = (
-    b"\x15\x02\x19\x1c\x48\x01a\x00\x16\x00\x19" + _list_head(2_000_000) + b"\x00" * 2_000_000
+    b"\x15\x02\x19\x1c\x48\x01a\x00\x16\x00\x19" + list_head(2_000_000) + b"\x00" * 2_000_000
 )
 """Row groups of one byte each."""
 
@@ -218,6 +218,14 @@ def _sparse() -> Iterator[bytes]:
 def _members(count: int) -> Iterator[bytes]:
     for start in range(0, count, 1000):
         yield b"".join(header(f"{i:06d}.zz", 0) for i in range(start, start + 1000))
+    yield END
+
+
+def _wide_names() -> Iterator[bytes]:
+    """Members whose names take four bytes for each character."""
+    for number in range(4_100):
+        info = tarfile.TarInfo(f"{number:06d}{'a.' * 2000}\U0001f41f.jpg")
+        yield info.tobuf(tarfile.PAX_FORMAT)
     yield END
 
 
@@ -346,6 +354,7 @@ BOMBS: dict[str, Bomb] = {
     "many members": Bomb(
         "webdataset", _tar(lambda: _members(210_000)), "more than 200,000 members"
     ),
+    "long names of wide characters": Bomb("webdataset", _tar(_wide_names), "bytes of names", 1100),
     "a sample of many texts": Bomb(
         "webdataset",
         _tar(lambda: [*(member(f"a.{n}.txt", WIDE) for n in range(1600)), AFTER_TEXTS]),

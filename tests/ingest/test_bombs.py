@@ -14,10 +14,11 @@ import pytest
 
 from tests.ingest.bombs import BOMBS, SLOW, write_bomb
 from tests.ingest.json_bombs import JSON_BOMBS, SLOW_JSON
+from tests.ingest.parquet_bombs import PARQUET_BOMBS, SLOW_PARQUET
 
 ROOT = Path(__file__).parents[2]
-EVERY = BOMBS | JSON_BOMBS
-NIGHTLY = (*SLOW, *SLOW_JSON)
+EVERY = BOMBS | JSON_BOMBS | PARQUET_BOMBS
+NIGHTLY = (*SLOW, *SLOW_JSON, *SLOW_PARQUET)
 
 
 @pytest.fixture(scope="module")

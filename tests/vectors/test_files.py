@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from curation.algorithms.arrays.vectors import unit_vectors
 from curation.errors import RecipeError, StoreError
+from curation.media.vectors import ids
 from curation.media.vectors.ids import build_index, read_ids
 from curation.media.vectors.vector_set import VectorSet, as_stored
 from tests.vectors.helpers import FORMS, list_column, write_vectors
@@ -346,3 +347,13 @@ def test_ids_that_are_none_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(RecipeError, match=problem):
             list(read_ids(vectors, file and str(tmp_path / file), column, "key"))
+
+
+def test_long_ids_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids, "_PART_BYTES", 1000)
+    np.save(tmp_path / "v.npy", np.ones((30, 3)))
+    texts = [f"{n:0300d}" for n in range(30)]
+    (tmp_path / "i.txt").write_text("\n".join(texts))
+    parts = list(read_ids(VectorSet(str(tmp_path / "v.npy")), str(tmp_path / "i.txt"), None, "key"))
+    assert [text for part in parts for text in part] == texts
+    assert max(map(len, parts)) <= 4

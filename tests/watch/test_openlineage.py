@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -267,6 +268,30 @@ def test_a_server_that_hangs_holds_a_run_up_twice_at_most(
         sink = EventServer(f"http://127.0.0.1:{silent.getsockname()[1]}")
         watch(LineageEvents(Store(tmp_path / "store"), sink, None))
     assert caplog.text.count("timed out") == 2
+
+
+def test_a_server_that_drips_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("curation.telemetry.event_sink.TIMEOUT_S", 0.3)
+    stop = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not stop.wait(0.05):
+                connection.sendall(b"X: y\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        started = time.monotonic()
+        EventServer(f"http://127.0.0.1:{server.getsockname()[1]}").send({"a": 1})
+        assert time.monotonic() - started < 3
+        stop.set()
+        thread.join()
+    assert "no answer within 0.3 s" in caplog.text
 
 
 def test_events_wait_for_a_server_that_comes_back(

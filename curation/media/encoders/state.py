@@ -11,9 +11,14 @@ import torch
 
 from curation.errors import RecipeError
 from curation.media.encoders.params import Checkpoint
+from curation.media.encoders.pickle_steps import check_steps
 
 MAX_EXPANSION = 2**28
 """Bytes by which the content of an archive may be larger than the archive."""
+MAX_DIRECTORY = 2**24
+"""Bytes of the list of the members of an archive: Python takes ten times as many for it."""
+_PICKLES = 5
+"""Pickles at the beginning of a file that torch wrote before it wrote archives."""
 
 
 def tensors_of(
@@ -42,6 +47,7 @@ def read_content(file: Path, path: str) -> Any:
             from safetensors.torch import load_file
 
             return load_file(file)
+        _check_steps(file)
         # Without weights_only, an untrusted pickle could run code.
         return torch.load(file, map_location="cpu", weights_only=True)
     except RecipeError:
@@ -61,6 +67,7 @@ def check_expansion(file: Path, path: str) -> None:
     """
     if not zipfile.is_zipfile(file):
         return
+    _check_directory(file, path)
     with zipfile.ZipFile(file) as archive:
         content = sum(member.file_size for member in archive.infolist())
     size = file.stat().st_size
@@ -69,6 +76,36 @@ def check_expansion(file: Path, path: str) -> None:
             f"{path!r} has {size:,} bytes and expands to {content:,}, as no archive of torch does",
             fix="Download it again",
         )
+
+
+def _check_directory(file: Path, path: str) -> None:
+    with file.open("rb") as stream:
+        # The end of an archive, in one of two forms.
+        end = zipfile._EndRecData(stream)  # type: ignore[attr-defined]
+    size = end[zipfile._ECD_SIZE]  # type: ignore[attr-defined]
+    if size > MAX_DIRECTORY:
+        raise RecipeError(
+            f"{path!r} has a list of members of {size:,} bytes, as no archive of torch has",
+            fix="Download it again",
+        )
+
+
+def _check_steps(file: Path) -> None:
+    """Check the pickle of an archive, or those at the beginning of a file that torch wrote before.
+
+    Raises:
+        ValueError: they make more than a state dict needs, or are none.
+    """
+    if not zipfile.is_zipfile(file):
+        with file.open("rb") as stream:
+            check_steps(stream, _PICKLES)
+        return
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            # torch takes any case, and one of several.
+            if member.filename.lower().rpartition("/")[2] == "data.pkl":
+                with archive.open(member) as stream:
+                    check_steps(stream, 1)
 
 
 def _check_tensors(state: dict[str, torch.Tensor], size: int, path: str) -> None:

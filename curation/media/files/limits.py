@@ -55,7 +55,7 @@ LINES_OF_ROW = 4
 MEMBERS = 200_000
 """Members of an archive."""
 MEMBER_NAME_BYTES = 16 * MIB
-"""Names of all members of an archive together, in bytes."""
+"""Names of all members of an archive together, in bytes of memory: a character may take four."""
 PADDING_BYTES = MIB
 """Zeros after the last member of an archive, in bytes: programs fill the last record up with them."""
 MEMBER_HEADER_BYTES = 64 * 1024
@@ -82,6 +82,14 @@ PARQUET_DEPTH = 32
 """Nesting of a Parquet column, and of the structures of a footer."""
 PARQUET_PAGES = 200_000
 """Pages of one column in a row group."""
+PARQUET_PAGE_VALUES = 1 << 26
+"""Values of one page."""
+PARQUET_ENTRIES = 2_000_000
+"""Entries of a dictionary whose sizes are looked at."""
+PARQUET_NAMES = MIB
+"""Characters of the names and types of all columns: rows repeat the names."""
+PARQUET_NAME_CHARACTERS = 4096
+"""Longest name of a column, of a part of one, or of a type, in characters."""
 PARQUET_LEAST_PAGE_BYTES = 16
 """Smallest page with its header, in bytes. Columns that name the same pages again have more of them."""
 PARQUET_REREAD_RATIO = 4

@@ -77,11 +77,11 @@ def read_footer(stream: Any) -> Footer:
         raise ThriftError("it has no footer: it is cut off, or no Parquet file")
     footer = Reader(read_at(stream, size - _END_BYTES - length, length)).struct()
     leaves = list(_leaves(footer))
-    rows, nulls = _number(footer, _ROWS, 0, I64), []
+    rows, nulls = footer.number(_ROWS, 0, I64), []
     for group in _structs(footer, _ROW_GROUPS):
         chunks = _check_chunks(group, leaves)
         nulls.append([_nulls(metadata) for metadata in chunks])
-        rows -= _number(group, _ROWS, 0, I64)
+        rows -= group.number(_ROWS, 0, I64)
     if rows:
         raise ThriftError("its row groups have other rows than it says")
     stream.seek(0)
@@ -117,7 +117,7 @@ def _leaves(footer: Struct) -> Iterator[_Leaf]:
     columns, is_root = 0, True
     open_nodes: list[list[int]] = []
     for node in _structs(footer, _SCHEMA):
-        children, repetition = _number(node, 5), _number(node, 3)
+        children, repetition = node.number(5), node.number(3)
         levels = [0, 0]
         if open_nodes:
             open_nodes[-1][0] -= 1
@@ -129,19 +129,13 @@ def _leaves(footer: Struct) -> Iterator[_Leaf]:
             open_nodes.append([children, *levels])
         elif not is_root:
             columns += 1
-            yield _Leaf(_number(node, 1, -1), *levels)
+            yield _Leaf(node.number(1, -1), *levels)
         is_root = False
         while open_nodes and open_nodes[-1][0] <= 0:
             open_nodes.pop()
         if columns > COLUMNS or len(open_nodes) > PARQUET_DEPTH:
             limits = f"{COLUMNS:,} columns, or columns nested in more than {PARQUET_DEPTH} others"
             raise TooLargeError(f"it has more than {limits}")
-
-
-def _number(values: Struct, field: int, default: int = 0, kind: int = I32) -> int:
-    if values.kinds.get(field, kind) != kind:
-        raise ThriftError(_OTHER_KIND)
-    return int(values.get(field, default))
 
 
 def _nulls(metadata: Struct) -> int | None:
@@ -170,9 +164,9 @@ def _check_chunks(group: Struct, leaves: list[_Leaf]) -> list[Struct]:
             raise ThriftError(_ENCRYPTED)
         if not isinstance(metadata, Struct):
             raise ThriftError("a column has no metadata")
-        if _number(metadata, 1, -1) != leaf.kind:
+        if metadata.number(1, -1) != leaf.kind:
             raise ThriftError("a column has another type than the schema says")
-        if _number(metadata, 4, -1) not in _CODECS:
+        if metadata.number(4, -1) not in _CODECS:
             raise ThriftError("the compression of a column is not known")
         _list(metadata, 2, I32)
         _list(metadata, 3, BINARY)

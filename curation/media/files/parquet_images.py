@@ -6,6 +6,8 @@ Names do not tell columns apart: a column may be called `img.bytes` beside a str
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 
 
@@ -39,6 +41,19 @@ def _leaf_count(kind: pa.DataType) -> int:
     if pa.types.is_nested(kind):
         return sum(_leaf_count(kind.field(i).type) for i in range(kind.num_fields))
     return 1
+
+
+def leaf_depths(schema: pa.Schema) -> list[int]:
+    """Return in how many lists and structs each Parquet column of a schema is."""
+    return [depth for field in schema for depth in _depths(field.type, 0)]
+
+
+def _depths(kind: pa.DataType, depth: int) -> Iterator[int]:
+    kind = plain_type(kind)
+    if not pa.types.is_nested(kind):
+        yield depth
+    for child in (kind.field(i) for i in range(kind.num_fields)):
+        yield from _depths(child.type, depth + 1)
 
 
 def leaves(schema: pa.Schema, position: int) -> range:

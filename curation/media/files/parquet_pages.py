@@ -13,11 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.media.files import parquet_deltas
-from curation.media.files.limits import PARQUET_BYTES, PARQUET_PAGE_HEADER_BYTES, PARQUET_PAGES
+from curation.media.files.limits import (
+    PARQUET_BYTES,
+    PARQUET_ENTRIES,
+    PARQUET_PAGE_HEADER_BYTES,
+    PARQUET_PAGE_VALUES,
+    PARQUET_PAGES,
+)
 from curation.media.files.parquet_footer import TooLargeError, read_at
 from curation.media.files.thrift import IncompleteError, Reader, Struct, ThriftError
 
 _HEAD_BYTES = 1 << 16
+_HEADER_BYTES = 64
+"""Bytes of a usual header: longer ones count as several."""
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
 _HEADER_OF = {_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}
 """The field with the rest of a page's header, by the type of the page."""
@@ -33,7 +41,6 @@ class Page(NamedTuple):
 
     Attributes:
         values: number of values, nulls and repeated ones among them.
-        rows: number of rows, where the header says it.
         packed: bytes in the file.
         size: bytes without compression.
         encoding: of the values, as Parquet numbers it.
@@ -44,7 +51,6 @@ class Page(NamedTuple):
     """
 
     values: int
-    rows: int | None
     packed: int
     size: int
     encoding: int
@@ -52,6 +58,35 @@ class Page(NamedTuple):
     levels: tuple[int, int] | None
     is_packed: bool
     encodings: tuple[int, int] = (_RLE, _RLE)
+
+
+class Budget:
+    """What may still be read of a file.
+
+    Args:
+        left: how much.
+        problem: what it means that more is asked for.
+    """
+
+    def __init__(self, left: int, problem: str) -> None:
+        self._left, self._problem = left, problem
+
+    def take(self, amount: int) -> None:
+        """Take a part, also if it is too much: what is refused once must not be looked at again.
+
+        Raises:
+            TooLargeError: it is too much.
+        """
+        self._left -= amount
+        if self._left < 0:
+            raise TooLargeError(self._problem)
+
+
+class Budgets(NamedTuple):
+    """What may still be read of a file: headers of pages, and bytes of pages without compression."""
+
+    headers: Budget
+    unpacked: Budget
 
 
 class Chunk(NamedTuple):
@@ -68,7 +103,9 @@ class Chunk(NamedTuple):
     entry: int
 
 
-def read_chunk(stream: Any, column: pq.ColumnChunkMetaData, levels: tuple[int, int]) -> Chunk:
+def read_chunk(
+    stream: Any, column: pq.ColumnChunkMetaData, levels: tuple[int, int], budgets: Budgets
+) -> Chunk:
     """Return the pages of a column in a row group.
 
     Only headers, the dictionary, and pages with texts in delta encodings are read.
@@ -77,23 +114,29 @@ def read_chunk(stream: Any, column: pq.ColumnChunkMetaData, levels: tuple[int, i
         stream: the file.
         column: the column.
         levels: its largest repetition and definition levels.
+        budgets: what may be read.
 
     Raises:
-        TooLargeError: a header or the dictionary exceeds the limits.
+        TooLargeError: a header or the dictionary exceeds the limits, or the budgets are spent.
         ThriftError: a header is damaged.
     """
     pages, dictionary, entry = list[Page](), 0, 0
-    for header, at in _headers(stream, column):
-        kind, size, packed = header.get(1, -1), header.get(2, -1), header.get(3, -1)
+    for number, (header, at) in enumerate(_headers(stream, column, budgets.headers), 1):
+        if number > PARQUET_PAGES:
+            raise TooLargeError(f"a column has more than {PARQUET_PAGES:,} pages in a row group")
+        kind, size, packed = header.number(1, -1), header.number(2, -1), header.number(3, -1)
         fields = header.get(_HEADER_OF.get(kind, 0))
         if size < 0 or packed < 0:
             raise ThriftError("a page has a negative size")
         if size + packed > PARQUET_BYTES:
             raise TooLargeError(f"a page has {size:,} bytes ({packed:,} compressed)")
+        budgets.unpacked.take(size)
         if not isinstance(fields, Struct):
-            continue
+            raise ThriftError("a page is of no kind that is known")
         if kind == _DICTIONARY:
             dictionary += size
+            if 2 * dictionary > PARQUET_BYTES:
+                raise TooLargeError(f"a dictionary has {dictionary:,} bytes")
             entry = max(entry, _largest_entry(stream, column, at, packed, size))
         else:
             page = _page(fields, kind, (packed, size), at)
@@ -101,22 +144,21 @@ def read_chunk(stream: Any, column: pq.ColumnChunkMetaData, levels: tuple[int, i
                 content = _values_of(stream, column, page, levels)
                 parquet_deltas.check_lengths(content, page.encoding, page.values)
             pages.append(page)
-        if len(pages) > PARQUET_PAGES:
-            raise TooLargeError(f"a column has more than {PARQUET_PAGES:,} pages in a row group")
     return Chunk(pages, dictionary, entry)
 
 
 def _page(fields: Struct, kind: int, sizes: tuple[int, int], at: int) -> Page:
-    values = fields.get(1, -1)
+    values = fields.number(1, -1)
     if values < 0:
         raise ThriftError("a page has a negative number of values")
+    if values > PARQUET_PAGE_VALUES:
+        raise TooLargeError(f"a page has {values:,} values, more than {PARQUET_PAGE_VALUES:,}")
     packed, size = sizes
     if kind == _DATA:
-        encodings = (fields.get(4, _RLE), fields.get(3, _RLE))
-        return Page(values, None, packed, size, fields.get(2, 0), at, None, True, encodings)
-    levels = (max(fields.get(6, 0), 0), max(fields.get(5, 0), 0))
-    is_packed = fields.get(7, True)
-    return Page(values, fields.get(3), packed, size, fields.get(4, 0), at, levels, is_packed)
+        encodings = (fields.number(4, _RLE), fields.number(3, _RLE))
+        return Page(values, packed, size, fields.number(2), at, None, True, encodings)
+    levels = (max(fields.number(6), 0), max(fields.number(5), 0))
+    return Page(values, packed, size, fields.number(4), at, levels, bool(fields.get(7, True)))
 
 
 def _values_of(
@@ -144,7 +186,9 @@ def _values_of(
     return memoryview(content)[at:]
 
 
-def _headers(stream: Any, column: pq.ColumnChunkMetaData) -> Iterator[tuple[Struct, int]]:
+def _headers(
+    stream: Any, column: pq.ColumnChunkMetaData, budget: Budget
+) -> Iterator[tuple[Struct, int]]:
     """Yield the header of each page that Arrow reads, and the place after it."""
     at = column.data_page_offset
     if column.has_dictionary_page and 0 < (column.dictionary_page_offset or 0) < at:
@@ -162,11 +206,13 @@ def _headers(stream: Any, column: pq.ColumnChunkMetaData) -> Iterator[tuple[Stru
             block, start = read_at(stream, at, PARQUET_PAGE_HEADER_BYTES), at
             reader = Reader(block)
             header = reader.struct()
+        budget.take(1 + reader.at // _HEADER_BYTES)
         at += reader.at
         yield header, at
-        fields = header.get(5) or header.get(8)
-        seen += fields.get(1, 0) if isinstance(fields, dict) else 0
-        at += header.get(3, 0)
+        kind = header.number(1, -1)
+        if kind != _DICTIONARY:
+            seen += header[_HEADER_OF[kind]].number(1)
+        at += header.number(3)
 
 
 def unpacked(stream: Any, column: pq.ColumnChunkMetaData, at: int, packed: int, size: int) -> bytes:
@@ -198,8 +244,13 @@ def _largest_entry(
         # Hadoop's own LZ4: Arrow knows it.
         return size
     largest, place, end = 0, 0, len(content) - 4
-    while place <= end:
+    for _ in range(PARQUET_ENTRIES):
+        if place > end:
+            break
         length = int.from_bytes(content[place : place + 4], "little")
         largest = max(largest, length)
         place += 4 + length
+    else:
+        # What follows is not looked at.
+        largest = max(largest, len(content) - place)
     return min(largest, size)

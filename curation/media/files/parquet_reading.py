@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 from curation.media.files import parquet_deltas
 from curation.media.files.limits import (
     BATCH_BYTES,
+    EXPANSION_BYTES,
+    EXPANSION_RATIO,
     MIB,
     PARQUET_BYTES,
     PARQUET_FOOTER_BYTES,
@@ -21,9 +23,13 @@ from curation.media.files.limits import (
 )
 from curation.media.files.location import FileSystemError, check_file_system
 from curation.media.files.parquet_footer import TooLargeError, read_footer
+from curation.media.files.parquet_images import leaf_depths
 from curation.media.files.parquet_levels import Rows, rows_of
+from curation.media.files.parquet_names import check_names
 from curation.media.files.parquet_pages import (
     DICTIONARY_ENCODINGS,
+    Budget,
+    Budgets,
     Chunk,
     Page,
     read_chunk,
@@ -38,6 +44,10 @@ _VALUE_BYTES = 16
 
 _LEAST_VALUES = 1024
 """Values of a fixed width for which Arrow takes memory at once, however few are asked for."""
+_NESTED_BYTES = 4
+"""What a value of a column with lists counts for besides its page, in bytes."""
+_USUAL_DEPTH, _DEEP_BYTES = 8, 64
+"""Lists and structs around a value, and what each one more counts for, in bytes."""
 
 
 class Unread(NamedTuple):
@@ -87,9 +97,12 @@ class BoundedParquet:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._footer = read_footer(stream)
-        self._pages = PARQUET_PAGES + PARQUET_REREAD_RATIO * (
-            self._footer.size // PARQUET_LEAST_PAGE_BYTES
+        size = self._footer.size
+        self._headers = Budget(
+            PARQUET_PAGES + PARQUET_REREAD_RATIO * (size // PARQUET_LEAST_PAGE_BYTES),
+            "its row groups name more pages than a file of its size has",
         )
+        self._most_unpacked = EXPANSION_BYTES + EXPANSION_RATIO * size
         share = 64 * MIB // max(self._footer.columns, 1)
         try:
             self.file = pq.ParquetFile(
@@ -101,6 +114,8 @@ class BoundedParquet:
         except OSError:
             check_file_system(stream)
             raise
+        check_names(self.file.schema_arrow)
+        self._depths = leaf_depths(self.file.schema_arrow)
         self.group_starts = [0]
         for group in range(self.file.num_row_groups):
             rows = self.file.metadata.row_group(group).num_rows
@@ -126,20 +141,30 @@ class BoundedParquet:
             FileSystemError: the file system failed.
         """
         leaves = sorted(leaves)
+        most = self._most_unpacked
+        unpacked = Budget(
+            most, f"its pages expand to more than {most:,} bytes, too many for its size"
+        )
+        budgets = Budgets(self._headers, unpacked)
         for group in range(self.file.num_row_groups) if groups is None else groups:
-            yield from self._group(group, leaves, rows)
+            yield from self._group(group, leaves, rows, budgets)
 
-    def _group(self, group: int, leaves: list[int], rows: int) -> Iterator[Batch | Unread]:
+    def _group(
+        self, group: int, leaves: list[int], rows: int, budgets: Budgets
+    ) -> Iterator[Batch | Unread]:
         start, end = self.group_starts[group : group + 2]
         at = start
         try:
-            rows = self._rows_at_once(group, leaves, rows)
+            rows = self._rows_at_once(group, leaves, rows, budgets)
             # The public method knows columns by their names only.
             for batch in self.file.reader.iter_batches(
                 rows, row_groups=[group], column_indices=leaves
             ):
-                yield Batch(at, batch)
+                read = Batch(at, batch)
                 at += batch.num_rows
+                del batch
+                yield read
+                del read
         except FileSystemError:
             raise
         except TooLargeError as error:
@@ -153,7 +178,7 @@ class BoundedParquet:
                     at, end - at, f"row group {group} ends after {at - start:,} rows", True
                 )
 
-    def _rows_at_once(self, group: int, leaves: list[int], rows: int) -> int:
+    def _rows_at_once(self, group: int, leaves: list[int], rows: int, budgets: Budgets) -> int:
         """Return how many rows of a group a batch may have.
 
         Raises:
@@ -161,7 +186,7 @@ class BoundedParquet:
         """
         held, columns = 0, list[_Column]()
         for leaf in leaves:
-            column = self._column(group, leaf)
+            column = self._column(group, leaf, budgets)
             columns.append(column)
             held += column.held
             if held > PARQUET_BYTES:
@@ -173,14 +198,15 @@ class BoundedParquet:
             raise TooLargeError(_too_large(needed))
         return rows
 
-    def _column(self, group: int, leaf: int) -> _Column:
+    def _column(self, group: int, leaf: int, budgets: Budgets) -> _Column:
         chunk_of = self.file.metadata.row_group(group).column(leaf)
         node = self.file.schema.column(leaf)
         levels = (node.max_repetition_level, node.max_definition_level)
-        chunk = read_chunk(self._stream, chunk_of, levels)
-        self._pages -= len(chunk.pages)
-        if self._pages < 0:
-            raise TooLargeError("its row groups name more pages than a file of its size has")
+        chunk = read_chunk(self._stream, chunk_of, levels, budgets)
+        # The levels of a billion values are a few bytes.
+        deep = max(self._depths[leaf] - _USUAL_DEPTH, 0) * _DEEP_BYTES
+        each = deep + (_NESTED_BYTES if node.max_repetition_level else 0)
+        budgets.unpacked.take(each * sum(page.values for page in chunk.pages))
         width = max(node.length, 0) if node.physical_type == "FIXED_LEN_BYTE_ARRAY" else 0
         column = _Column(chunk, chunk_of.compression != "UNCOMPRESSED", width)
         if node.max_repetition_level and column.total > BATCH_BYTES:

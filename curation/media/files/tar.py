@@ -212,7 +212,7 @@ def members(tar: tarfile.TarFile) -> Iterator[Member]:
         if len(info.name) > PATH_BYTES or len(info.linkname) > PATH_BYTES:
             info.name, info.linkname = info.name[:PATH_BYTES], info.linkname[:PATH_BYTES]
             problem = problem or f"its name has more than {PATH_BYTES:,} characters"
-        names += len(info.name) + len(info.linkname)
+        names += _memory_of(info.name) + _memory_of(info.linkname)
         if count > MEMBERS or names > MEMBER_NAME_BYTES:
             limits = f"{MEMBERS:,} members or {MEMBER_NAME_BYTES:,} bytes of names"
             raise tarfile.ReadError(f"it has more than {limits}")
@@ -220,6 +220,13 @@ def members(tar: tarfile.TarFile) -> Iterator[Member]:
         number = seen[info.name]
         place = escape(info.name) + (f"#{number}" if number > 1 else "")
         yield Member(place, info, problem)
+
+
+def _memory_of(name: str) -> int:
+    """Return the bytes that the characters of a name take in memory."""
+    if name.isascii():
+        return len(name)
+    return len(name) * (2 if max(name) <= "\uffff" else 4)
 
 
 def link_target(info: tarfile.TarInfo) -> str:

@@ -28,6 +28,16 @@ class Struct(dict[int, Any]):
         super().__init__()
         self.kinds: dict[int, int] = {}
 
+    def number(self, field: int, default: int = 0, kind: int = I32) -> int:
+        """Return the number in a field.
+
+        Raises:
+            ThriftError: a value of another kind stands there.
+        """
+        if self.kinds.get(field, kind) != kind:
+            raise ThriftError("a value is of another kind than it must be")
+        return int(self.get(field, default))
+
 
 class List(list[Any]):
     """Values of one kind.

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from curation.errors import ContractError, CurationError, RecipeError, StoreError
-from curation.media.pictures.decoder_messages import Message, packed
+from curation.media.pictures.decoder_messages import Message, packed, reason_of
 from curation.media.pictures.decoder_process import DecoderProcess
 from curation.media.pictures.decoder_worker import Limits
 from curation.media.web.fetch_error import FetchError
@@ -175,7 +175,7 @@ def _outcome(answer: Message) -> Outcome:
     """Return the outcome; raise an error that the function has raised for any picture."""
     if "failed" in answer.header:
         logger.info("a picture cannot be decoded: %s", answer.header.get("error"))
-        return FetchError(str(answer.header["failed"])[:64])
+        return FetchError(reason_of(answer.header["failed"]))
     if "refused" in answer.header:
         kind = _ERRORS.get(str(answer.header["refused"]), CurationError)
         raise kind(str(answer.header.get("message")))

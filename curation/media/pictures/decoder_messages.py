@@ -6,6 +6,7 @@ Nothing is unpickled: what a picture has taken over can at most send wrong value
 from __future__ import annotations
 
 import json
+import re
 import struct
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ LENGTHS = struct.Struct("<II")
 MAX_HEADER_BYTES = 2**20
 """Longer headers of answers are refused."""
 Header = dict[str, Any]
+_CODE = re.compile(r"[A-Za-z0-9_]{1,64}")
 
 
 class Message(NamedTuple):
@@ -20,6 +22,11 @@ class Message(NamedTuple):
 
     header: Header
     content: bytes
+
+
+def reason_of(value: Any) -> str:
+    """Return the reason in an answer; one that is no code comes from a process that was taken over."""
+    return value if isinstance(value, str) and _CODE.fullmatch(value) else "decoder_died"
 
 
 def packed(message: Message) -> list[bytes]:

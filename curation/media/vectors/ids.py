@@ -100,14 +100,16 @@ def _of_npy(path: Path) -> Iterator[list[Any]]:
 
 def _of_txt(path: Path) -> Iterator[list[Any]]:
     part: list[Any] = []
+    size = 0
     with path.open("rb") as stream:
         if stream.read(len(BOM_UTF8)) != BOM_UTF8:
             stream.seek(0)
         while line := stream.readline(ID_CHARACTERS + 2):
             part.append(line.rstrip(b"\r\n"))
-            if len(part) == _PART_ROWS:
+            size += len(line)
+            if len(part) == _PART_ROWS or size > _PART_BYTES:
                 yield part
-                part = []
+                part, size = [], 0
     yield part
 
 

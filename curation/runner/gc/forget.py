@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from curation.activity import utc_now
 from curation.errors import Detail, RecipeError, start_of_paths
 from curation.media.pictures.likeness import likeness
+from curation.media.web.fetch_error import FetchError
 from curation.media.web.host_names import canonical_host
 from curation.media.web.urls import InvalidURLError, normalize
 from curation.runner.gc.taken_down import search_beside_runs
 from curation.runner.takedown.close import close_folders, delete_reports
 from curation.runner.takedown.texts import mentions
+from curation.stages.fetch.params import FetchParams
 from curation.store.removal import hold_removal
 from curation.store.step_log import Waiting
 from curation.store.store import Store
@@ -233,17 +235,24 @@ def _image(text: str) -> str:
 
 
 def _like(path: Path, within: int) -> Likeness:
+    from curation.media.pictures.apart import decode_apart
+
     try:
-        look = likeness(path.read_bytes(), within)
+        pixels = decode_apart(path.read_bytes(), FetchParams().max_pixels)
     except OSError as error:
         message = f"{path} cannot be read ({error})"
         fix = f"Name a picture that can. {start_of_paths()}"
         raise RecipeError(Detail(message, "--like", str(path), fix=fix)) from error
+    except FetchError as error:
+        raise RecipeError(
+            f"--like: {path} cannot be decoded as a picture ({error.reason})",
+            fix="Give a JPEG, PNG or WebP that a browser shows, or take it down by --sha256",
+        ) from error
+    look = likeness(pixels, within)
     if look is None:
         raise RecipeError(
-            f"--like: {path} is no picture, or it is so plain that all plain pictures would "
-            "be like it",
-            fix="Give a JPEG, PNG or WebP with some contrast, or take it down by --sha256",
+            f"--like: {path} is so plain that all plain pictures would be like it",
+            fix="Give a picture with some contrast, or take it down by --sha256",
         )
     return look
 

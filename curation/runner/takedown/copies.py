@@ -23,8 +23,8 @@ from curation.engine.device import CPU
 from curation.errors import Detail, RecipeError, StoreError
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
 from curation.media.encoders.recorded import recorded_spec
+from curation.media.pictures.apart import decode_apart
 from curation.media.pictures.pixels import Pixels
-from curation.media.pictures.upright import make_upright
 from curation.media.web.fetch_error import FetchError
 from curation.progress import ProgressBar
 from curation.runner.takedown.alike import ENCODER, cosines_of, vector_files
@@ -124,7 +124,7 @@ def find_copies(store: Store, picture: bytes, cosine: float | None = None) -> li
     if not spaces:
         return []
     try:
-        pixels = make_upright(picture, FetchParams().max_pixels).rgb
+        pixels = decode_apart(picture, FetchParams().max_pixels)
     except FetchError as error:
         raise RecipeError(
             f"--like: the picture cannot be decoded ({error.reason})",

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from curation.errors import CurationError
-from curation.media.pictures.decoder_messages import Header, Message
+from curation.media.pictures.decoder_messages import Header, Message, reason_of
 from curation.media.pictures.metadata.columns import metadata_columns
 from curation.media.pictures.metadata.content_credentials import (
     NO_MANIFESTS,
@@ -73,7 +73,7 @@ def columns_of(answer: Message) -> dict[str, Any]:
     columns, reason = answer.header.get("columns"), answer.header.get("reason")
     given: dict[str, Any] = columns if isinstance(columns, dict) else {}
     valid = {name: given[name] for name, kind in COLUMNS.items() if _is(given.get(name), kind)}
-    return valid | {"reason": reason if isinstance(reason, str) else None}
+    return valid | {"reason": None if reason is None else reason_of(reason)}
 
 
 def detail_of(answer: Message) -> str | None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from curation.media.web.opt_outs.site import SiteFile, SiteRules
 
 _NOTHING_KNOWN = SiteRules()
+_BYTES_OF_ROW = 512
 
 
 class FetchRequest(NamedTuple):
@@ -28,6 +29,11 @@ class FetchRequest(NamedTuple):
     sha256: str | None
     faces: str | None = None
     pair_id: str = ""
+
+    @property
+    def weight(self) -> int:
+        """As how many rows it counts in memory: a long URL or many boxes count as several."""
+        return 1 + (len(self.url or "") + len(self.faces or "")) // _BYTES_OF_ROW
 
 
 @dataclass(frozen=True)

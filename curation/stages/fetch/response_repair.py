@@ -28,11 +28,15 @@ the loop that all hosts share."""
 _STATUS_LINE = re.compile(rb"(?i:http/(\d+)(?:\.(\d+))?|icy)[ \t]+(\d{3})(?!\d).*", re.DOTALL)
 _EMPTY_LINES = re.compile(rb"[\r\n]*")
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
+_FOLD = re.compile(rb"(?<![ \t])[ \t]*(?:\r?\n[ \t]+)+")
+"""Between the lines of a folded field. The look-behind keeps it linear in runs of spaces."""
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?\r?\n", re.DOTALL)
 _KEPT = frozenset(
     name.encode()
     for name in ("content-encoding", "content-range", "location", "retry-after", *HEADERS)
 )
+_MAX_INTERIM = 100
+"""Interim responses (1xx) before a response: each takes time of the loop, too."""
 _NO_BODY = (204, 304)
 _CLEAN_END = (b"\r\n", b"\n")
 
@@ -52,7 +56,7 @@ class ResponseRepair:
         # No bound method: it would be a cycle with this object, garbage for each response.
         self._step: Callable[[ResponseRepair], bytes | None] = ResponseRepair._read_head
         self._head_bytes = self._searched = self._left = 0
-        self._spare_chunks = _MANY_CHUNKS
+        self._spare_chunks, self._interim = _MANY_CHUNKS, 0
 
     def feed(self, received: bytes) -> bytes:
         """Return the bytes for the parser, which may be none yet.
@@ -94,6 +98,9 @@ class ResponseRepair:
         if 100 <= status < 200:
             if status == 101:
                 raise BadHttpMessage("the server speaks another protocol")
+            self._interim += 1
+            if self._interim > _MAX_INTERIM:
+                raise BadHttpMessage("too many interim responses")
             return b""
         framing = b""
         length = None if _is_chunked(fields) else content_length(fields)
@@ -181,23 +188,19 @@ def parse_head(head: bytes) -> tuple[bytes, int, dict[bytes, list[bytes]]]:
     Raises:
         BadHttpMessage: there is no status line, or a field is too long.
     """
-    first, *lines = re.split(rb"\r?\n", head.rstrip(b"\r\n"))
+    first, *lines = re.split(rb"\r?\n", _FOLD.sub(b" ", head.rstrip(b"\r\n")))
     match = _STATUS_LINE.fullmatch(first)
     if match is None or len(first) > MAX_LINE_BYTES:
         raise BadHttpMessage("the response has no valid status line")
     fields: dict[bytes, list[bytes]] = {}
-    values: list[bytes] = []
     for line in lines:
-        if line[:1] in (b" ", b"\t"):
-            if values:
-                values[-1] += b" " + line.strip()
-        else:
-            name, colon, value = line.partition(b":")
-            # A line without a colon is no field, and what continues it is none either.
-            values = fields.setdefault(name.strip().lower(), []) if colon else []
-            values.append(value.strip(b" \t"))
-        if values and len(values[-1]) > MAX_LINE_BYTES:
+        name, colon, value = line.partition(b":")
+        if not colon:
+            continue
+        value = value.strip(b" \t")
+        if len(value) > MAX_LINE_BYTES:
             raise BadHttpMessage("a field of the head is too long")
+        fields.setdefault(name.strip().lower(), []).append(value)
     version = b"1.1" if match[1] == b"1" and match[2] == b"1" else b"1.0"
     return version, int(match[3]), fields
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from curation.media.web.fetch_error import FetchError, unforeseen
@@ -148,6 +149,27 @@ class RobotsGate:
         if error is not None:
             self._fail(request, error)
         return error is None
+
+
+class WaitingRules:
+    """Rules that are applied a slice at a time, since all hosts share the event loop."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Iterator[None]] = deque()
+
+    def add(self, applied: Iterator[None]) -> None:
+        """Add what applies rules, and pauses now and then."""
+        self._waiting.append(applied)
+
+    def apply(self) -> bool:
+        """Apply rules for a while; return whether there are more."""
+        end = time.monotonic() + SLICE_S
+        while self._waiting and time.monotonic() <= end:
+            applied = self._waiting.popleft()
+            for _ in applied:
+                self._waiting.append(applied)
+                break
+        return bool(self._waiting)
 
 
 def cached_rules(origin: str, policy: OptOutPolicy) -> SiteRules | None:

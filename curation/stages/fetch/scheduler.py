@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -18,18 +19,16 @@ from curation.media.web.urls import host_of
 from curation.stages.fetch.hosts import Host, Hosts
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.request import FetchRequest, FetchResult, HttpRequest
-from curation.stages.fetch.robots_gate import RobotsGate
+from curation.stages.fetch.robots_gate import SLICE_S, RobotsGate, WaitingRules
 from curation.stages.fetch.turns import Turns
 
 MAX_ROWS_IN_MEMORY = 100_000
 """Rows that wait in queues; further rows are read when these are finished. A row with a long URL counts
 as several."""
-_BYTES_OF_ROW = 512
 MAX_UNANSWERED = 3
 """Successive requests without a response after which a host counts as unreachable."""
 MAX_ROBOTS_REDIRECTS = 5
-"""Redirects of a robots.txt that are followed (RFC 9309, section 2.3.1.2), and of a site's other
-files."""
+"""Redirects of the files of a site that are followed (RFC 9309, section 2.3.1.2)."""
 WAITING_SHARE = 1 / 4
 """Share of `concurrency` up to which few requests run."""
 WAITING_S = 0.5
@@ -65,6 +64,8 @@ class HostScheduler:
         self._robots = RobotsGate(params, self._hosts, self._fail_or_retry)
         self._answers: deque[tuple[Host, asyncio.Future[Addresses]]] = deque()
         self._failed: deque[FetchResult] = deque()
+        self._rules = WaitingRules()
+        self._is_cut = False
         self._to_retry: list[FetchRequest] = []
         self._retries = self._rows_in_memory = 0
         self._all_rows_read = False
@@ -80,25 +81,30 @@ class HostScheduler:
         while True:
             self._read_rows()
             self._take_addresses()
+            has_rules = self._rules.apply()
             request = self._next_request(loop.time())
             if request is not None:
                 return request
             if self._failed:
                 return self._failed.popleft()
-            if self._rows_in_memory:
+            if has_rules or self._is_cut:
+                await asyncio.sleep(0)
+            elif self._rows_in_memory:
                 await self._wait_for_change(loop.time())
             elif not self._start_retries():
                 return None
 
     def _next_request(self, now: float) -> HttpRequest | None:
-        """Return a request that may be sent now, if there is one."""
-        while (host := self._turns.pop(now)) is not None:
+        """Return a request that may be sent now, if there is one that is found soon."""
+        self._is_cut, end = False, time.monotonic() + SLICE_S
+        while not self._is_cut and (host := self._turns.pop(now)) is not None:
             # Its limits may have changed since it was scheduled.
             is_open = host.not_before <= now and host.in_flight < self._limit(host)
-            request = self._take_from_queue(host, now) if is_open else None
+            request = self._take_from_queue(host, now, end) if is_open else None
             self._schedule(host, now)
             if request is not None:
                 return request
+            self._is_cut = time.monotonic() > end
         return None
 
     def _read_rows(self) -> None:
@@ -107,7 +113,7 @@ class HostScheduler:
             if row is None:
                 self._all_rows_read = True
             else:
-                self._rows_in_memory += _weight(row)
+                self._rows_in_memory += row.weight
                 self._enqueue(HttpRequest(row, row.url or ""))
 
     def _start_retries(self) -> bool:
@@ -121,7 +127,7 @@ class HostScheduler:
             # One more request without a response, and the host is unreachable again.
             host.unanswered = min(host.unanswered, MAX_UNANSWERED - 1)
         rows, self._to_retry = self._to_retry, []
-        self._rows_in_memory += sum(map(_weight, rows))
+        self._rows_in_memory += sum(row.weight for row in rows)
         for row in rows:
             self._enqueue(HttpRequest(row, row.url or ""))
         return True
@@ -171,8 +177,8 @@ class HostScheduler:
         in_trouble = host.unanswered or host.backoffs
         return 1 if in_trouble else self._params.per_host.concurrency
 
-    def _take_from_queue(self, host: Host, now: float) -> HttpRequest | None:
-        """Return the first request of a queue that robots.txt allows."""
+    def _take_from_queue(self, host: Host, now: float, end: float) -> HttpRequest | None:
+        """Return the first request of a queue that robots.txt allows, if it is found before `end`."""
         while host.queue:
             request = self._robots.check(host.queue.popleft())
             if request is not None:
@@ -183,6 +189,8 @@ class HostScheduler:
                     self._few_since = None
                 host.not_before = max(host.not_before, now) + host.interval_s
                 return request
+            if time.monotonic() > end:
+                break
         return None
 
     # -- names of hosts --------------------------------------------------------------------------
@@ -257,7 +265,7 @@ class HostScheduler:
     def succeeded(self, request: HttpRequest, row: FetchRequest) -> None:
         """Take back a request that gave the image of a row."""
         self._record_response(request)
-        self._rows_in_memory -= _weight(row)
+        self._rows_in_memory -= row.weight
 
     def redirected(self, request: HttpRequest, url: str) -> None:
         """Take back a request that was redirected to `url` (normalised)."""
@@ -282,10 +290,11 @@ class HostScheduler:
     def _fail_or_retry(self, request: HttpRequest, error: FetchError) -> None:
         """Keep a row for the next retry if its failure is transient, or let it fail."""
         if request.row is None:
-            for _ in self._apply_rules(request, self._robots.after_failure(request, error)):
-                pass
+            rules = self._robots.after_failure(request, error)
+            self._rules.add(self._apply_rules(request, rules))
+            self._changed.set()
             return
-        self._rows_in_memory -= _weight(request.row)
+        self._rows_in_memory -= request.row.weight
         if error.transient and self._retries < self._params.retries:
             self._to_retry.append(request.row)
         else:
@@ -333,11 +342,6 @@ class HostScheduler:
         self._turns.end(host, request, now)
         self._schedule(host, now)
         self._changed.set()
-
-
-def _weight(row: FetchRequest) -> int:
-    """Return as how many rows a row counts in memory."""
-    return 1 + (len(row.url or "") + len(row.faces or "")) // _BYTES_OF_ROW
 
 
 def _emptied(queue: deque[HttpRequest]) -> Iterator[HttpRequest]:

@@ -71,8 +71,9 @@ def _bytes_of(file: SourceFile) -> int:
 
 
 def _measure(row: SourceRow) -> int:
-    addressed = len(row.url or "") + len(row.path or "") + len(row.key or "")
-    row.size = addressed + len(row.caption or "") + len(row.metadata or "") + len(row.faces or "")
+    names = (row.url, row.path, row.key, row.member, row.image_key)
+    texts = (*names, row.caption, row.metadata, row.faces)
+    row.size = sum(len(text) for text in texts if text is not None)
     return row.size
 
 
@@ -133,7 +134,7 @@ class FileBoundary:
         try:
             for item in items:
                 if isinstance(item, SourceRow):
-                    text += _measure(item)
+                    text += _measure(item) + item.left_out
                     if rows >= most:
                         raise ExcessError(
                             f"it has more than {most:,} rows, one a byte and {ROWS:,}"

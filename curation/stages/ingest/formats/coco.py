@@ -17,9 +17,8 @@ from curation.media.files.limits import METADATA_CHARACTERS
 from curation.media.files.location import FileSystemError
 from curation.stages.ingest.formats.annotations import Annotations
 from curation.stages.ingest.formats.boundary import Item, UnreadableError, row_or_reason, unreadable
-from curation.stages.ingest.formats.mapped import limit_metadata, set_text
+from curation.stages.ingest.formats.mapped import set_metadata, set_text
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
-from curation.stages.ingest.formats.values import as_json
 from curation.stages.ingest.sources.notices import Notice
 from curation.stages.ingest.sources.source_file import SourceFile
 
@@ -100,9 +99,8 @@ def _image(
         image[name] = captions.pop(0)
     _set(row, image, path="file_name", caption=name, key=columns.get("key", "id"))
     more = {"captions": captions, "annotations": [a for a in of_image if a]}
-    row.metadata = as_json(image | {name: value for name, value in more.items() if value})
     row.unreadable = row.unreadable or problem
-    limit_metadata(row)
+    set_metadata(row, image | {name: value for name, value in more.items() if value})
     return row
 
 
@@ -119,8 +117,7 @@ def _sample(
     if isinstance(caption, dict) and "label" in caption:
         sample[name] = caption["label"]
     _set(row, sample, path="filepath", caption=name, key=columns.get("key", "id"))
-    row.metadata = as_json(_public(sample))
-    limit_metadata(row)
+    set_metadata(row, _public(sample))
     return row
 
 

@@ -8,10 +8,9 @@ from curation.errors import StoreError
 from curation.media.files.location import OutsideFolderError, is_of_file, shown
 from curation.media.files.magic import HEAD_BYTES, is_picture
 from curation.stages.ingest.formats.boundary import Item, items_or_reason
-from curation.stages.ingest.formats.mapped import limit_metadata
+from curation.stages.ingest.formats.mapped import set_metadata
 from curation.stages.ingest.formats.samples import Texts, max_bytes, text_endings
 from curation.stages.ingest.formats.source_row import SourceRow
-from curation.stages.ingest.formats.values import as_json
 from curation.stages.ingest.sources import IMAGE_ENDINGS
 from curation.stages.ingest.sources.folder_images import ending_of, stem_of
 from curation.stages.ingest.sources.notices import Notice
@@ -43,13 +42,10 @@ def _image(file: SourceFile, image: ImageFile, key: str) -> Iterator[Item]:
     for item in texts.row(file.source.columns, key):
         if isinstance(item, SourceRow):
             item.path, item.image_key = image.name, f"path:{image.name}"
-            item.metadata = _with_folder(texts, key.rpartition("/")[0])
-            limit_metadata(item)
+            folder = key.rpartition("/")[0]
+            values = ({"folder": folder} if folder else {}) | texts.texts | texts.values
+            set_metadata(item, values)
         yield item
-
-
-def _with_folder(texts: Texts, folder: str) -> str | None:
-    return as_json(({"folder": folder} if folder else {}) | texts.texts | texts.values)
 
 
 def _why_no_image(file: SourceFile, image: ImageFile) -> str | None:

@@ -16,6 +16,7 @@ from curation.stages.ingest.formats.values import (
     BadTextError,
     as_json,
     boxes,
+    characters,
     is_altered,
     shortened,
     text,
@@ -115,7 +116,7 @@ def listed_names(names: Iterable[str]) -> str:
 
 def _shown(names: Iterable[str]) -> list[str]:
     """Return the names of columns in order, and in place of many the number of the others."""
-    ordered = [shortened(name) for name in sorted(names)]
+    ordered = [shortened(name).replace("\n", r"\n") for name in sorted(names)]
     if len(ordered) > _SHOWN_COLUMNS:
         ordered[_SHOWN_COLUMNS:] = [f"{len(ordered) - _SHOWN_COLUMNS:,} others"]
     return ordered
@@ -145,7 +146,7 @@ def row_from_columns(columns: Columns, values: Mapping[str, Any]) -> SourceRow:
             try:
                 row.faces = boxes(values.get(candidates[0]))
             except BadTextError as error:
-                _reject(row, candidates[0], str(error))
+                _reject(row, candidates[0], str(error), values[candidates[0]])
         elif mapped != "image":
             setattr(row, mapped, _first_text(row, candidates, values))
     if row.sha256 is not None:
@@ -154,17 +155,21 @@ def row_from_columns(columns: Columns, values: Mapping[str, Any]) -> SourceRow:
             _reject(row, columns["sha256"][0], "no SHA-256 in hexadecimal digits")
             row.sha256 = None
     used = {column for candidates in columns.values() for column in candidates}
-    row.metadata = as_json({n: v for n, v in values.items() if n not in used})
-    limit_metadata(row)
+    set_metadata(row, {n: v for n, v in values.items() if n not in used})
     return row
 
 
-def limit_metadata(row: SourceRow) -> None:
-    """Leave metadata out that are too large, and say so."""
-    if row.metadata is not None and len(row.metadata) > METADATA_CHARACTERS:
+def set_metadata(row: SourceRow, values: Mapping[str, Any]) -> None:
+    """Set the metadata of a row; those that are too large are left out, and the row says so."""
+    # Control characters take six each as JSON, so nothing is written that is left out.
+    size = characters(values)
+    row.metadata = as_json(values) if size <= METADATA_CHARACTERS else None
+    size = max(size, len(row.metadata or ""))
+    if size > METADATA_CHARACTERS:
         problem = f"metadata of more than {METADATA_CHARACTERS:,} characters are left out"
         row.unreadable = f"{row.unreadable}; {problem}" if row.unreadable else problem
         row.metadata = None
+        row.left_out += size
 
 
 def _first_text(
@@ -175,7 +180,7 @@ def _first_text(
         try:
             value = _noted_text(row, column, values.get(column))
         except BadTextError as error:
-            _reject(row, column, str(error))
+            _reject(row, column, str(error), values[column])
             return None
         if value is not None:
             return value
@@ -187,7 +192,7 @@ def set_text(row: SourceRow, field: str, column: str, value: Any) -> None:
     try:
         setattr(row, field, _noted_text(row, column, value))
     except BadTextError as error:
-        _reject(row, column, str(error))
+        _reject(row, column, str(error), value)
 
 
 def _noted_text(row: SourceRow, column: str, value: Any) -> str | None:
@@ -198,8 +203,9 @@ def _noted_text(row: SourceRow, column: str, value: Any) -> str | None:
     return converted
 
 
-def _reject(row: SourceRow, column: str, problem: str) -> None:
+def _reject(row: SourceRow, column: str, problem: str, value: Any = None) -> None:
     row.bad = True
+    row.left_out += len(value) if isinstance(value, str | bytes) else 0
     row.unreadable = f"column {column!r}: {problem}"
 
 

@@ -25,7 +25,12 @@ from curation.media.files.parquet_images import (
     plain_type,
 )
 from curation.media.files.parquet_reading import BoundedParquet, Unread
-from curation.stages.ingest.formats.arrow_values import python_values
+from curation.stages.ingest.formats.arrow_values import (
+    decoded,
+    parts_of,
+    python_bytes,
+    python_values,
+)
 from curation.stages.ingest.formats.boundary import row_or_reason, unreadable
 from curation.stages.ingest.formats.mapped import (
     Columns,
@@ -157,6 +162,8 @@ def _rows(opened: _Opened) -> Iterator[SourceRow | Notice]:
                 if named is not None and row.member is None:
                     set_text(row, "path", opened.columns["image"][0], named[i])
             yield row
+        # They would stay while the next ones are read.
+        del part, batch, images, named
 
 
 def _leaves_of_images(opened: _Opened, inline: int | None) -> list[int]:
@@ -279,10 +286,21 @@ def _all_have_key_or_url(opened: _Opened) -> bool:
 
 
 def _batch_rows(opened: _Opened, batch: pa.RecordBatch, start: int) -> Iterator[SourceRow]:
+    names = batch.schema.names
+    columns = [decoded(column) for column in batch.columns]
+    plain = pa.RecordBatch.from_arrays(columns, names) if names else batch
+    for part in parts_of(plain, BATCH_BYTES):
+        yield from _part_rows(opened, part, start)
+        start += part.num_rows
+
+
+def _part_rows(opened: _Opened, batch: pa.RecordBatch, start: int) -> Iterator[SourceRow]:
     names, name = batch.schema.names, opened.file.name
-    if batch.num_rows == 1 and batch.nbytes > 2 * BATCH_BYTES:
-        problem = f"a value of {batch.nbytes:,} bytes"
-        yield bad_row(f"{name} {start}".encode("utf-8", "replace"), f"row {start}", problem)
+    if batch.num_rows == 1 and sum(map(python_bytes, batch.columns)) > 2 * BATCH_BYTES:
+        problem = f"a value of {batch.nbytes:,} bytes, or of very many parts"
+        bad = bad_row(f"{name} {start}".encode("utf-8", "replace"), f"row {start}", problem)
+        bad.left_out = batch.nbytes
+        yield bad
         return
     columns = [python_values(column) for column in batch.columns]
     unique = len(set(names)) == len(names)

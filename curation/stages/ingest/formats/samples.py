@@ -8,12 +8,11 @@ from typing import Any
 
 from curation.media.files.limits import JSON_FILE_BYTES, METADATA_CHARACTERS, TEXT_FILE_BYTES
 from curation.media.files.location import shown
-from curation.stages.ingest.formats.mapped import limit_metadata
+from curation.stages.ingest.formats.mapped import set_metadata
 from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.formats.values import (
     ALTERED,
     BadTextError,
-    as_json,
     file_text,
     is_altered,
     parse_json,
@@ -162,9 +161,8 @@ class Texts:
             yield Notice("other_member", text_name)
         for problem in self.unreadable:
             yield Notice("unreadable_text", problem)
-        row.metadata = as_json(self.texts | self.values)
         row.unreadable = "; ".join(self.unreadable[:_SHOWN_PROBLEMS]) or None
-        limit_metadata(row)
+        set_metadata(row, self.texts | self.values)
         yield row
 
     def _text(self, value: Any, name: str) -> str | None:

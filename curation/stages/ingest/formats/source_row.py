@@ -57,6 +57,7 @@ class SourceRow:
         where: its place within the file, such as `line 7`.
         unreadable: what of the row cannot be read, and why.
         size: characters of its text; `FileBoundary` counts them.
+        left_out: characters or bytes that were read, and are too many to keep.
     """
 
     url: str | None = None
@@ -74,6 +75,7 @@ class SourceRow:
     where: str = ""
     unreadable: str | None = None
     size: int = 0
+    left_out: int = 0
 
 
 def bad_row(content: bytes, where: str, problem: str) -> SourceRow:

@@ -142,6 +142,15 @@ def boxes(value: Any) -> str | None:
     return _encode(clipped) if clipped else None
 
 
+def characters(value: Any) -> int:
+    """Return how many characters the texts in a value have, without keys: its JSON has no fewer."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(characters, value.values()))
+    return sum(map(characters, value)) if isinstance(value, list | tuple) else 0
+
+
 def as_json(values: Mapping[str, Any]) -> str | None:
     """Return values by column as one JSON object with sorted keys; None if there are none.
 

@@ -70,7 +70,7 @@ FORMATS = Registry(
     "format",
     "curation.stages.ingest.formats",
     {
-        "parquet": FormatEntry(version=5, endings=_PARQUET, recognise=_by("tables:parquet")),
+        "parquet": FormatEntry(version=6, endings=_PARQUET, recognise=_by("tables:parquet")),
         "csv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
             version=5,
@@ -131,7 +131,7 @@ FORMATS = Registry(
             recognise=_by("outputs:img2dataset"),
         ),
         "huggingface": FormatEntry(
-            version=3,
+            version=4,
             endings=(".parquet",),
             optional_columns=("image", "caption", "key", "url", "sha256", "faces"),
             holds_images=True,
@@ -148,7 +148,7 @@ FORMATS = Registry(
             recognise=_by("outputs:annotated"),
         ),
         "clip_retrieval": FormatEntry(
-            version=3,
+            version=4,
             endings=(".parquet",),
             optional_columns=("url", "path", "caption", "key", "sha256"),
             columns={"caption": ("caption",), "key": ("image_path",)},

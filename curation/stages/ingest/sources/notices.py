@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from curation.terminal import one_line
+
 Notices = dict[str, dict[str, Any]]
 """By code: `count`, and `example`, the name of the first."""
 
@@ -66,6 +68,6 @@ def describe(notices: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return one line for each code, the most common first."""
     ordered = sorted(notices.items(), key=lambda item: (-item[1]["count"], item[0]))
     return [
-        f"{entry['count']:,} {code} (such as {entry['example']}): {CODES[code]}"
+        f"{entry['count']:,} {code} (such as {one_line(entry['example'])}): {CODES[code]}"
         for code, entry in ordered
     ]

@@ -118,7 +118,8 @@ class SourceFile:
     @property
     def display_name(self) -> str:
         """Path or URI of the file, for messages."""
-        return shown(f"{self.root}/{self.name}".rstrip("/"))
+        # A line break would let a name pass for another line of a message.
+        return shown(f"{self.root}/{self.name}".rstrip("/")).replace("\n", r"\n")
 
     @property
     def label(self) -> str:
