@@ -11,6 +11,7 @@ import typer
 from rich.table import Table as Grid
 
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, err, out, print_facts
+from curation.cli.existing_store import existing_store
 from curation.cli.facts import files as facts
 from curation.cli.gc_commands import seconds_of
 from curation.errors import RecipeError
@@ -135,7 +136,6 @@ def forget(
     from curation.runner.takedown.opted_out import opted_out
     from curation.runner.takedown.prove import prove
     from curation.store.step_log import Waiting
-    from curation.store.store import Store
 
     images = [*(sha256 or []), *(image_id or [])]
     request = Request(
@@ -149,12 +149,12 @@ def forget(
                 "--prove takes nothing down",
                 fix="Leave out all else but --store and --json",
             )
-        _print_proof(prove(Store(store)), as_json)
+        _print_proof(prove(existing_store(store)), as_json)
         return
     withheld = None
     if opt_outs:
         since = datetime.now(UTC) - timedelta(seconds=seconds_of(after, "--after"))
-        withheld = opted_out(Store(store), since.isoformat(timespec="seconds"))
+        withheld = opted_out(existing_store(store), since.isoformat(timespec="seconds"))
         request = replace(request, urls=[*request.urls, *withheld.urls])
         _print_opt_outs(withheld, after)
     taken = None if withheld is None else _opt_out_facts(withheld)
@@ -162,7 +162,7 @@ def forget(
         if as_json:
             print_facts(facts.Forgotten(opt_outs=taken))
         return
-    done = take_down(Store(store), request, Waiting(wait=not no_wait, notify=err.print))
+    done = take_down(existing_store(store), request, Waiting(wait=not no_wait, notify=err.print))
     if as_json:
         print_facts(_forgotten_facts(done, taken))
     else:
