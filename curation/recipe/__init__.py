@@ -97,4 +97,5 @@ def _read(path: str | Path) -> str:
 def _not_yaml(error: Exception, path: str) -> Detail:
     mark = getattr(error, "problem_mark", None)
     line = f"{path}:{mark.line + 1}" if mark is not None else path
-    return Detail(f"{path} is not YAML: {error}", line)
+    fix = "Indent with spaces, and write a text that holds `: `, ` #` or a bracket in quotes"
+    return Detail(f"{path} is not YAML: {error}", line, fix=fix)
