@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from curation.engine.explain import explain
 from curation.errors import Detail, RecipeError
 from curation.plugins import load_plugins
 from curation.recipe.checks import disagreements
-from curation.recipe.explain import explain
 from curation.recipe.model import Recipe
 from curation.recipe.yaml_text import load_yaml
 from curation.secrets import note_secrets, note_spec

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from curation.cli import app
+from curation.cli.app import main
 from curation.errors import CurationError, Detail
 from quickstart.commands import default_port
 
@@ -180,3 +183,75 @@ def test_a_port_that_is_none_is_named(value: str, monkeypatch: pytest.MonkeyPatc
         default_port()
     monkeypatch.setenv("QUICKSTART_PORT", "")
     assert default_port() == 8765
+
+
+@pytest.mark.parametrize(
+    ("content", "where", "words"),
+    [
+        (b"mastr: local[2]\n", "mastr", "did you mean 'master'"),
+        (b"conf: 7\n", "conf", "valid dictionary"),
+        (b"master: local[2] # caf\xe9\n", "", "can't decode"),
+        (b"- a\n", "", "valid dictionary"),
+    ],
+)
+def test_a_file_of_a_cluster_is_explained_as_a_recipe_is(
+    content: bytes, where: str, words: str, world: World, tmp_path: Path
+) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_bytes(content)
+    detail = refused("run", world.recipe, "--store", world.store, "--cluster", path)
+    assert detail.where == f"{path}: {where}".removesuffix(": ")
+    assert words in str(detail) and "pydantic.dev" not in str(detail)
+
+
+@pytest.mark.parametrize(
+    ("query", "fix"),
+    [
+        ("FROM imagez", "`SHOW ALL TABLES` lists the tables"),
+        ("SELECT capton FROM pairs", "`DESCRIBE TABLE` lists the columns of a table"),
+        ("SELEC 1", "Write a statement of DuckDB"),
+        ("FROM 'images.parquet'", "A query reads the tables of the store alone"),
+    ],
+)
+def test_a_query_that_is_wrong_says_what_to_do(query: str, fix: str, world: World) -> None:
+    detail = refused("sql", world.store, query)
+    assert detail.where == "query" and detail.fix.startswith(fix), detail
+
+
+@pytest.mark.parametrize("words", [["show", "images"], ["path", "images"], ["opt-outs"]])
+def test_a_store_that_is_not_there_is_to_be_checked(words: list[str], tmp_path: Path) -> None:
+    detail = refused(*words, "--store", tmp_path / "stroe")
+    assert detail.fix.startswith("Check the path of the store")
+
+
+def test_an_unknown_option_lists_those_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["curation", "sql", "--store", "s", "FROM images", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    error = json.loads(capfd.readouterr().err)
+    assert (ended.value.code, error["where"]) == (2, "--store")
+    assert {"--recipe", "--run", "--rows", "--out"} <= set(error["valid"])
+    assert re.search(r"sql \[OPTIONS\] .*STORE.* \[SQL\]", error["fix"]), error
+
+
+@pytest.mark.parametrize(
+    ("ids", "labels", "words"),
+    [
+        (["\u00e9\u00e9", "b"], [0, 1], "1 values are no image_id, for example '\u00e9\u00e9'"),
+        ([None, "b"], [0, 1], "1 values are no image_id, for example None"),
+        ([1, 2], [0, 1], "2 values are no image_id, for example 1"),
+        (["a" * 64, "b"], [0, 1], "1 values are no image_id"),
+        (["a", "b"], ["0", "1"], "2 labels are neither 0 nor 1, for example '0'"),
+        (["a", "b"], [0, None], "1 labels are neither 0 nor 1"),
+    ],
+)
+def test_labels_of_another_kind(
+    ids: list[Any], labels: list[Any], words: str, world: World, tmp_path: Path
+) -> None:
+    path = tmp_path / "labels.parquet"
+    pq.write_table(pa.table({"image_id": ids, "label": labels}), path)
+    words_of_command = ["train-filter", world.recipe, "--store", world.store, "--labels", path]
+    detail = refused(*words_of_command, "--out", tmp_path / "head.safetensors")
+    assert detail.where == "--labels" and words in detail.message and detail.fix
