@@ -167,10 +167,10 @@ def tag(
     from curation.runner.gc.restore import tag_run
     from curation.store.tags import delete_tag, read_tags
 
-    opened = existing_store(store)
     if name is None and (delete or run):
         fix = "Name the tag: curation tag NAME --store STORE"
         raise RecipeError(Detail("no tag is named", "NAME", fix=fix))
+    opened = existing_store(store)
     done = ""
     if name is not None and delete:
         delete_tag(opened, name)
