@@ -55,8 +55,10 @@ class Detail:
             return f"{place}{self.message}"
         hint = did_you_mean(self.found, self.valid) if self.found is not None else ""
         valid = f"Valid: {_listed(self.valid)}" if self.valid else ""
-        sentences = [self.message.removesuffix(".") + hint, valid, self.fix]
-        return place + ". ".join(s.removesuffix(".") for s in sentences if s) + "."
+        # A message of several lines shows a place by its last one.
+        end = "\n" if "\n" in self.message else ". "
+        what_to_do = ". ".join(s.removesuffix(".") for s in (valid, self.fix) if s)
+        return f"{place}{self.message.removesuffix('.')}{hint}{end}{what_to_do}."
 
     def within(self, place: str) -> Detail:
         """Return the detail with the place that it is in before its own."""

@@ -158,18 +158,18 @@ def check_encoders(steps: Sequence[Step], store: Store) -> None:
         usable = {n: s for n, s in heads.items() if set(s.reads()) <= set(loaded)}
         problems += list(_head_problems(usable, encoders, loaded))
         if problems:
-            raise RecipeError("\n".join(problems))
+            raise RecipeError(*problems)
 
 
-def imported_problems(specs: Mapping[str, EncoderSpec]) -> list[str]:
-    """Return a line for each encoder whose imported vectors, or their ids, cannot be used."""
+def imported_problems(specs: Mapping[str, EncoderSpec]) -> list[Detail]:
+    """Return what is wrong with each encoder whose imported vectors, or their ids, cannot be used."""
     return _load_encoders({name: spec for name, spec in specs.items() if spec.is_imported})[1]
 
 
-def _load_encoders(specs: Mapping[str, EncoderSpec]) -> tuple[Loaded, list[str]]:
-    """Load encoders, one in memory at a time; return their properties, and a line for each failure."""
+def _load_encoders(specs: Mapping[str, EncoderSpec]) -> tuple[Loaded, list[Detail]]:
+    """Load encoders, one in memory at a time; return their properties, and each failure."""
     loaded: Loaded = {}
-    problems: list[str] = []
+    problems: list[Detail] = []
     if not specs:
         return loaded, problems
     from curation.media.encoders.imported import check_vectors
@@ -178,7 +178,7 @@ def _load_encoders(specs: Mapping[str, EncoderSpec]) -> tuple[Loaded, list[str]]
         try:
             loaded[name] = check_vectors(spec) if spec.is_imported else _load_encoder(spec)
         except (RecipeError, StoreError) as error:
-            problems.append(f"embed.encoders.{name}: {error}")
+            problems += [detail.within(f"embed.encoders.{name}") for detail in error.details]
     return loaded, problems
 
 
@@ -194,8 +194,8 @@ def _load_encoder(spec: EncoderSpec) -> tuple[int, dict[str, Any]]:
 
 def _head_problems(
     heads: Mapping[str, HeadSpec], encoders: Mapping[str, EncoderSpec], loaded: Loaded
-) -> Iterator[str]:
-    """Yield a line for each head that cannot be loaded, or called with vectors of its encoders."""
+) -> Iterator[Detail]:
+    """Yield why heads cannot be loaded, or called with vectors of their encoders."""
     if not heads:
         return
     import numpy as np
@@ -210,7 +210,7 @@ def _head_problems(
             # No vectors, of the right length: the head checks their dimension.
             head(*(np.zeros((0, loaded[n][0]), np.float16) for n in spec.reads()))
         except RecipeError as error:
-            yield f"score.heads.{name}: {error}"
+            yield from (detail.within(f"score.heads.{name}") for detail in error.details)
         finally:
             load_encoder.cache_clear()
 

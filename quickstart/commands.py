@@ -24,8 +24,15 @@ ERRORS = (CannotServe, FileExistsError, FileNotFoundError, ValueError)
 
 
 def default_port() -> int:
-    """Return the port that QUICKSTART_PORT names, or else 8765."""
-    return int(os.environ.get("QUICKSTART_PORT", DEFAULT_PORT))
+    """Return the port that QUICKSTART_PORT names, or else 8765.
+
+    Raises:
+        ValueError: it names no port.
+    """
+    named = os.environ.get("QUICKSTART_PORT") or str(DEFAULT_PORT)
+    if not (named.isdecimal() and 0 < int(named) < 2**16):
+        raise ValueError(f"QUICKSTART_PORT is {named!r}, and a port is a number from 1 to 65535")
+    return int(named)
 
 
 def curate(folder: Path, port: int | None, shipped: Path, options: Sequence[str] = ()) -> int:

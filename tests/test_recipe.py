@@ -17,10 +17,10 @@ from pydantic import BaseModel, ValidationError
 from typer.testing import CliRunner
 
 from curation.cli import app
+from curation.engine.explain import explain
 from curation.engine.params_base import annotations_in
 from curation.errors import RecipeError
 from curation.recipe import Recipe, load_recipe, parse_recipe
-from curation.recipe.explain import explain
 from curation.stages.retrieve.strategies.arm import Arm
 
 from .test_flow import SPEC

@@ -128,11 +128,14 @@ def end_with_bug(error: Exception) -> int:
 
 def _usage_detail(error: Any, text: str) -> Detail:
     """Return what is wrong with a command line, with the option and the names that are valid."""
-    option = getattr(error, "option_name", None)
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if option is not None:
-        known = getattr(error, "possibilities", None) or ()
-        return Detail(text, option, option, sorted(known), "curation COMMAND --help lists options")
-    parameter, context = getattr(error, "param", None), getattr(error, "ctx", None)
+        command = getattr(context, "command", None)
+        known = {name for each in getattr(command, "params", ()) for name in each.opts}
+        usage = " ".join(context.get_usage().split()).removeprefix("Usage: ") if context else ""
+        fix = f"The command is {usage}; curation COMMAND --help lists options"
+        return Detail(text, option, option, sorted(known), fix)
+    parameter = getattr(error, "param", None)
     if parameter is not None:
         choices = re.findall(r"'([^']+)'", text.partition(" one of ")[2])
         name = next(iter(getattr(parameter, "opts", ())), parameter.name)

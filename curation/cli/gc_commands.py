@@ -12,6 +12,7 @@ from rich.table import Table as Grid
 
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, err, out, print_facts
 from curation.cli.completion import complete_run, complete_run_or_tag, complete_tag
+from curation.cli.existing_store import existing_store
 from curation.cli.facts import files as facts
 from curation.cli.facts.runs import Restored
 from curation.cli.facts.runs import Tag as TagFacts
@@ -87,14 +88,13 @@ def gc(
     """
     from curation.runner.gc.collect import collect
     from curation.runner.gc.kept_runs import Retention
-    from curation.store.store import Store
 
     if keep is not None and older_than is not None:
         fix = "Give --keep or --older-than, not both"
         raise RecipeError(Detail("two rules say which runs to keep", "--keep", keep, fix=fix))
     limit = None if older_than is None else seconds_of(older_than, "--older-than")
     retention = Retention(keep or 1, limit, seconds_of(grace, "--grace"))
-    collected = collect(Store(store), retention, dry_run, _waiting(no_wait))
+    collected = collect(existing_store(store), retention, dry_run, _waiting(no_wait))
     if as_json:
         print_facts(facts.Collected.model_validate({"dry_run": dry_run, **asdict(collected)}))
     else:
@@ -165,13 +165,12 @@ def tag(
     With --json, all tags are printed, as they are after the command.
     """
     from curation.runner.gc.restore import tag_run
-    from curation.store.store import Store
     from curation.store.tags import delete_tag, read_tags
 
-    opened = Store(store)
     if name is None and (delete or run):
         fix = "Name the tag: curation tag NAME --store STORE"
         raise RecipeError(Detail("no tag is named", "NAME", fix=fix))
+    opened = existing_store(store)
     done = ""
     if name is not None and delete:
         delete_tag(opened, name)
@@ -210,10 +209,9 @@ def restore(
 ) -> None:
     """Make the tables of an earlier run the latest again. No row is computed."""
     from curation.runner.gc.restore import restore_run
-    from curation.store.store import Store
     from curation.store.tags import tagged_run
 
-    opened = Store(store)
+    opened = existing_store(store)
     restored = restore_run(opened, tagged_run(opened, run), _waiting(no_wait))
     if as_json:
         print_facts(Restored(run=restored.run, restored_from=restored.restored_from))

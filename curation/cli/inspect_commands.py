@@ -25,7 +25,7 @@ from curation.cli.completion import complete_table, complete_version
 from curation.cli.describe import by_number, describe_table
 from curation.cli.facts.files import TablePaths
 from curation.cli.facts.tables import Change, ComparedDataset, Difference
-from curation.cli.output_file import in_a_folder, whole_file
+from curation.cli.output_file import as_parquet, whole_file
 from curation.errors import StoreError, TakenDownError
 from curation.terminal import echo, start_of, styled
 
@@ -222,7 +222,7 @@ def diff(
         typer.Option(
             "--out",
             help="Parquet file to write, with one row per image that differs.",
-            callback=in_a_folder,
+            callback=as_parquet,
         ),
     ] = None,
     as_json: AsJson = False,

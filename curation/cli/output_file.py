@@ -24,6 +24,46 @@ def in_a_folder(parameter: typer.CallbackParam, path: Any) -> Any:
     return path
 
 
+OF_OTHER_FORMATS = (
+    ".csv",
+    ".tsv",
+    ".json",
+    ".jsonl",
+    ".txt",
+    ".html",
+    ".xlsx",
+    ".arrow",
+    ".feather",
+)
+"""Endings of files that programs would read as something else than Parquet."""
+
+
+def as_parquet(parameter: typer.CallbackParam, path: Any) -> Any:
+    """Return the path of a Parquet file to write: the callback of its option.
+
+    Raises:
+        RecipeError: see `check_folder`; or the name is that of another format.
+    """
+    if path is not None and str(path).lower().endswith(OF_OTHER_FORMATS):
+        message = f"the file will be Parquet, and {str(path)!r} is the name of another format"
+        fix = "Give it the ending .parquet. --json prints JSON"
+        raise RecipeError(Detail(message, parameter.opts[0], str(path), fix=fix))
+    return in_a_folder(parameter, path)
+
+
+def as_safetensors(parameter: typer.CallbackParam, path: Path) -> Any:
+    """Return the path of a file of weights to write: the callback of its option.
+
+    Raises:
+        RecipeError: see `check_folder`; or a recipe would not load a file of this name.
+    """
+    if path.suffix != ".safetensors":
+        message = "recipes load a head from a file with the ending .safetensors alone"
+        fix = f"Write {str(path.with_suffix('.safetensors'))!r}" if path.name else ""
+        raise RecipeError(Detail(message, parameter.opts[0], str(path), fix=fix))
+    return in_a_folder(parameter, path)
+
+
 def check_folder(path: str | Path, option: str) -> None:
     """Check that the folder of a file to write is there, and that the file is no folder itself.
 

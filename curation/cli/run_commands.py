@@ -45,6 +45,7 @@ from curation.cli.run_options import (
 )
 from curation.cli.run_printer import RunPrinter
 from curation.cli.telemetry_options import TelemetryOptions
+from curation.errors import Detail, RecipeError
 from curation.flow import Step, plan, run_fingerprint, select_steps
 from curation.inspect.composition import expected_composition, expected_total
 from curation.recipe import Recipe, load_recipe
@@ -80,6 +81,10 @@ def plan_command(
 ) -> None:
     """Show the stages of a recipe and what its arms are expected to add. No data is opened."""
     loaded = load_recipe(recipe)
+    for option, value in {"--rates": rates, "--prices": prices, "--assume": assume}.items():
+        if value and not cost:
+            message = "it has no effect without --cost"
+            raise RecipeError(Detail(message, option, value, fix="Add --cost"))
     if cost:
         from curation.inspect.cost.console import cost_of, print_cost
 

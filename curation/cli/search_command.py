@@ -22,7 +22,7 @@ from curation.cli.app import (
 from curation.cli.facts.tables import NearImage
 from curation.cli.facts.tables import Search as SearchFacts
 from curation.cli.inspect_commands import truncate
-from curation.cli.output_file import in_a_folder, whole_file
+from curation.cli.output_file import as_parquet, in_a_folder, whole_file
 from curation.errors import Detail, RecipeError
 from curation.recipe import load_recipe
 from curation.terminal import one_line
@@ -41,7 +41,7 @@ ResultFile = Annotated[
     typer.Option(
         "--out",
         help="Parquet file to write the result to, instead of printing it.",
-        callback=in_a_folder,
+        callback=as_parquet,
     ),
 ]
 ContactSheet = Annotated[

@@ -16,7 +16,7 @@ from rich.table import Table as Grid
 
 from curation.cli.app import INSPECT_PANEL, RecipeName, app, err, out
 from curation.cli.errors import print_error
-from curation.cli.output_file import in_a_folder, whole_file
+from curation.cli.output_file import as_parquet, whole_file
 from curation.errors import CurationError, Detail, RecipeError
 from curation.terminal import one_line, start_of
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from curation.inspect.api.store import OpenStore
 
 MAX_CELL = 200
+PRINTED_ROWS = 40
 PROMPT, CONTINUED = "sql> ", "...> "
 HELP = """Statements end with a semicolon. Every table of the store is a view: SHOW ALL TABLES lists
 them, and DESCRIBE copies lists the columns of one. Vectors are FLOAT[n]:
@@ -49,16 +50,24 @@ def sql(
             "--run", help="Query the tables of this run: its name, or the beginning of it."
         ),
     ] = None,
-    rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="Rows to print.")] = 40,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            "--rows",
+            "-n",
+            min=0,
+            help="Number of rows. By default 40 are printed, and all with --json and --out.",
+        ),
+    ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print all rows as JSON, one object a row.")
+        bool, typer.Option("--json", help="Print the rows as JSON, one object a row.")
     ] = False,
     parquet: Annotated[
         str | None,
         typer.Option(
             "--out",
-            help="Parquet file to write all rows to, instead of printing them.",
-            callback=in_a_folder,
+            help="Parquet file to write the rows to, instead of printing them.",
+            callback=as_parquet,
         ),
     ] = None,
 ) -> None:
@@ -70,15 +79,15 @@ def sql(
         raise RecipeError(Detail(message, "--out", parquet, fix="Leave one of the two out"))
     with OpenStore(store, recipe, run) as opened:
         if query is None and sys.stdin.isatty():
-            _shell(opened, rows)
+            _shell(opened, PRINTED_ROWS if rows is None else rows)
             return
         result = opened.sql(query if query is not None else sys.stdin.read())
         if parquet is not None:
-            _write(result, parquet)
+            _write(result if rows is None else result.limit(rows), parquet)
         elif as_json:
-            _print_json(result)
+            _print_json(result if rows is None else result.limit(rows))
         else:
-            _print_rows(result, rows)
+            _print_rows(result, PRINTED_ROWS if rows is None else rows)
 
 
 def _shell(opened: OpenStore, rows: int) -> None:

@@ -42,7 +42,8 @@ def status(
     from curation.inspect.status import read_status
     from curation.store.store import Store
 
-    statuses = read_status(Store(store), run)
+    opened = Store(store)
+    statuses = read_status(opened, run)
     if as_json:
         print_facts([Facts.model_validate(each.to_json()) for each in statuses])
         return
@@ -51,7 +52,7 @@ def status(
             out.print("")
         _print(each)
     if not statuses:
-        out.print("No run yet.")
+        out.print(f"No run yet in {opened.uri}.")
 
 
 def _print(status: RunStatus) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table as Grid
 
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out, print_facts
 from curation.cli.completion import complete_table
+from curation.cli.existing_store import existing_store
 from curation.cli.facts.files import Version
 from curation.cli.facts.runs import Run
 
@@ -20,6 +21,7 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
     from curation.store.run_log import read_runs
     from curation.store.store import Store
 
+    opened = Store(store)
     rows: list[dict[str, Any]] = [
         {
             "run": record.run,
@@ -32,7 +34,7 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
             "rows": dict(record.rows),
             "tables": dict(record.tables),
         }
-        for record in read_runs(Store(store))
+        for record in read_runs(opened)
     ]
     if as_json:
         print_facts([Run.model_validate(row) for row in rows])
@@ -52,7 +54,7 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
             span,
             last,
         )
-    out.print(grid if rows else "No run yet.")
+    out.print(grid if rows else f"No run yet in {opened.uri}.")
 
 
 @app.command(rich_help_panel=STORE_PANEL)
@@ -66,9 +68,9 @@ def versions(
     """List the versions of a table, the latest first, and the runs that have each."""
     from curation.engine.contract import contract
     from curation.store.run_log import read_runs
-    from curation.store.store import Store, in_parallel
+    from curation.store.store import in_parallel
 
-    opened = Store(store)
+    opened = existing_store(store)
     names = opened.versions(table)
     if not names:
         # Refuses a name that no table has.

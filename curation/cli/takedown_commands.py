@@ -11,6 +11,7 @@ import typer
 from rich.table import Table as Grid
 
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, err, out, print_facts
+from curation.cli.existing_store import existing_store
 from curation.cli.facts import files as facts
 from curation.cli.gc_commands import seconds_of
 from curation.errors import RecipeError
@@ -135,7 +136,6 @@ def forget(
     from curation.runner.gc.forget import forget as take_down
     from curation.runner.takedown.prove import prove
     from curation.store.step_log import Waiting
-    from curation.store.store import Store
 
     images = [*(sha256 or []), *(image_id or [])]
     request = Request(
@@ -150,7 +150,7 @@ def forget(
                 "--prove takes nothing down",
                 fix="Leave out all else but --store and --json",
             )
-        _print_proof(prove(Store(store)), as_json)
+        _print_proof(prove(existing_store(store)), as_json)
         return
     withheld = _withheld(store, opt_outs, after)
     if withheld is not None:
@@ -161,7 +161,7 @@ def forget(
         if as_json:
             print_facts(facts.Forgotten(opt_outs=taken))
         return
-    done = take_down(Store(store), request, Waiting(wait=not no_wait, notify=err.print))
+    done = take_down(existing_store(store), request, Waiting(wait=not no_wait, notify=err.print))
     if as_json:
         print_facts(_forgotten_facts(done, taken))
     else:
@@ -171,7 +171,6 @@ def forget(
 def _withheld(store: str, opt_outs: bool, after: str | None) -> OptedOut | None:
     """Return the stored pictures that an opt-out withholds; None if they are not asked for."""
     from curation.runner.takedown.opted_out import opted_out
-    from curation.store.store import Store
 
     if not opt_outs:
         if after is not None:
@@ -182,7 +181,7 @@ def _withheld(store: str, opt_outs: bool, after: str | None) -> OptedOut | None:
         return None
     age = after or AFTER
     since = datetime.now(UTC) - timedelta(seconds=seconds_of(age, "--after"))
-    withheld = opted_out(Store(store), since.isoformat(timespec="seconds"))
+    withheld = opted_out(existing_store(store), since.isoformat(timespec="seconds"))
     _print_opt_outs(withheld, age)
     return withheld
 

@@ -10,7 +10,7 @@ import typer
 
 from curation.cli.app import EXTEND_PANEL, AsJson, RecipePath, StorePath, app, out, print_facts
 from curation.cli.facts.tables import TrainedHead
-from curation.cli.output_file import in_a_folder
+from curation.cli.output_file import as_safetensors
 from curation.errors import RecipeError, unknown
 from curation.recipe import load_recipe
 
@@ -31,7 +31,9 @@ def train_filter(
     ],
     path: Annotated[
         Path,
-        typer.Option("--out", help="safetensors file to write the head to.", callback=in_a_folder),
+        typer.Option(
+            "--out", help="safetensors file to write the head to.", callback=as_safetensors
+        ),
     ],
     encoder: Annotated[
         str | None,

@@ -10,6 +10,7 @@ import typer
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out, print_facts
 from curation.cli.completion import complete_table
 from curation.cli.describe import describe_problems
+from curation.cli.existing_store import existing_store
 from curation.terminal import styled
 
 if TYPE_CHECKING:
@@ -40,12 +41,9 @@ def verify_store_command(
 ) -> None:
     """Compare every file of a store with its recorded size and checksum. The exit status is 1 if a file
     is missing or damaged."""
-    from curation.store.layout import check_is_store
-    from curation.store.store import Store
     from curation.store.verification import check_names, verify_store
 
-    opened = Store(store)
-    check_is_store(opened.storage)
+    opened = existing_store(store)
     tables = check_names(opened, table) if table else None
     problems = verify_store(opened, tables, set_aside)
     if as_json:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from curation.engine.executors import announced_start, check_master
+from curation.engine.explain import explain
 from curation.engine.java import ensure_java
 from curation.engine.params_base import StrictModel
 from curation.engine.resources import resource_dir
@@ -82,18 +83,11 @@ def load_cluster(name: str) -> Cluster:
         spec = load_yaml(text) or {}
         note_spec(spec)
         return Cluster.model_validate(spec)
-    except (OSError, UnicodeDecodeError) as error:
-        fix = "Name a file in UTF-8 that can be read"
-        raise RecipeError(Detail(f"{path} cannot be read ({error})", str(path), fix=fix)) from error
-    except (ValidationError, yaml.YAMLError, RecursionError) as error:
-        raise RecipeError(
-            Detail(
-                f"{path} does not describe a cluster ({error})",
-                str(path),
-                valid=list(Cluster.model_fields),
-                fix="Use these keys alone",
-            )
-        ) from error
+    except ValidationError as error:
+        raise RecipeError(*explain(error, Cluster), within=str(path)) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        message, fix = f"it cannot be read: {error}", "Write a mapping in YAML, in UTF-8"
+        raise RecipeError(Detail(message, str(path), fix=fix)) from error
 
 
 def with_secret(

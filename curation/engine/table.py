@@ -147,8 +147,11 @@ def _missing(store: Store, name: str, run: RunRecord | None) -> Detail:
         fix = f"See it by --run {unfinished.run}, or run the recipe again until it finishes"
         return Detail(f"{message}, but the {unfinished.state} run {unfinished.run} has", fix=fix)
     tables = store.tables()
+    if not tables:
+        fix = "Check the path of the store, or run a recipe first (curation run RECIPE --store DIR)"
+        return Detail(f"{message}; there are none yet", fix=fix)
     return Detail(
-        message if tables else f"{message}; there are none yet",
+        message,
         found=name,
         valid=tables if name not in tables else [],
         fix="Run the stage that writes it (curation plan RECIPE shows which), or name a version "

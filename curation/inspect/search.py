@@ -21,10 +21,11 @@ from curation.algorithms.knn.exact import search as search_exact
 from curation.algorithms.knn.params import SearchParams
 from curation.algorithms.knn.read import read_numbered_vectors
 from curation.engine.table import Table
-from curation.errors import Detail, RecipeError, StoreError
+from curation.errors import Detail, RecipeError, StoreError, start_of_paths
 from curation.inspect.lineage import trace
 from curation.media.encoders import ENCODERS, with_text
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
+from curation.media.vectors.npy import open_npy
 from curation.media.web.fetch_error import FetchError
 from curation.progress import ProgressBar
 from curation.recipe import Recipe
@@ -208,19 +209,22 @@ class ImageSearch:
         settings = self._settings
         try:
             return decode_apart(path.read_bytes(), settings.max_pixels, settings.formats)
+        except OSError as error:
+            message, fix = f"it cannot be read: {error.strerror}", start_of_paths()
+            raise RecipeError(Detail(message, str(path), fix=fix)) from error
         except FetchError as error:
-            raise RecipeError(
-                f"{path} cannot be decoded as an image ({error.reason})",
-                fix="Give a file that a browser shows",
-            ) from error
+            message = f"it cannot be decoded as an image ({error.reason})"
+            fix = "Give a file that a browser shows"
+            raise RecipeError(Detail(message, str(path), error.reason, fix=fix)) from error
 
     def _check_dim(self, queries: Vectors, vectors: Vectors) -> None:
         if len(vectors) and queries.shape[1] != vectors.shape[1]:
-            raise StoreError(
+            message = (
                 f"The queries have {queries.shape[1]} dimensions, but the vectors of encoder "
-                f"{self.encoder!r} have {vectors.shape[1]}",
-                fix="Embed the queries with that encoder",
+                f"{self.encoder!r} have {vectors.shape[1]}"
             )
+            fix = "Embed the queries with that encoder"
+            raise StoreError(Detail(message, "--vectors", queries.shape[1], fix=fix))
 
     def _with_metadata(self, candidates: Candidates) -> pa.Table:
         """Return candidates with the metadata of each image and the arms that claim it."""
@@ -299,7 +303,7 @@ class Search(ImageSearch):
         super().__init__(trace(recipe, store, run).tables, settings)
 
 
-SAVE_VECTORS = "`numpy.save` of an array of float32, one row for each vector, writes such a file"
+SAVE_VECTORS = "Write an array of float32 with numpy.save, one row for each vector"
 
 
 def read_queries(path: Path) -> Vectors:
@@ -309,13 +313,12 @@ def read_queries(path: Path) -> Vectors:
         RecipeError: the file is not an array of that shape, or a vector has no direction.
     """
     try:
-        vectors = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        message = f"{path} cannot be read as a .npy array of numbers: {error}"
-        raise RecipeError(Detail(message, "--vectors", str(path), fix=SAVE_VECTORS)) from error
-    if vectors.ndim != 2 or vectors.dtype.kind != "f":
+        vectors = open_npy(path)
+    except RecipeError as error:
+        raise RecipeError(*error.details, within="--vectors") from error
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or not len(vectors):
         shape = f"{vectors.dtype} of shape {vectors.shape}"
-        message = f"{path} holds {shape}; it must hold floats of shape (n, dim)"
+        message = f"{path} holds {shape}; it must hold floats of shape (n, dim), n at least 1"
         raise RecipeError(Detail(message, "--vectors", shape, fix=SAVE_VECTORS))
     doubles = vectors.astype(np.float64)
     lengths = np.linalg.norm(doubles, axis=1, keepdims=True)

@@ -33,6 +33,8 @@ TEST_FRACTION = 0.2
 MIN_LABELS = 10
 """Smallest number of labelled images of each class to train on."""
 ID_COLUMNS = ("image_id", "pair_id")
+ID_LENGTH = 32
+"""Characters of an id."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,11 @@ def read_labels(path: Path) -> Labels:
         raise RecipeError(Detail(f"{str(path)!r} holds no label", "--labels", fix=OF_LABELS))
     invalid = rows["label"][~rows["label"].isin([0, 1])]
     if len(invalid):
-        example = str(invalid.iloc[0])
+        example = repr(invalid.tolist()[0])
         message = f"{str(path)!r}: {len(invalid)} labels are neither 0 nor 1, for example {example}"
-        raise RecipeError(Detail(message, "--labels", example, ["0", "1"]))
+        fix = "Write labels as the numbers 0 and 1"
+        raise RecipeError(Detail(message, "--labels", example, fix=fix))
+    _check_ids(rows[id_column].tolist(), id_column, path)
     rows = rows.astype({"label": bool}).drop_duplicates().sort_values(id_column)
     repeated = rows[id_column][rows[id_column].duplicated()]
     if len(repeated):
@@ -101,6 +105,15 @@ def read_labels(path: Path) -> Labels:
             fix="Keep one of the two labels",
         )
     return Labels(id_column, rows[id_column].to_numpy().astype("S32"), rows["label"].to_numpy())
+
+
+def _check_ids(ids: list[Any], column: str, path: Path) -> None:
+    """Refuse ids that no table has."""
+    wrong = [i for i in ids if not (isinstance(i, str) and i.isascii() and 0 < len(i) <= ID_LENGTH)]
+    if wrong:
+        message = f"{str(path)!r}: {len(wrong)} values are no {column}, for example {wrong[0]!r}"
+        fix = f"Take ids from the tables images and embeddings: {ID_LENGTH} hexadecimal digits as text"
+        raise RecipeError(Detail(message, "--labels", repr(wrong[0]), fix=fix))
 
 
 def vectors_of_recipe(recipe: Recipe, store: Store, encoder: str) -> Table:

@@ -11,11 +11,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from curation.engine.explain import explain
 from curation.engine.yaml_text import load_yaml
 from curation.errors import Detail, RecipeError
 from curation.plugins import load_plugins
 from curation.recipe.checks import disagreements
-from curation.recipe.explain import explain
 from curation.recipe.model import Recipe
 from curation.secrets import note_secrets, note_spec
 
@@ -97,4 +97,5 @@ def _read(path: str | Path) -> str:
 def _not_yaml(error: Exception, path: str) -> Detail:
     mark = getattr(error, "problem_mark", None)
     line = f"{path}:{mark.line + 1}" if mark is not None else path
-    return Detail(f"{path} is not YAML: {error}", line)
+    fix = "Indent with spaces, and write a text that holds `: `, ` #` or a bracket in quotes"
+    return Detail(f"{path} is not YAML: {error}", line, fix=fix)

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
+from curation.engine.explain import explain
 from curation.engine.params_base import Name, StrictModel
 from curation.engine.stage import ScoreType
 from curation.errors import Detail, InvalidValueError, RecipeError
 from curation.media.encoders.params import EncoderSpec
 from curation.recipe.expect import ExpectParams
-from curation.recipe.explain import explain
 from curation.recipe.pixel_defaults import defaults_without_pixels, has_no_pixels
 from curation.stages.assemble.params import AssembleParams, KeptPixels
 from curation.stages.cluster.params import ClusterParams

@@ -290,7 +290,8 @@ def find_run(store: Store, name: str) -> RunRecord:
     raise StoreError(
         Detail(
             f"{len(matching)} runs in {store.uri} begin with {name!r}",
-            found=name,
+            "run",
+            name,
             valid=matching or list(paths)[:10],
             fix="Write more of its name" if matching else "`curation runs` lists all of them",
         )

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 from curation.flow import Step
 from curation.runner.observer import RunObserver
 from curation.runner.step import StepResult
@@ -71,10 +71,9 @@ class MetricsFile(RunObserver):
         try:
             _replace(self._path, "# EOF\n")
         except OSError as error:
-            raise RecipeError(
-                f"--metrics {path!r} cannot be written: {error.strerror}",
-                fix="Name a file in a folder that exists and that you may write",
-            ) from error
+            message = f"{path!r} cannot be written: {error.strerror}"
+            fix = "Name a file in a folder that exists and that you may write"
+            raise RecipeError(Detail(message, "--metrics", path, fix=fix)) from error
 
     def run_started(self, run: RunRecord, steps: Sequence[Step]) -> None:
         """See `RunObserver.run_started`."""

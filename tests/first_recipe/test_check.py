@@ -25,6 +25,7 @@ from curation.inspect.check.machine import Machine
 from curation.inspect.check.survey import Survey, survey
 from curation.inspect.check.trial import Trial
 from curation.inspect.check.warnings import WARNINGS, warnings_of
+from curation.inspect.first_recipe.draft import draft
 from curation.media.web.params import OutboundParams
 from curation.recipe import Recipe, parse_recipe
 from curation.stages.ingest.formats.source_row import SourceRow
@@ -246,6 +247,14 @@ def test_a_sample_is_fetched_and_screened(photos: Spec, tmp_path: Path) -> None:
     assert not (tmp_path / "store" / "tables").exists()
     needs = checked.facts.needs
     assert needs is not None and needs.stored > 32 * 1000
+
+
+@pytest.mark.parametrize("form", LOCAL)
+def test_a_sample_has_a_picture_of_two_sources_once(form: str, tmp_path: Path) -> None:
+    LOCAL[form](tmp_path / "photos", pictures(5))
+    drafted = draft([str(tmp_path / "photos")] * 2)
+    assert [survey.source.name for survey in drafted.surveys] == ["photos", "photos-2"]
+    assert (drafted.trial.pictures, drafted.trial.stored) == (5, 5)
 
 
 def test_problems_are_listed_together(photos: Spec, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def printed(store: Store, *more: str) -> str:
 
 def test_a_run_that_works_is_shown_with_its_progress_and_its_lease(store: Store) -> None:
     assert read_status(store) == []
-    assert printed(store) == "No run yet.\n"
+    assert printed(store) == f"No run yet in {store.uri}.\n"
     with working(store) as run:
         (status,) = read_status(store)
         assert status.state == "running"

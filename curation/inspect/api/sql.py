@@ -20,7 +20,7 @@ from duckdb.func import ARROW, SPECIAL
 
 from curation.engine.table import Table
 from curation.engine.table_name import TableName
-from curation.errors import CurationError
+from curation.errors import CurationError, Detail
 from curation.inspect.api.columns import (
     dimension,
     stored_dtype,
@@ -39,6 +39,14 @@ CLOSED = {
 }
 """What a query must not do: open files or addresses, load extensions, read variables of the program."""
 NO_STATEMENT = "Write one, as `FROM copies LIMIT 5`; `SHOW ALL TABLES` lists the tables"
+FIXES: Mapping[type[duckdb.Error], str] = {
+    duckdb.CatalogException: "`SHOW ALL TABLES` lists the tables",
+    duckdb.BinderException: "`DESCRIBE TABLE` lists the columns of a table",
+    duckdb.ParserException: "Write a statement of DuckDB, as `FROM copies LIMIT 5`",
+    duckdb.PermissionException: "A query reads the tables of the store alone. Take its rows out "
+    "to join them with other data",
+}
+"""What to do about an error of DuckDB."""
 HIDDEN = "was_taken_down"
 """The SQL function that says whether an id was taken down."""
 
@@ -208,7 +216,7 @@ def call_duckdb(function: Callable[[], Any]) -> Any:
     try:
         return function()
     except duckdb.Error as error:
-        raise QueryError(f"{error}") from error
+        raise QueryError(Detail(f"{error}", "query", fix=FIXES.get(type(error), ""))) from error
 
 
 def duckdb_batches(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:

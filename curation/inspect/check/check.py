@@ -92,7 +92,7 @@ def check_recipe(recipe: Recipe, store: str | None = None, pictures: int = PICTU
     try:
         trial = try_pictures(recipe, surveys, pictures)
     except CurationError as error:
-        problems.append(str(error))
+        problems += map(str, error.details)
     machine = this_machine(store)
     if machine.java_problem:
         problems.append(machine.java_problem)
@@ -120,12 +120,14 @@ def _problems(recipe: Recipe, store: str | None) -> list[str]:
         try:
             check(recipe)
         except RecipeError as error:
-            problems.append(str(error))
-    problems += imported_problems(recipe.embed.encoders)
+            problems += map(str, error.details)
+    problems += map(str, imported_problems(recipe.embed.encoders))
     if store is not None:
         try:
             check_store(recipe, Store(store))
-        except (CurationError, OSError) as error:
+        except CurationError as error:
+            problems += map(str, error.details)
+        except OSError as error:
             problems.append(str(error))
     return problems
 
@@ -141,7 +143,7 @@ def _surveys(recipe: Recipe, rows: int) -> tuple[list[Survey], list[str]]:
         try:
             surveys.append(survey(source, outbound, rows))
         except CurationError as error:
-            problems.append(str(error))
+            problems += map(str, error.details)
     return surveys, problems
 
 

@@ -73,13 +73,15 @@ def try_pictures(recipe: Recipe, surveys: Sequence[Survey], most: int = PICTURES
     """
     if recipe.fetch.pixels == "none":
         return Trial()
-    rows = [
-        (file, row)
+    # Sources may share files, and a picture is tried once.
+    by_place = {
+        (file.display_name, row.member or row.path): (file, row)
         for survey in surveys
         if survey.source.role == "pool"
         for file, row in survey.read
         if is_local(file, row) and not row.bad
-    ]
+    }
+    rows = list(by_place.values())
     places = sorted(random.Random(0).sample(range(len(rows)), min(most, len(rows))))
     sample = [rows[place] for place in places]
     if not sample:

@@ -9,10 +9,10 @@ import yaml
 from pydantic import Field, ValidationError
 
 from curation.engine import yaml_text
+from curation.engine.explain import explain
 from curation.engine.params_base import StrictModel
 from curation.engine.resources import resource_dir
 from curation.errors import Detail, RecipeError
-from curation.recipe import explain
 
 Model = TypeVar("Model", bound=StrictModel)
 

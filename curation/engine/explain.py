@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in words for people."""
+"""What is wrong with a recipe, or another file that a model describes, in words for people."""
 
 from __future__ import annotations
 
