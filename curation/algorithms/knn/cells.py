@@ -94,7 +94,9 @@ def join_cells(
             right = (cell.roles == base_role) & (share == base_share)
             rows = np.flatnonzero(left), np.flatnonzero(right)
             for query_rows, base_rows in unknown_pairs(*rows, cell.new):
-                queries = _Queries(*(column[query_rows] for column in cell[:3]))
+                queries = _Queries(
+                    cell.roles[query_rows], cell.ids[query_rows], cell.vectors[query_rows]
+                )
                 base = build_base(cell.vectors[base_rows], cell.ids[base_rows])
                 near = queries.nearest(base, base_role, options, device)
                 yield queries.pairs(near, numbers)

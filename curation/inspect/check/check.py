@@ -115,7 +115,7 @@ def warnings_before_run(recipe: Recipe) -> list[Finding]:
 
 
 def _problems(recipe: Recipe, store: str | None) -> list[str]:
-    problems = []
+    problems: list[str] = []
     for check in (check_inputs, _check_packages):
         try:
             check(recipe)
@@ -138,7 +138,8 @@ def _check_packages(recipe: Recipe) -> None:
 
 def _surveys(recipe: Recipe, rows: int) -> tuple[list[Survey], list[str]]:
     outbound = derive_params(OutboundParams, recipe.fetch)
-    surveys, problems = [], []
+    surveys: list[Survey] = []
+    problems: list[str] = []
     for source in recipe.sources:
         try:
             surveys.append(survey(source, outbound, rows))

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table as Grid
 
+from curation.engine.explain import explain
 from curation.errors import RecipeError, unknown
 from curation.inspect.cost.counts import expected_counts
 from curation.inspect.cost.encoder_profiles import EncoderProfile, profile_encoders
@@ -18,7 +19,7 @@ from curation.inspect.cost.rates import Assumptions, Prices, Rates, default_file
 from curation.inspect.cost.searches import search_alternatives
 from curation.inspect.cost.work import Work
 from curation.inspect.cost.workload import cost_inputs, work_of_stages
-from curation.recipe import Recipe, explain
+from curation.recipe import Recipe
 from curation.terminal import styled
 
 MONTHS = 1.0
