@@ -149,6 +149,21 @@ def test_a_function_may_move(
     assert before["a"].record == after["a"].record
 
 
+@dataclass(frozen=True)
+class Limit:
+    """An argument of a unit."""
+
+    cap: int
+    sets: tuple[str, ...] = ()
+    within: Limit | None = None
+
+
+def test_every_field_of_a_dataclass_is_part_of_memos() -> None:
+    assert content_of(Limit(3, ("a", "b"), Limit(4))) == [3, ["a", "b"], [4, [], None]]
+    values = (Limit(3), Limit(4), Limit(3, ("a",)), Limit(3, within=Limit(3)))
+    assert len({json.dumps(content_of(value)) for value in values}) == len(values)
+
+
 def test_models_of_two_kinds_are_told_apart() -> None:
     class One(StrictModel):
         strategy: str
