@@ -134,7 +134,7 @@ class CurationOperator(SparkSubmitOperator):
             self._publish(result, context)
         else:
             # Nobody who waits for a dataset is to be started.
-            self.outlets = []
+            self.outlets: list[Any] = []
         return result
 
     def on_kill(self) -> None:
