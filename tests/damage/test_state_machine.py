@@ -160,7 +160,7 @@ class Damages(RuleBasedStateMachine):
     def _readers(self) -> Iterator[Callable[[], Any]]:
         for name in self.finished.tables:
             yield partial(self._read, name)
-            yield partial(OpenStore(self.store.uri, "shapes").versions, name)
+            yield partial(self._list_versions, name)
         yield lambda: list(read_runs(self.store))
         yield lambda: read_status(self.store)
         yield lambda: read_tags(self.store)
@@ -171,6 +171,9 @@ class Damages(RuleBasedStateMachine):
         yield lambda: OpenStore(self.store.uri, "shapes").sql("FROM copies").fetchall()
         yield lambda: OpenStore(self.store.uri, "shapes").why("pool-0")
         yield lambda: list(difference(*2 * [open_dataset(self.store.uri)]))
+
+    def _list_versions(self, name: str) -> None:
+        OpenStore(self.store.uri, "shapes").versions(name)
 
     def _read(self, name: str) -> None:
         table = open_table(self.store, name)
