@@ -13,8 +13,8 @@ from curation.media.pictures.colour_boxes import profile_in_boxes
 from curation.media.pictures.matrix_profile import P3, SRGB_CURVE, matrix_profile
 from curation.media.pictures.plug_ins import PLUG_INS
 from curation.media.pictures.upright import make_upright
-from tests.pictures.files import PICTURE, RGB, Ints, encode
-from tests.pictures.test_colours import ADOBE_RGB, ADOBE_SHOWN, P3_SHOWN, expected
+from tests.pictures.files import ADOBE_RGB, PICTURE, RGB, Ints, encode
+from tests.pictures.test_colours import ADOBE_SHOWN, P3_SHOWN, expected
 
 BT2020_SHOWN = expected(RGB, "bt2020", None)
 P3_PROFILE = matrix_profile(P3, SRGB_CURVE)
