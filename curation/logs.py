@@ -133,6 +133,21 @@ def line_as_json(message: str, level: int = logging.INFO) -> str:
     return JsonFormatter().format(record)
 
 
+class _Stderr:
+    """Standard error as it is when a record is written: above a bar that is shown then.
+
+    Records are clean, and a log file gets them as records.
+    """
+
+    def write(self, text: str) -> None:
+        """Write a text."""
+        getattr(sys.stderr, "rich_proxied_file", sys.stderr).write(text)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        getattr(sys.stderr, "rich_proxied_file", sys.stderr).flush()
+
+
 def prepare_streams(level: int, text_format: str, log_format: LogFormat = "text") -> None:
     """Set up logging, and print what the standard streams cannot encode as escapes.
 
@@ -147,8 +162,7 @@ def prepare_streams(level: int, text_format: str, log_format: LogFormat = "text"
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     formatter: logging.Formatter = LogFormatter(text_format)
-    # Records are clean, and a log file gets them as records.
-    target: TextIO = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
+    target: Any = _Stderr()
     if log_format == "json":
         formatter, level = JsonFormatter(), min(level, logging.INFO)
         target = _write_json()

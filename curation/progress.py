@@ -4,19 +4,47 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
+from typing import Any
 
 from rich import progress as bars
 from rich.console import Console, RenderableType
-from rich.status import Status
+from rich.file_proxy import FileProxy
+from rich.live import Live
+from rich.spinner import Spinner
 from rich.text import Text
 
 from curation.activity import Counts
+from curation.streams import CleanStream
 from curation.terminal import one_line
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+def _stderr() -> Any:
+    """Return standard error without what escapes the signs that move a bar."""
+    stream: Any = sys.stderr
+    while (inner := getattr(stream, "rich_proxied_file", None)) is not None:
+        stream = inner
+    return stream
+
+
+@contextmanager
+def _above(console: Console) -> Iterator[None]:
+    """Have what is written within a context stand above what a console shows, clean as before.
+
+    rich would put its own stream around those that clean, and they would escape the bar itself.
+    """
+    with ExitStack() as streams:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, CleanStream) and stream.isatty():
+                inner = stream.rich_proxied_file
+                stream.rich_proxied_file = FileProxy(console, inner)  # type: ignore[assignment]
+                streams.callback(setattr, stream, "rich_proxied_file", inner)
+                streams.callback(stream.flush)
+        yield
 
 
 class _BarWithNote(bars.Progress):
@@ -58,6 +86,8 @@ class ProgressBar:
     def __init__(self, label: str, total: int) -> None:
         self.label, self.shown = label, sys.stderr.isatty()
         self._total = total
+        self._console, self._streams = Console(file=_stderr()), ExitStack()
+        is_clean = isinstance(sys.stderr, CleanStream)
         self._bar = _BarWithNote(
             bars.TextColumn("{task.description:>24}", markup=False),
             bars.BarColumn(),
@@ -66,9 +96,11 @@ class ProgressBar:
             _RateColumn(),
             bars.TimeElapsedColumn(),
             bars.TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=self._console,
             transient=True,
             disable=not self.shown,
+            redirect_stdout=not is_clean,
+            redirect_stderr=not is_clean,
         )
         self._task = self._bar.add_task(one_line(label), total=total, unit="tasks")
 
@@ -87,6 +119,8 @@ class ProgressBar:
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
+        if self.shown:
+            self._streams.enter_context(_above(self._console))
         return self
 
     def __exit__(
@@ -95,6 +129,7 @@ class ProgressBar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._streams.close()
         self._bar.stop()
 
 
@@ -104,5 +139,15 @@ def shown_wait(text: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    with Status(one_line(text), console=Console(stderr=True)):
+    console, is_clean = Console(file=_stderr()), isinstance(sys.stderr, CleanStream)
+    with (
+        Live(
+            Spinner("dots", Text(one_line(text))),
+            console=console,
+            transient=True,
+            redirect_stdout=not is_clean,
+            redirect_stderr=not is_clean,
+        ),
+        _above(console),
+    ):
         yield

@@ -7,15 +7,15 @@ import json
 import shutil
 import tarfile
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.progress import Progress
+
+from curation.activity import Counts
+from curation.progress import ProgressBar
 
 from . import copies, dirt
 from .drawings import DRAWINGS
@@ -60,10 +60,14 @@ def build(out: Path, port: int, seed: int = 0) -> None:
     _write_stamp(out, stamp)
     studio, web = Studio(seed), Web(out, port, seed)
     counts = (SCENES, DIGITS, HELD_OUT_SCENES, HELD_OUT_DIGITS, *DRAWN.values(), *SEEDS.values())
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Making images", total=sum(counts))
-        progress = partial(bar.advance, task)
+    with ProgressBar("Making images", sum(counts)) as bar:
+        made = 0.0
+
+        def progress(count: float) -> None:
+            nonlocal made
+            made += count
+            bar.set_counts(Counts(round(made), sum(counts), "images"))
+
         held_out, truth = _held_out(out, studio, progress)
         truth += _seeds(out, studio, held_out, progress)
         dirt.add_bad_rows(web, studio)

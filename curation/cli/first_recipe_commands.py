@@ -15,6 +15,7 @@ from curation.cli.app import RUN_PANEL, AsJson, RecipePath, app, out, print_fact
 from curation.cli.facts.checks import Check
 from curation.cli.output_file import in_a_folder
 from curation.errors import Detail, RecipeError
+from curation.progress import shown_wait
 from curation.recipe import load_recipe
 from curation.terminal import Terminal, styled
 
@@ -73,7 +74,8 @@ def init(
     path = Path(to or f"{name_of(paths[0])}.yaml")
     if path.exists():
         raise _existing(path)
-    drafted = draft(paths, seeds or (), held_out or (), name_of(path.name), contact)
+    with shown_wait("Looking at the files, and at a sample of the pictures …"):
+        drafted = draft(paths, seeds or (), held_out or (), name_of(path.name), contact)
     text = recipe_text(drafted, str(path))
     try:
         with path.open("x", encoding="utf-8") as file:
@@ -114,7 +116,9 @@ def check(
     """Check a recipe against its files and this machine, before any work. Nothing is downloaded."""
     from curation.inspect.check.check import check_recipe
 
-    checked = check_recipe(load_recipe(recipe), store, sample)
+    loaded = load_recipe(recipe)
+    with shown_wait("Looking at the files, a sample of the pictures, and this machine …"):
+        checked = check_recipe(loaded, store, sample)
     if as_json:
         print_facts(Check.model_validate(checked.to_json()))
     else:

@@ -27,6 +27,7 @@ from curation.cli.facts.files import TablePaths
 from curation.cli.facts.tables import Change, ComparedDataset, Difference
 from curation.cli.output_file import as_parquet, whole_file
 from curation.errors import StoreError, TakenDownError
+from curation.progress import shown_wait
 from curation.terminal import echo, start_of, styled
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def diff(
 
     datasets = open_dataset(before), open_dataset(after)
     counts: Counter[tuple[str, str]] = Counter()
-    with _difference_writer(parquet) as write:
+    with shown_wait("Comparing the datasets …"), _difference_writer(parquet) as write:
         for batch in difference(*datasets):
             changes, reasons = (batch.column(n).to_pylist() for n in ("change", "reason"))
             counts.update((c, r or "") for c, r in zip(changes, reasons, strict=True))

@@ -48,6 +48,7 @@ from curation.cli.telemetry_options import TelemetryOptions
 from curation.errors import Detail, RecipeError
 from curation.flow import Step, plan, run_fingerprint, select_steps
 from curation.inspect.composition import expected_composition, expected_total
+from curation.progress import shown_wait
 from curation.recipe import Recipe, load_recipe
 from curation.recipe.pixels import left_out
 from curation.store.store import DATASET
@@ -221,7 +222,8 @@ def _report(
     if path is None:
         from curation.inspect.report.build import write_report
 
-        path = write_report(recipe, store, run)
+        with shown_wait("Writing the report …"):
+            path = write_report(recipe, store, run)
     return path
 
 
@@ -250,7 +252,9 @@ def report(
     from curation.store.store import Store
 
     opened = Store(store)
-    address = opened.address(write_report(load_recipe(recipe), opened, run))
+    loaded = load_recipe(recipe)
+    with shown_wait("Writing the report …"):
+        address = opened.address(write_report(loaded, opened, run))
     if as_json:
         print_facts(Report(report=address))
     else:

@@ -12,6 +12,7 @@ from curation.cli.app import EXTEND_PANEL, AsJson, RecipePath, StorePath, app, o
 from curation.cli.facts.tables import TrainedHead
 from curation.cli.output_file import as_safetensors
 from curation.errors import RecipeError, unknown
+from curation.progress import shown_wait
 from curation.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def train_filter(
     if name not in loaded.embed.encoders:
         raise RecipeError(unknown("encoder", name, loaded.embed.encoders, "--encoder"))
     embeddings = training.vectors_of_recipe(loaded, Store(store), name)
-    evaluation = training.train_filter(embeddings, training.read_labels(labels), path, hidden, seed)
+    read = training.read_labels(labels)
+    with shown_wait("Training the head …"):
+        evaluation = training.train_filter(embeddings, read, path, hidden, seed)
     head = {"kind": "mlp" if hidden else "linear", "encoder": name, "weights": str(path)}
     head |= {"activation": "relu", "output": "sigmoid"} if hidden else {}
     if as_json:

@@ -27,7 +27,7 @@ from curation.media.encoders import ENCODERS, with_text
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
 from curation.media.vectors.npy import open_npy
 from curation.media.web.fetch_error import FetchError
-from curation.progress import ProgressBar
+from curation.progress import ProgressBar, shown_wait
 from curation.recipe import Recipe
 from curation.store.store import Store
 
@@ -192,7 +192,8 @@ class ImageSearch:
         from curation.media.encoders.forward import encode
 
         stored = self.embeddings.manifest.stats.get("encoder")
-        encoder = load_encoder(spec, "cpu")
+        with shown_wait("Loading the encoder …"):
+            encoder = load_encoder(spec, "cpu")
         if stored is not None and not _is_same(stored, encoder.identity, spec.of == self._spec.of):
             raise StoreError(
                 f"The stored vectors are by {stored}, but the recipe's encoder is "

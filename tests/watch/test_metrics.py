@@ -141,5 +141,5 @@ def test_a_run_that_fails_says_so(tmp_path: Path, watch: Watch) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_an_error_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"--metrics .*cannot be written: No such file"):
+    with pytest.raises(RecipeError, match=r"--metrics: .*cannot be written: No such file"):
         MetricsFile(str(tmp_path / "none" / "run.prom"))
