@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -36,7 +36,8 @@ from curation.store.removal import GC, removal_log
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Lease, Waiting, hold
 from curation.store.store import Store
-from curation.store.tags import read_tags
+from curation.store.tags import FOLDER as TAGS
+from curation.store.tags import Tag, read_tags, tag_path
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -110,6 +111,7 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     sweep = Sweep(store, needs, removals, now, frozenset(before))
     records = {path: status for run in runs for path, status in run.files.items()}
     paths = {run.record.path for run in runs if run.record.run in kept}
+    _remove_tags(removals, [tag for tag in tags if tag.run in superseded.difference(kept)])
     # First, so that no run is listed whose tables are gone.
     removals.decide("runs", records, paths.__contains__)
     sweep.logs(kept, quoting)
@@ -124,6 +126,13 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     if lease is not None and before - left:
         record_removal(store, counts[0], counts[1])
     return Collected(kept, removed, removals.tallies, *counts)
+
+
+def _remove_tags(removals: RemovalList, tags: Sequence[Tag]) -> None:
+    """Remove tags whose runs are removed, because they have what was taken down."""
+    if tags:
+        paths = {tag_path(tag.name) for tag in tags}
+        removals.decide("tags", removals.storage.files(TAGS), lambda path: path not in paths)
 
 
 def _records(
