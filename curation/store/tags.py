@@ -51,7 +51,7 @@ def add_tag(store: Store, name: str, run: str) -> Tag:
             )
         )
     tag = Tag(name, run, utc_now())
-    if store.storage.create(_path(name), seal(asdict(tag))):
+    if store.storage.create(tag_path(name), seal(asdict(tag))):
         return tag
     stored = find_tag(store, name)
     if stored is None or stored.run != run:
@@ -73,10 +73,10 @@ def delete_tag(store: Store, name: str) -> None:
     Raises:
         StoreError: there is no such tag.
     """
-    if store.storage.status(_path(name)) is None:
+    if store.storage.status(tag_path(name)) is None:
         names = [PurePosixPath(p).stem for p in sorted(store.storage.files(FOLDER))]
         raise StoreError(unknown("tag", name, names, where=store.uri))
-    store.storage.delete([_path(name)])
+    store.storage.delete([tag_path(name)])
 
 
 def read_tags(store: Store) -> list[Tag]:
@@ -96,7 +96,7 @@ def find_tag(store: Store, name: str) -> Tag | None:
     Raises:
         StoreError: it is damaged.
     """
-    content = store.storage.read(_path(name)) if VALID_NAME.fullmatch(name) else None
+    content = store.storage.read(tag_path(name)) if VALID_NAME.fullmatch(name) else None
     if content is None:
         return None
     try:
@@ -104,7 +104,7 @@ def find_tag(store: Store, name: str) -> Tag | None:
         return Tag(spec["name"], spec["run"], spec["created"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"{store.address(_path(name))} is damaged ({error})",
+            f"{store.address(tag_path(name))} is damaged ({error})",
             fix=f"Delete the tag (curation tag {name} --delete --store STORE), and tag the run again",
         ) from error
 
@@ -119,5 +119,6 @@ def tagged_run(store: Store, name: str) -> RunRecord:
     return find_run(store, tag.run if tag else name)
 
 
-def _path(name: str) -> str:
+def tag_path(name: str) -> str:
+    """Return the path of a tag within a store."""
     return f"{FOLDER}/{name}.json"

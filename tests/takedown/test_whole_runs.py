@@ -21,7 +21,7 @@ from curation.store.log_place import state_folder
 from curation.store.run_log import read_runs, recorded_run
 from curation.store.step_log import Waiting
 from curation.store.store import Store
-from curation.store.tags import add_tag
+from curation.store.tags import add_tag, read_tags
 from curation.store.tombstones import HITS, read_removed, read_takedowns
 
 from ..gc.helpers import gc, recipe_of, run_recipe
@@ -62,9 +62,12 @@ def test_an_image_leaves_every_table_the_report_and_a_tagged_run(
         # A library may have said where it failed, in the log file of any run.
         store.storage.write(f"logs/{record.run}.log", url_of("p1").encode())
         (state_folder() / f"{record.run}.log").touch()
+    add_tag(store, "v2", next(iter(read_runs(store))).run)
     # Longer than any file is old, and a tag: neither saves it.
     collected = gc(tiny.store, Retention(keep=5))
     assert tiny.record.run in collected.removed
+    assert [tag.name for tag in read_tags(store)] == ["v2"]
+    assert add_tag(store, "v1", next(iter(read_runs(store))).run).run != tiny.record.run
     assert collected.taken_down["images"] == 1
     assert collected.left == {}
     assert holding(tiny.store, texts) == {} and not [*state_folder().iterdir()]

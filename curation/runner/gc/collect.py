@@ -37,7 +37,8 @@ from curation.store.removal import GC, hold_removal
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Lease, Waiting
 from curation.store.store import Store
-from curation.store.tags import Tag, read_tags
+from curation.store.tags import FOLDER as TAGS
+from curation.store.tags import Tag, read_tags, tag_path
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -114,6 +115,7 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     sweep = Sweep(store, needs, removals, now, frozenset(before))
     records = {path: status for run in runs for path, status in run.files.items()}
     paths = {run.record.path for run in runs if run.record.run in kept}
+    _remove_tags(removals, [tag for tag in tags if tag.run in superseded.difference(kept)])
     # First, so that no run is listed whose tables are gone.
     removals.decide("runs", records, paths.__contains__)
     sweep.logs(kept, quoting)
@@ -153,6 +155,13 @@ def _check_records(store: Store, runs: Sequence[StoredRun], tags: Sequence[Tag])
             f"{store.uri} has no record of a run, so nobody knows what is needed. Nothing was removed",
             fix="Run its recipes again, or delete the folder if nothing of it is needed",
         )
+
+
+def _remove_tags(removals: RemovalList, tags: Sequence[Tag]) -> None:
+    """Remove tags whose runs are removed, because they have what was taken down."""
+    if tags:
+        paths = {tag_path(tag.name) for tag in tags}
+        removals.decide("tags", removals.storage.files(TAGS), lambda path: path not in paths)
 
 
 def _records(
