@@ -114,7 +114,7 @@ def warnings_before_run(recipe: Recipe) -> list[Finding]:
 
 
 def _problems(recipe: Recipe, store: str | None) -> list[str]:
-    problems = []
+    problems: list[str] = []
     try:
         check_inputs(recipe)
     except RecipeError as error:
@@ -132,7 +132,8 @@ def _problems(recipe: Recipe, store: str | None) -> list[str]:
 
 def _surveys(recipe: Recipe, rows: int) -> tuple[list[Survey], list[str]]:
     outbound = derive_params(OutboundParams, recipe.fetch)
-    surveys, problems = [], []
+    surveys: list[Survey] = []
+    problems: list[str] = []
     for source in recipe.sources:
         try:
             surveys.append(survey(source, outbound, rows))
