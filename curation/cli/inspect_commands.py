@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.filesize import decimal
 from rich.table import Table as Grid
 
 from curation.cli.app import (
@@ -76,7 +77,7 @@ def show(
     out.print(styled((table, "bold"), f": {contract(table).grain}"))
     out.print(f"version  {manifest.version}  ({manifest.created}, stage {manifest.stage})")
     _print_place(opened, version, run)
-    size = f"{manifest.bytes / 1e6:,.1f} MB"
+    size = decimal(manifest.bytes)
     out.print(f"rows     {manifest.rows:,} in {len(manifest.fragments)} fragments, {size}")
     if opened.withheld is not None:
         out.print("taken down  some of these rows are: all counts have them, and readers get none")

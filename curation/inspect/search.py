@@ -209,7 +209,9 @@ class ImageSearch:
 
         settings = self._settings
         try:
-            return decode_apart(path.read_bytes(), settings.max_pixels, settings.formats)
+            pixels = decode_apart(path.read_bytes(), settings.max_pixels, settings.formats)
+            # torch warns of arrays that cannot be written.
+            return np.array(pixels)
         except OSError as error:
             message, fix = f"it cannot be read: {error.strerror}", start_of_paths()
             raise RecipeError(Detail(message, str(path), fix=fix)) from error

@@ -185,7 +185,11 @@ def test_a_notebook_shows_pictures_and_escapes_captions(opened: OpenStore) -> No
     shown = opened._repr_html_()
     assert shown.count("data:image/jpeg;base64,") >= 2
     assert all(name in shown for name in opened.tables)
+    assert f"</b> in {opened.address}<br>" in shown
+    # Small tables have a size, too.
+    assert "0.0 MB" not in shown and " kB<" in shown
     table = opened.table("images")._repr_html_()
+    assert f"<b>images</b>: {opened.table('images').grain}<br>" in table
     for page in (shown, table):
         assert "<script" not in page
         assert "\x1b" not in page

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from rich.filesize import decimal
 
 from curation.errors import StoreError
 from curation.inspect.api.versions import TableVersion
@@ -34,7 +35,7 @@ def store_page(tables: CurrentTables, versions: Sequence[TableVersion]) -> str:
     columns = ("table", "rows", "size", "seconds", "version", "created")
     return _render(
         recipe=tables.recipe,
-        address=tables.store.uri,
+        place=f" in {tables.store.uri}",
         run=f"run {tables.run}",
         pictures=_pictures(tables),
         columns=columns,
@@ -47,7 +48,7 @@ def _version_row(version: TableVersion) -> tuple[str, ...]:
     return (
         version.table,
         f"{version.rows:,}",
-        "" if version.bytes is None else f"{version.bytes / 1e6:,.1f} MB",
+        "" if version.bytes is None else decimal(version.bytes),
         "" if version.seconds is None else f"{version.seconds:,.1f}",
         version.version[:DIGITS],
         version.created,
@@ -66,7 +67,7 @@ def table_page(name: str, grain: str, version: str, head: pa.Table, rows: str) -
     """
     return _render(
         recipe=name,
-        address=grain,
+        place=f": {grain}",
         run=f"version {version[:DIGITS]}",
         pictures=[],
         columns=head.column_names,
