@@ -35,7 +35,6 @@ from curation.store.verification import verify_store
 from ..tables import commit
 from .finished import empty, flip, truncate
 
-
 DIGEST = "0123456789abcdef" * 2
 
 
