@@ -58,6 +58,7 @@ def test_a_run_may_stand_before_or_after_the_options_of_an_address(
     place: str, run: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
+    runs: list[str | None] = []
 
     class Opened:
         def __init__(self, uri: str) -> None:
@@ -67,6 +68,9 @@ def test_a_run_may_stand_before_or_after_the_options_of_an_address(
             return []
 
     monkeypatch.setattr("curation.inspect.diff.Store", Opened)
-    monkeypatch.setattr("curation.inspect.diff.open_table", lambda *args, **names: names.get("run"))
-    assert open_dataset(place) == run
+    monkeypatch.setattr(
+        "curation.inspect.diff.open_table", lambda *args, run=None: runs.append(run)
+    )
+    open_dataset(place)
+    assert runs == [run]
     assert opened == [f"s3://bucket/a?{OPTIONS}"]
