@@ -49,7 +49,15 @@ def open_dataset(place: str) -> Table:
 
 
 def _parts_of(place: str) -> tuple[str, str]:
-    """Return the address of a store, and the version or run after it; empty for none."""
+    """Return the address of a store, and the version or run after it; empty for none.
+
+    In a URI with options, the version or run stands before or after them.
+    """
+    if "://" in place and "?" in place:
+        path, _, query = place.partition("?")
+        options, _, after = query.rpartition("@") if "@" in query else (query, "", "")
+        uri, before = _parts_of(path)
+        return f"{uri}?{options}", after or before
     parent, _, name = place.rpartition("/")
     # The name of a folder may have an @, and that of a machine, as in abfs://container@machine.
     if "@" not in name or parent.endswith(":/") or ("://" not in place and Path(place).is_dir()):

@@ -35,6 +35,8 @@ from curation.store.verification import verify_store
 from ..tables import commit
 from .finished import empty, flip, truncate
 
+DIGEST = "0123456789abcdef" * 2
+
 
 def garbage(path: Path) -> None:
     """Replace a file by brackets that never close, more than a parser can nest."""
@@ -52,8 +54,8 @@ def store(tmp_path: Path) -> Store:
     (record,) = read_runs(opened)
     tag_run(opened, "v1", record.run, Waiting())
     assert StepLog(opened, "step").add(Entry(1, "commit"))
-    put_used_memos(opened, "dedup", "step", ["a"])
-    opened.put_key("pairs", "key", record.tables["pairs"])
+    put_used_memos(opened, "dedup", DIGEST, ["a"])
+    opened.put_key("pairs", DIGEST, record.tables["pairs"])
     open_takedowns(opened.storage)
     put_tombstone(opened.storage, Tombstone("t1", "2026-01-01T00:00:00+00:00", "me", "why"))
     put_hits(opened.storage, Hits("h1", ("t1",)))
@@ -123,7 +125,9 @@ def test_gc_removes_what_was_set_aside_and_what_killed_writers_left(
     damaged = [store.set_aside(broken.record.path)]
     mark = next(p for p in store.storage.files(OPEN, recursive=True) if p.endswith("hint.text"))
     damaged.append(store.set_aside(mark))
-    left = [f"{folder}/a.b.tmp" for folder in ("open/x/y", "tombstones", "logs", "tags", "runs")]
+    left = [
+        f"{folder}/.a.{DIGEST}.tmp" for folder in ("open/x/y", "tombstones", "logs", "tags", "runs")
+    ]
     for path in left:
         full = Path(store.uri, path)
         full.parent.mkdir(parents=True, exist_ok=True)

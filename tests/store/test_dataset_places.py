@@ -41,3 +41,36 @@ def test_the_at_of_a_machine_begins_no_version(
     monkeypatch.setattr("curation.inspect.diff.open_table", lambda *args, **names: names)
     open_dataset(address)
     assert opened == [address]
+
+
+OPTIONS = "region=eu-west-1&endpoint_override=host:9000&scheme=http"
+
+
+@pytest.mark.parametrize(
+    ("place", "run"),
+    [
+        (f"s3://bucket/a?{OPTIONS}", None),
+        (f"s3://bucket/a@20261128T?{OPTIONS}", "20261128T"),
+        (f"s3://bucket/a?{OPTIONS}@20261128T", "20261128T"),
+    ],
+)
+def test_a_run_may_stand_before_or_after_the_options_of_an_address(
+    place: str, run: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    runs: list[str | None] = []
+
+    class Opened:
+        def __init__(self, uri: str) -> None:
+            opened.append(uri)
+
+        def versions(self, table: str) -> list[str]:
+            return []
+
+    monkeypatch.setattr("curation.inspect.diff.Store", Opened)
+    monkeypatch.setattr(
+        "curation.inspect.diff.open_table", lambda *args, run=None: runs.append(run)
+    )
+    open_dataset(place)
+    assert runs == [run]
+    assert opened == [f"s3://bucket/a?{OPTIONS}"]

@@ -25,6 +25,8 @@ _MISSING = -1
 _WINDOW_BYTES = 64 * 2**20
 _COPY_BYTES = 2**20
 SHARD_SUFFIX = ".parquet"
+DAMAGED = (pa.ArrowException, OSError, ValueError, LookupError, TypeError)
+"""What reading a shard raises that is incomplete, or whose bytes changed."""
 
 
 class WorkShards:
@@ -99,18 +101,24 @@ class WorkShards:
             try:
                 # No checksum: its time tells a shard from a later one with the same name.
                 self._index(FileEntry(path, status.size, str(status.modified), 0))
-            except (pa.ArrowInvalid, OSError) as error:
+            except DAMAGED as error:
                 logger.info("%s is incomplete (%s): its rows are fetched again", path, error)
 
     def _index(self, shard: FileEntry) -> None:
+        groups = []
         with self._open(shard) as file:
             for group in range(file.num_row_groups):
                 samples = file.read_row_group(group, ["key", "stored_bytes"])
                 rows = np.array(samples.column("key").to_pylist(), np.int64)
-                self._shard[rows] = len(self._files)
-                self._group[rows] = group
-                self._offset[rows] = np.arange(len(rows))
-                self._size[rows] = samples.column("stored_bytes").fill_null(0).to_numpy()
+                if len(rows) and not 0 <= rows.min() <= rows.max() < len(self._shard):
+                    raise ValueError("it has rows that the fragment has not")
+                groups.append((rows, samples.column("stored_bytes").fill_null(0).to_numpy()))
+        # Only now: a shard that cannot be read to its end must leave no row behind.
+        for group, (rows, sizes) in enumerate(groups):
+            self._shard[rows] = len(self._files)
+            self._group[rows] = group
+            self._offset[rows] = np.arange(len(rows))
+            self._size[rows] = sizes
         self._files.append(shard)
 
     def _open(self, shard: FileEntry) -> pq.ParquetFile:
