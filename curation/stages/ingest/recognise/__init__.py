@@ -15,6 +15,7 @@ from curation.media.files.location import shown
 from curation.media.web.params import is_web
 from curation.stages.ingest.recognise.place import MARKER, Place, Recognised
 from curation.stages.ingest.sources import FORMATS
+from curation.terminal import one_line
 
 _SHOWN_NAMES = 5
 
@@ -30,8 +31,10 @@ def recognise(place: Place) -> Recognised:
     if candidates:
         best = max(candidates, key=lambda recognised: (recognised.certainty, recognised.files))
         return replace(best, notes=(*best.notes, *_left_out(best, candidates, place)))
-    names = ", ".join(shown(file.name) for file in place.files[:_SHOWN_NAMES]) or "no file"
-    reasons = "".join(f"\n  {problem}" for problem in problems)
+    # A line break would let a name pass for another line.
+    names = ", ".join(one_line(shown(file.name)) for file in place.files[:_SHOWN_NAMES])
+    names = names or "no file"
+    reasons = "".join(f"\n  {one_line(problem)}" for problem in problems)
     raise RecipeError(
         Detail(
             f"no format recognises what is there ({names}){reasons}",
@@ -74,6 +77,6 @@ def _left_out(best: Recognised, candidates: list[Recognised], place: Place) -> I
         if names:
             more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
             yield (
-                f"Not read: {shown(names[0])}{more} of format {other.form}. Name them to `curation "
-                "init` to take their rows and captions."
+                f"Not read: {one_line(shown(names[0]))}{more} of format {other.form}. Name them to "
+                "`curation init` to take their rows and captions."
             )
