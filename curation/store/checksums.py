@@ -15,9 +15,11 @@ CHUNK_BYTES = 8 * 2**20
 def sha256_of(store: Store, path: str) -> str | None:
     """Return the SHA-256 of a file of the store in hex, or None if there is no such file."""
     storage = store.storage
-    place = f"{storage.root}/{path}"
+    sha256 = hashlib.sha256()
     try:
-        with storage.filesystem.open_input_stream(place, buffer_size=CHUNK_BYTES) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        with storage.filesystem.open_input_stream(f"{storage.root}/{path}") as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                sha256.update(chunk)
     except FileNotFoundError:
         return None
+    return sha256.hexdigest()
