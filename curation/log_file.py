@@ -27,7 +27,7 @@ class LogFile(RotatingFileHandler):
 
     Args:
         path: the file. What it has is kept.
-        max_bytes: see `MAX_BYTES`; no file gets larger, but by one record.
+        max_bytes: see `MAX_BYTES`; no file gets larger, unless one record is.
 
     Raises:
         OSError: the file cannot be created.
@@ -41,7 +41,12 @@ class LogFile(RotatingFileHandler):
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:
         """Whether the file is full. A forked process never renames the file of its parent."""
-        return os.getpid() == self._process and bool(super().shouldRollover(record))
+        if os.getpid() != self._process or not Path(self.baseFilename).is_file():
+            return False
+        # The class above counts characters, of which one has up to four bytes.
+        line = (self.format(record) + self.terminator).encode("utf-8", "replace")
+        written = self.stream.seek(0, os.SEEK_END)
+        return written > 0 and written + len(line) > self.maxBytes
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, unless the file could not be written before."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -125,6 +125,7 @@ def test_warnings_of_java_and_failed_attempts_are_in_the_file_alone(
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.text(max_size=400), min_size=1, max_size=40), st.integers(200, 4000))
+@example(["\U0001f600" * 100] * 2, 800)
 def test_a_file_is_bounded_and_has_what_was_said_last(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], limit: int
 ) -> None:
