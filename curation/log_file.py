@@ -41,7 +41,8 @@ class LogFile(RotatingFileHandler):
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:
         """Whether the file is full. A forked process never renames the file of its parent."""
-        if os.getpid() != self._process or not Path(self.baseFilename).is_file():
+        is_file = Path(self.baseFilename).is_file()
+        if os.getpid() != self._process or not is_file or self.stream is None:
             return False
         # The class above counts characters, of which one has up to four bytes.
         line = (self.format(record) + self.terminator).encode("utf-8", "replace")
