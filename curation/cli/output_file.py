@@ -57,11 +57,12 @@ def as_safetensors(parameter: typer.CallbackParam, path: Path) -> Any:
     Raises:
         RecipeError: see `check_folder`; or a recipe would not load a file of this name.
     """
+    in_a_folder(parameter, path)
     if path.suffix != ".safetensors":
         message = "recipes load a head from a file with the ending .safetensors alone"
         fix = f"Write {str(path.with_suffix('.safetensors'))!r}" if path.name else ""
         raise RecipeError(Detail(message, parameter.opts[0], str(path), fix=fix))
-    return in_a_folder(parameter, path)
+    return path
 
 
 def check_folder(path: str | Path, option: str) -> None:

@@ -149,7 +149,7 @@ def _missing(store: Store, name: str, run: RunRecord | None) -> Detail:
     tables = store.tables()
     if not tables:
         fix = "Check the path of the store, or run a recipe first (curation run RECIPE --store DIR)"
-        return Detail(f"{message}; there are none yet", fix=fix)
+        return Detail(f"{message}; there are none yet", found=name, fix=fix)
     return Detail(
         message,
         found=name,

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 
-from curation.errors import Detail, StoreError
+from curation.errors import Detail, StoreError, start_of_paths
 from curation.store.storage.base import Storage
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
+TAG_NAME = "[a-z0-9][a-z0-9._-]{0,99}"
 _HEX = "[0-9a-f]"
 _DIGEST, _KEY = f"{_HEX}{{32}}", f"{_HEX}{{16}}"
 _RUN = rf"\d{{8}}T\d{{6}}\.\d{{6}}Z-{_HEX}{{6}}"
@@ -33,6 +34,7 @@ _NAMES = (
     rf"runs/{_RUN}(\.running)?\.json",
     rf"logs/{_RUN}\.log(\.\d+)?",
     rf"steps/({_DIGEST}|gc)/\d{{8,}}\.(json|beat)",
+    rf"tags/{TAG_NAME}\.json",
     rf"probe-{_DIGEST}",
 )
 _WRITTEN = re.compile(rf"({'|'.join(_NAMES)})(\.damaged)?|(.+/)?[^/]+\.{_DIGEST}\.tmp", re.DOTALL)
@@ -61,8 +63,9 @@ def check_is_store(storage: Storage) -> None:
     if _PARTS.isdisjoint(folders):
         raise StoreError(
             Detail(
-                f"There is no store at {storage.uri}",
-                found=storage.uri,
-                fix="Check the address; `curation run RECIPE --store DIR` makes a store",
+                f"there is no store at {storage.uri}: no run has written one there",
+                "--store",
+                storage.uri,
+                fix=f"Name the store of a run. {start_of_paths()}",
             )
         )

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from curation.activity import utc_now
 from curation.errors import Detail, StoreError, unknown
+from curation.store.layout import TAG_NAME
 from curation.store.run_log import find_run
 from curation.store.run_record import RunRecord
 from curation.store.sealed_json import seal, unseal
@@ -17,7 +18,7 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 FOLDER = "tags"
-VALID_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+VALID_NAME = re.compile(TAG_NAME)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ def test_a_folder_in_place_of_the_file_is_said_first(
 def test_a_file_of_the_working_folder_needs_none(tmp_path: Path) -> None:
     group = typer.main.get_command(app)
     for name, option in WRITING:
-        words = [*required(COMMANDS[name]), option, "a.file"]
+        file = "a.safetensors" if name == "train-filter" else "a.file"
+        words = [*required(COMMANDS[name]), option, file]
         # Raises an error if the option is refused.
         COMMANDS[name].make_context(name, words, parent=group.make_context("curation", [name]))

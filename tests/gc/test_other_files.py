@@ -94,7 +94,7 @@ def test_a_place_without_a_store_is_refused(tmp_path: Path, command: str) -> Non
         (tmp_path / "work" / "thesis.tex").write_text("mine")
         result = CliRunner().invoke(app, [command, "--store", str(folder)])
         assert isinstance(result.exception, StoreError)
-        assert f"There is no store at {folder}" in str(result.exception)
+        assert f"there is no store at {folder}" in str(result.exception)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["thesis.tex", "work"]
 
 

@@ -14,8 +14,10 @@ from scripts.daemons import alone_in
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
-import subprocess, sys
+import signal, subprocess, sys
 from scripts.daemons import end_on_signals, stop_sessions
+# Tests that were started with nohup ignore it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 end_on_signals()
 waiting = [sys.executable, "-c", "input()"]
 child = subprocess.Popen(waiting, stdin=subprocess.PIPE, start_new_session=True)
@@ -30,7 +32,10 @@ finally:
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGHUP])
 def test_a_closed_terminal_ends_what_was_started(kind: signal.Signals) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SCRIPT],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     child = psutil.Process(int(process.stdout.readline()))
