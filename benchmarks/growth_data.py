@@ -23,7 +23,7 @@ from curation.algorithms.knn.hash_parts import Hashes
 from curation.engine.contract import contract
 from curation.engine.fragment_writer import FragmentWriter
 from curation.recipe import Recipe, parse_recipe
-from curation.store.manifest import FragmentRecord, sum_counts
+from curation.store.manifest import FragmentRecord, content_of_fragments, sum_counts
 from curation.store.store import Store
 
 DIM = 256
@@ -104,7 +104,8 @@ def fill(store: Store, rows: int, scale: Scale, statistics: HashStatistics) -> N
                 records[table].append(_write(store, table, name, batch))
     for table, entries in records.items():
         counts = sum_counts(record.counts for record in entries)
-        commit_manifest(store, hand_made(table, "v", tuple(entries), counts))
+        version = content_of_fragments(entries)
+        commit_manifest(store, hand_made(table, version, entries, counts))
 
 
 def _write(store: Store, table: str, name: str, batch: pa.RecordBatch) -> FragmentRecord:
