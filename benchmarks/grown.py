@@ -4,8 +4,8 @@
 
 The tables and the recipe are those of `benchmarks.growth`: a large pool is joined by cells, of vectors
 and of hashes. The stage runs on a pool, then for each share on the pool with so many more rows, on the
-same store and on a fresh one. Each run is on a local Spark with one worker per core. Recall is that of
-the pairs of vectors, on a sample. On a fresh store the quantiser is trained anew.
+same store and on a fresh one. Each run starts a local Spark with one worker per core, and its seconds
+count. Recall is that of the pairs of vectors, on a sample. A fresh store trains a new quantiser.
 """
 
 from __future__ import annotations

@@ -24,11 +24,17 @@ FILES = ("report.html", "composition.parquet", "made-from.json", "checksums.json
 
 
 @pytest.fixture(scope="module")
-def reported(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def with_report(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a report."""
     folder = tmp_path_factory.mktemp("reported") / "store"
     write_report(parse_recipe(finished.spec), finished.copy(folder))
     return Path(folder)
+
+
+@pytest.fixture
+def reported(with_report: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(with_report, tmp_path / "store"))
 
 
 def write_if_needed(recipe: Recipe, store: Store) -> str:
@@ -44,12 +50,10 @@ def problems_with_reports(store: Store, set_aside: bool = False) -> list[Problem
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_report_is_reported_and_written_anew(
-    finished: Finished, reported: Path, tmp_path: Path, name: str, damage: str
+    finished: Finished, reported: Path, name: str, damage: str
 ) -> None:
-    folder = tmp_path / "store"
-    shutil.copytree(reported, folder)
-    store, recipe = Store(folder), parse_recipe(finished.spec)
-    path = write_if_needed(recipe, store)
+    store, recipe = Store(reported), parse_recipe(finished.spec)
+    folder, path = reported, write_if_needed(recipe, store)
     whole = {each: (folder / path).with_name(each).read_bytes() for each in FILES}
     DAMAGES[damage]((folder / path).with_name(name))
     problems = problems_with_reports(store, set_aside=True)
@@ -70,12 +74,10 @@ def test_a_damaged_report_is_reported_and_written_anew(
 @pytest.mark.parametrize("name", ["report.html", "composition.parquet"])
 @pytest.mark.parametrize("damage", ["delete", "truncate", "empty"])
 def test_a_report_that_is_cut_short_is_written_anew_without_being_asked(
-    finished: Finished, reported: Path, tmp_path: Path, name: str, damage: str
+    finished: Finished, reported: Path, name: str, damage: str
 ) -> None:
-    folder = tmp_path / "store"
-    shutil.copytree(reported, folder)
-    store, recipe = Store(folder), parse_recipe(finished.spec)
-    path = write_if_needed(recipe, store)
+    store, recipe = Store(reported), parse_recipe(finished.spec)
+    folder, path = reported, write_if_needed(recipe, store)
     DAMAGES[damage]((folder / path).with_name(name))
     assert write_if_needed(recipe, store) == path
     assert problems_with_reports(store) == []

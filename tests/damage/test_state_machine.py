@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -41,6 +40,7 @@ from curation.store.run_log import read_runs
 from curation.store.step_log import Waiting
 from curation.store.tags import delete_tag, read_tags
 from curation.store.verification import verify_store
+from tests.machine_settings import machine_settings
 
 from .conftest import Finished
 from .finished import SkippingClock, run_recipe, tables_of
@@ -218,14 +218,7 @@ def check(finished: Finished, examples: int, steps: int) -> None:
     """Try sequences of operations; each has its seed, so a failure is found again."""
     run_state_machine_as_test(
         type("Damages", (Damages,), {"finished": finished}),
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
+        settings=machine_settings(examples, steps),
     )
 
 

@@ -158,6 +158,12 @@ def documents(root: Path) -> list[Path]:
     return [*sorted(root.glob("*.md")), *sorted((root / "docs").glob("*.md"))]
 
 
+def test_each_page_begins_with_its_heading(root: Path) -> None:
+    results = sorted((root / "benchmarks" / "results").glob("*.md"))
+    for path in [*documents(root), *results]:
+        assert path.read_text(encoding="utf-8").startswith("# "), path
+
+
 def test_links_of_the_repository_lead_to_files(root: Path) -> None:
     broken = [
         f"{path.name}: {target}"

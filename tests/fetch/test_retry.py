@@ -41,9 +41,15 @@ def path(web: Web, tmp_path: Path) -> Path:
 
 
 def fetch(store: Path, path: Path, again: Again | None = None, **params: Any) -> dict[str, Any]:
+    """Run ingest and fetch over a list in one run; return the rows of `images` by caption."""
+    return fetch_sources(store, [source(path)], again, **params)
+
+
+def fetch_sources(
+    store: Path, sources: list[dict[str, Any]], again: Again | None = None, **params: Any
+) -> dict[str, Any]:
     """Run ingest and fetch in one run; return the rows of `images` by caption."""
-    spec = {"name": "r", "sources": [source(path)], "fetch": OPEN | params}
-    recipe = parse_recipe(spec)
+    recipe = parse_recipe({"name": "r", "sources": sources, "fetch": OPEN | params})
     opened = Store(store)
     with recorded_run(opened, "r", "f") as run:
         run.again = again or Again()
@@ -172,13 +178,7 @@ def fetch_lists(
 ) -> dict[str, Any]:
     """Run ingest and fetch over lists, each a source; return the rows of `images` by caption."""
     sources = [source(path, name=path.stem) for path in paths]
-    recipe = parse_recipe({"name": "r", "sources": sources, "fetch": OPEN | params})
-    opened = Store(store)
-    with recorded_run(opened, "r", "f") as run:
-        run.again = again or Again()
-        for step in plan(recipe, until="fetch"):
-            run_step(step, opened, InProcess(), run)
-    return {row["caption"]: row for row in table(store, "images").read().to_pylist()}
+    return fetch_sources(store, sources, again, **params)
 
 
 @pytest.fixture

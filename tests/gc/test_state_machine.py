@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -26,6 +25,7 @@ from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.store import Store
 from curation.store.tags import delete_tag
+from tests.machine_settings import machine_settings
 
 from .helpers import build_tiny, contents, edited, gc, run_recipe
 
@@ -146,14 +146,7 @@ def check(examples: int, steps: int) -> None:
     """Try sequences of operations; each has its seed, so a failure is found again."""
     run_state_machine_as_test(
         Runs,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
+        settings=machine_settings(examples, steps),
     )
 
 

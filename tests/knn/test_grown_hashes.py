@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import Any
+
 import numpy as np
-import pyarrow.compute as pc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curation.algorithms.knn import hash_cells, hash_groups, hash_parts
 from curation.algorithms.knn.hash_groups import Images, contents_of
-from curation.algorithms.knn.hash_merge import KnownHashes, hash_exchange, search_hashes
+from curation.algorithms.knn.hash_merge import KnownHashes, search_hashes
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
-from curation.engine.exchange import exchange_tables
 from curation.engine.parallel import InProcess
-from curation.store.fragment import Fragment
+from curation.engine.table import open_table
+from curation.flow import plan
+from curation.recipe import parse_recipe
+from curation.stages.neighbours import stage
 from curation.store.store import Store
 
-from .test_hamming import ROLE_PAIRS, Joined, as_joined, reference, world, write_pairs
+from ..tables import commit, commit_vectors, run_step
+from ..workers import Recording
+from .test_hamming import ROLE_PAIRS, merged, near_hashes, reference, world
 
 
 def part_of(images: Images, names: set[str]) -> Images:
@@ -28,15 +35,6 @@ def part_of(images: Images, names: set[str]) -> Images:
         for role, named in images.items()
     }
     return {role: named for role, named in parts.items() if named}
-
-
-def joined(tables: list[Fragment]) -> Joined:
-    parts = []
-    for table in tables:
-        rows = table.read()
-        for number, roles in enumerate(ROLE_PAIRS):
-            parts.append((*roles, rows.filter(pc.equal(rows.column("join"), number))))
-    return as_joined(parts)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -74,5 +72,67 @@ def test_images_that_are_added_give_what_comparing_all_pairs_gives(
             by_role = part_of(every, set(order[:end].tolist()))
             search = search_hashes(by_role, ROLE_PAIRS, params, context, known)
             known = KnownHashes(contents_of(by_role), search.near_hashes)
-    tables = exchange_tables(hash_exchange(search, write_pairs), context)
-    assert joined(tables) == reference(images, distance, k)
+    assert merged(search, context) == reference(images, distance, k)
+
+
+RECIPE: dict[str, Any] = {
+    "name": "grown",
+    "sources": [
+        {"name": "web", "role": "pool", "format": "csv", "path": "w", "columns": {"url": "u"}},
+        {"name": "test", "role": "held_out", "format": "folder", "path": "t"},
+    ],
+    "dedup": {"perceptual": {"max_distance": 24}, "near": None, "verify": None},
+}
+Hashed = dict[str, dict[str, bytes]]
+"""Hashes by fragment and image."""
+
+
+def hashed_parts(seed: int) -> Hashed:
+    """Fragments with near and equal hashes, of which the ids of the last one are the smallest."""
+    hashes = near_hashes(np.random.default_rng(seed), 120)
+    hashes[100:] = hashes[:20]
+    names = [*(f"web-{n}" for n in range(4)), "test-0", "web-4"]
+    return {
+        name: {
+            f"{(5 - part) * 1000 + number:032x}": hashes[20 * part + number].tobytes()
+            for number in range(20)
+        }
+        for part, name in enumerate(names)
+    }
+
+
+def neighbours(store: Store, parts: Hashed, workers: InProcess) -> list[dict[str, Any]]:
+    ids = {name: np.array(list(part), "S32") for name, part in parts.items()}
+    commit_vectors(store, {n: (i, np.ones((len(i), 4), np.float16)) for n, i in ids.items()})
+    scores = {
+        name: [{"pair_id": image, "phash": phash} for image, phash in part.items()]
+        for name, part in parts.items()
+    }
+    commit(store, "scores", scores)
+    step = next(step for step in plan(parse_recipe(RECIPE)) if step.name == "neighbours")
+    run_step(step, store, workers)
+    rows: list[dict[str, Any]] = open_table(store, "neighbours").read().to_pylist()
+    return sorted(rows, key=lambda row: (row["role_a"], row["role_b"], row["image_a"], row["rank"]))
+
+
+@pytest.mark.parametrize("change", ["grown", "removed", "note gone", "work gone"])
+def test_a_step_keeps_pairs_as_long_as_their_images_and_tables_are_there(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "HASHES_COMPARED", 0)
+    parts = hashed_parts(7)
+    store = Store(tmp_path / "grown")
+    neighbours(store, {name: part for name, part in parts.items() if name != "web-4"}, InProcess())
+    shutil.copytree(tmp_path / "grown", tmp_path / "whole")
+    if change == "removed":
+        del parts["web-1"]
+    elif change == "note gone":
+        shutil.rmtree(tmp_path / "grown/work/neighbours/done")
+    elif change == "work gone":
+        for path in (tmp_path / "grown/work/neighbours/data").glob("hash-cells*"):
+            path.unlink()
+    recording = Recording()
+    rows = neighbours(store, parts, recording)
+    assert ("hash pairs" in recording.mapped) == (change == "grown")
+    monkeypatch.setattr(stage, "known_hashes", lambda *_: KnownHashes())
+    assert rows and rows == neighbours(Store(tmp_path / "whole"), parts, InProcess())

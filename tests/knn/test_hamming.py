@@ -27,6 +27,7 @@ from curation.algorithms.knn.blocks import PAIRS
 from curation.algorithms.knn.hamming import hash_join, range_search
 from curation.algorithms.knn.hash_groups import Images
 from curation.algorithms.knn.hash_merge import (
+    HashSearch,
     KnownHashes,
     hash_exchange,
     nearest_images,
@@ -207,9 +208,13 @@ def met_in_cells(world: World, distance: int, k: int, store: Store) -> Joined:
     context = Context(store, InProcess(), "cells", None)
     params = HammingParams(max_distance=distance, k=k)
     search = search_hashes(world.write(store), ROLE_PAIRS, params, context, KnownHashes())
-    job = hash_exchange(search, write_pairs)
+    return merged(search, context)
+
+
+def merged(search: HashSearch, context: Context) -> Joined:
+    """What the near hashes of a search give for each image."""
     parts = []
-    for part in exchange_tables(job, context):
+    for part in exchange_tables(hash_exchange(search, write_pairs), context):
         table = part.read()
         for number, roles in enumerate(ROLE_PAIRS):
             parts.append((*roles, table.filter(pc.equal(table.column("join"), number))))

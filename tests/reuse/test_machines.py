@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
+from tests.machine_settings import machine_settings
 from tests.reuse.pictures import Pictures
 from tests.reuse.url_lists import UrlLists
 
@@ -18,14 +18,7 @@ def check(machine: Machine, examples: int, steps: int) -> int:
     kind: type[RuleBasedStateMachine] = machine
     run_state_machine_as_test(
         kind,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            derandomize=True,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        ),
+        settings=machine_settings(examples, steps),
     )
     return machine.runs - before
 
