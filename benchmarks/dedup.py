@@ -46,12 +46,13 @@ from benchmarks.planted import planted_vectors
 from curation.algorithms.arrays.ids import from_ids
 from curation.algorithms.arrays.vectors import vector_array
 from curation.algorithms.knn import codebooks
-from curation.algorithms.knn.blocks import block_join, nearest_others
-from curation.algorithms.knn.cell_merge import cell_join
+from curation.algorithms.knn.blocks import nearest_others, search_blocks
+from curation.algorithms.knn.cells import search_cells
 from curation.algorithms.knn.choice import JoinChoice, choose_join
 from curation.algorithms.knn.exact import build_base
 from curation.algorithms.knn.hamming import range_search
 from curation.algorithms.knn.ivf import Codebooks, sample_size, train_coarse
+from curation.algorithms.knn.pair_merge import merged_pairs
 from curation.algorithms.knn.params import HammingParams
 from curation.algorithms.knn.sample import read_sample, sample_fragments
 from curation.engine.context import Context
@@ -302,14 +303,22 @@ def find_pairs(
     context: Context,
 ) -> Iterator[tuple[str, str, pa.Table]]:
     """Return the pairs that the chosen join finds."""
+    by_role = {"pool": pool}
     if choice.join == "exact":
-        return block_join({"pool": pool}, ROLE_PAIRS, options, context)
-    _, sample = read_sample(sample_fragments(pool, sample_size(choice.cells), 0, context))
-    trained = Codebooks(train_coarse(sample, choice.cells, seed=0))
-    context.save_state("cells", choice.cells, codebooks.codebooks_batch(trained))
-    cell_codebooks = context.load_state("cells", choice.cells)
+        searched = search_blocks(by_role, ROLE_PAIRS, options, context, "blocks")
+    else:
+        cells = _train_cells(choice.cells, pool, context)
+        searched = search_cells(by_role, ROLE_PAIRS, options, cells, context)
+    return merged_pairs(searched, ROLE_PAIRS, int(options["k"]), context)
+
+
+def _train_cells(cells: int, pool: dict[str, Fragment], context: Context) -> Fragment:
+    _, sample = read_sample(sample_fragments(pool, sample_size(cells), 0, context))
+    trained = Codebooks(train_coarse(sample, cells, seed=0))
+    context.save_state("cells", cells, codebooks.codebooks_batch(trained))
+    cell_codebooks = context.load_state("cells", cells)
     assert cell_codebooks is not None
-    return cell_join({"pool": pool}, ROLE_PAIRS, options, cell_codebooks, context)
+    return cell_codebooks
 
 
 def growth(folder: Path, sizes: list[int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,14 @@ import pyarrow as pa
 import pytest
 
 from curation.algorithms.arrays import screen_choice
-from curation.algorithms.knn import blocks, cell_merge, cells, exact, routing
-from curation.algorithms.knn.blocks import block_join, blocks_of
-from curation.algorithms.knn.cell_merge import cell_join
-from curation.algorithms.knn.cells import cell_groups
+from curation.algorithms.knn import blocks, cells, exact, pair_merge, routing
+from curation.algorithms.knn.blocks import blocks_of, search_blocks
+from curation.algorithms.knn.cells import cell_groups, search_cells
 from curation.algorithms.knn.choice import JoinChoice, choose_join
 from curation.algorithms.knn.codebooks import codebooks_batch
 from curation.algorithms.knn.ivf import Codebooks, train_coarse
+from curation.algorithms.knn.pair_merge import merged_pairs
+from curation.algorithms.knn.pairs import RolePairs
 from curation.algorithms.knn.recall import JoinRecall
 from curation.engine.context import Context
 from curation.engine.parallel import InProcess, Parallel
@@ -104,6 +105,23 @@ def rows_of(pairs: Iterable[tuple[str, str, pa.Table]]) -> Pairs:
     }
 
 
+def join_by_cells(
+    roles: Mapping[str, Mapping[str, Fragment]],
+    options: Mapping[str, float],
+    codebooks: Fragment,
+    context: Context,
+) -> list[tuple[str, str, pa.Table]]:
+    searched = search_cells(roles, ROLE_PAIRS, options, codebooks, context)
+    return list(merged_pairs(searched, ROLE_PAIRS, K, context))
+
+
+def join_by_blocks(
+    roles: Mapping[str, Mapping[str, Fragment]], context: Context, role_pairs: RolePairs
+) -> Pairs:
+    searched = search_blocks(roles, role_pairs, OPTIONS, context, "blocks")
+    return rows_of(merged_pairs(searched, role_pairs, K, context))
+
+
 def truth(world: VectorParts, k: int = K, floor: float = 0.5) -> Pairs:
     """The k nearest images of each image, by brute force in float64."""
     pool = {i: v for n in world if n.startswith("web") for i, v in zip(*world[n], strict=True)}
@@ -137,8 +155,8 @@ def test_blocks_equal_brute_force(
     store: Store, world: VectorParts, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "blocks_of", lambda fragments: blocks_of(fragments, rows))
-    joined = block_join(by_role(store, world), ROLE_PAIRS, OPTIONS, context_of(store))
-    assert rows_of(joined) == truth(world)
+    joined = join_by_blocks(by_role(store, world), context_of(store), ROLE_PAIRS)
+    assert joined == truth(world)
 
 
 def test_a_later_fragment_computes_only_its_own_pairs(
@@ -148,11 +166,10 @@ def test_a_later_fragment_computes_only_its_own_pairs(
     roles = by_role(store, world)
     early = {"pool": {n: roles["pool"][n] for n in ("web-0", "web-1")}}
     pool_pairs = ROLE_PAIRS[:1]
-    list(block_join(early, pool_pairs, OPTIONS, context_of(store)))
+    join_by_blocks(early, context_of(store), pool_pairs)
     recording = Recording()
-    later = rows_of(block_join(roles, pool_pairs, OPTIONS, context_of(store, recording)))
-    searched = [what for what in recording.mapped if "merged" not in what]
-    assert len(searched) == 9 - 4
+    later = join_by_blocks(roles, context_of(store, recording), pool_pairs)
+    assert recording.mapped.count("blocks pool-pool") == 9 - 4
     assert later == {pair: s for pair, s in truth(world).items() if pair[0] == "pool"}
 
 
@@ -162,16 +179,16 @@ def test_one_cell_is_exact_and_more_cells_miss_little(
     monkeypatch.setattr(cells, "BYTES_PER_GROUP", 2**14)
     context, expected = context_of(store), truth(world)
     one = codebooks_of(world, 1, context)
-    assert rows_of(cell_join(by_role(store, world), ROLE_PAIRS, OPTIONS, one, context)) == expected
+    assert rows_of(join_by_cells(by_role(store, world), OPTIONS, one, context)) == expected
     several = codebooks_of(world, 16, context)
-    joined = rows_of(cell_join(by_role(store, world), ROLE_PAIRS, OPTIONS, several, context))
+    joined = rows_of(join_by_cells(by_role(store, world), OPTIONS, several, context))
     # Similarities are exact, and near pairs are found.
     same = {pair: s for pair, s in joined.items() if pair in expected}
     assert all(expected[pair] == similarity for pair, similarity in same.items())
     near = {pair for pair, similarity in expected.items() if similarity >= 0.9}
     assert len(near & set(joined)) / len(near) > 0.97
     narrow = OPTIONS | {"spread": 1}
-    one_cell_each = rows_of(cell_join(by_role(store, world), ROLE_PAIRS, narrow, several, context))
+    one_cell_each = rows_of(join_by_cells(by_role(store, world), narrow, several, context))
     assert len(near & set(one_cell_each)) < len(near & set(joined))
 
 
@@ -190,7 +207,7 @@ def test_small_cells_are_screened_too_where_torch_is_there(
     monkeypatch.setattr(screen_choice, "is_faster", is_faster)
     context = context_of(store)
     one = codebooks_of(world, 1, context)
-    joined = rows_of(cell_join(by_role(store, world), ROLE_PAIRS, OPTIONS, one, context))
+    joined = rows_of(join_by_cells(by_role(store, world), OPTIONS, one, context))
     assert joined == truth(world)
     assert bool(asked) == screens
 
@@ -215,9 +232,7 @@ def test_cells_do_not_depend_on_how_the_pool_is_split(
 ) -> None:
     context = context_of(store)
     joined = rows_of(
-        cell_join(
-            by_role(store, world), ROLE_PAIRS, OPTIONS, codebooks_of(world, 16, context), context
-        )
+        join_by_cells(by_role(store, world), OPTIONS, codebooks_of(world, 16, context), context)
     )
     ids, vectors = (np.concatenate([world[f"web-{n}"][p] for n in range(3)]) for p in (0, 1))
     order = np.random.default_rng(1).permutation(len(ids))
@@ -229,12 +244,8 @@ def test_cells_do_not_depend_on_how_the_pool_is_split(
     monkeypatch.setattr(routing, "ROWS_PER_TASK", 100)
     second = context_of(other_store)
     codebooks = codebooks_of(world, 16, second)
-    assert (
-        rows_of(
-            cell_join(by_role(other_store, other_world), ROLE_PAIRS, OPTIONS, codebooks, second)
-        )
-        == joined
-    )
+    roles = by_role(other_store, other_world)
+    assert rows_of(join_by_cells(roles, OPTIONS, codebooks, second)) == joined
 
 
 def test_recall_is_that_of_brute_force(store: Store, world: VectorParts) -> None:
@@ -244,7 +255,7 @@ def test_recall_is_that_of_brute_force(store: Store, world: VectorParts) -> None
     recall.sample_queries(10_000, seed=0)
     narrow = OPTIONS | {"spread": 1}
     codebooks = codebooks_of(world, 16, context)
-    pairs = list(cell_join(by_role(store, world), ROLE_PAIRS, narrow, codebooks, context))
+    pairs = join_by_cells(by_role(store, world), narrow, codebooks, context)
     pairs_found = rows_of(pairs)
     pool_pairs = [table for a, b, table in pairs if a == b == "pool"]
     stats = recall.measure(narrow, pool_pairs)
@@ -284,7 +295,7 @@ def test_the_stage_writes_what_brute_force_finds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With each vector in every cell the stage is exact. Workers write several fragments."""
-    monkeypatch.setattr(cell_merge, "PAIRS_PER_MERGE", 3_000)
+    monkeypatch.setattr(pair_merge, "PAIRS_PER_MERGE", 3_000)
     monkeypatch.setattr(cells, "BYTES_PER_GROUP", 2**16)
     monkeypatch.setattr(
         "curation.stages.neighbours.stage.choose_join", lambda *_: JoinChoice("cells", 9, 0, 0, 0)

@@ -23,7 +23,6 @@ from curation.algorithms.knn import (
     hash_merge,
     hash_parts,
 )
-from curation.algorithms.knn.blocks import PAIRS
 from curation.algorithms.knn.hamming import hash_join, range_search
 from curation.algorithms.knn.hash_groups import Images
 from curation.algorithms.knn.hash_merge import (
@@ -33,6 +32,7 @@ from curation.algorithms.knn.hash_merge import (
     nearest_images,
     search_hashes,
 )
+from curation.algorithms.knn.pairs import PAIRS
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
 from curation.engine.exchange import exchange_tables

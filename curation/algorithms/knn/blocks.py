@@ -1,20 +1,20 @@
 """The exact join: every block of queries against every block of the base, each pair of blocks once.
 
-A block is some fragments of one role, filled in their order. A fragment that is added later changes
-only the last block, so that results of all other pairs of blocks are reused.
+A block is some fragments of one role, filled in their order. Vectors that an earlier run joined with
+each other are old, and fill blocks of their own: their pairs are known, so no two blocks of old vectors
+are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
-from curation.algorithms.arrays.ids import from_ids, to_ids
 from curation.algorithms.arrays.vectors import Ids, Vectors
 from curation.algorithms.knn.exact import Base, Candidates, build_base, merge, search
+from curation.algorithms.knn.pairs import RolePairs, number_pairs, pairs_batch
 from curation.algorithms.knn.read import read_vectors
 from curation.engine.context import Context
 from curation.engine.task_groups import split_by_rows
@@ -24,13 +24,6 @@ from curation.store.fragment import Fragment
 ROWS_PER_BLOCK = 100_000
 """Rows of a block. Its vectors, their hashes and the screen over them need about 1 GiB at most (1,024
 dimensions)."""
-
-RolePairs = Sequence[tuple[str, str]]
-"""Role of the queries and role of the base, for each join."""
-
-PAIRS = pa.schema(
-    [("query_id", pa.string()), ("image_id", pa.string()), ("similarity", pa.float32())]
-)
 
 
 def blocks_of(
@@ -62,33 +55,6 @@ def read_block(block: Sequence[Fragment]) -> tuple[Ids, Vectors]:
     return unique, vectors[first]
 
 
-def pairs_batch(query_ids: Ids, candidates: Candidates) -> pa.RecordBatch:
-    """Return candidates as PAIRS.
-
-    Args:
-        query_ids: image id of each query, shape (queries,).
-        candidates: pairs of these queries.
-    """
-    return pa.RecordBatch.from_arrays(
-        [
-            from_ids(query_ids[candidates.query]),
-            from_ids(candidates.ids),
-            pa.array(candidates.similarity),
-        ],
-        schema=PAIRS,
-    )
-
-
-def candidates_of_pairs(table: pa.Table) -> tuple[Ids, Candidates]:
-    """Return PAIRS as the sorted image ids of the queries, and candidates that number them."""
-    query_ids, query = np.unique(to_ids(table.column("query_id")), return_inverse=True)
-    return query_ids, Candidates(
-        query.astype(np.int64),
-        to_ids(table.column("image_id")),
-        table.column("similarity").to_numpy(),
-    )
-
-
 def nearest_others(
     query_ids: Ids, vectors: Vectors, base: Base, options: Mapping[str, float], device: str
 ) -> Candidates:
@@ -112,6 +78,7 @@ def nearest_others(
 def search_block(
     queries: Sequence[Fragment],
     base: Sequence[Fragment],
+    role_pair: int,
     options: Mapping[str, float],
     device: str,
 ) -> StageOutput:
@@ -120,81 +87,77 @@ def search_block(
     Args:
         queries: block of queries.
         base: block of the base.
+        role_pair: number of the pair of roles.
         options: as `nearest_others`.
         device: `cpu` or `cuda[:n]`.
 
     Yields:
-        PAIRS.
+        JOIN_PAIRS.
     """
     ids, vectors = read_block(queries)
     base_ids, base_vectors = read_block(base)
     grouped = build_base(base_vectors, base_ids)
-    yield pairs_batch(ids, nearest_others(ids, vectors, grouped, options, device))
+    pairs = pairs_batch(ids, nearest_others(ids, vectors, grouped, options, device))
+    yield number_pairs(pairs, np.full(len(pairs), role_pair, np.int32))
     return None
 
 
-def merge_blocks(parts: Sequence[Fragment], k: int) -> StageOutput:
-    """Keep the k nearest images of each query of a block over all blocks of the base.
-
-    Args:
-        parts: what `search_block` found in each block of the base.
-        k: neighbours of each query.
-
-    Yields:
-        PAIRS.
-    """
-    query_ids, candidates = candidates_of_pairs(pa.concat_tables([part.read() for part in parts]))
-    yield pairs_batch(query_ids, merge([candidates], k))
-    return None
-
-
-def block_join(
+def search_blocks(
     by_role: Mapping[str, Mapping[str, Fragment]],
     role_pairs: RolePairs,
     options: Mapping[str, float],
     context: Context,
-    name: str = "blocks",
-) -> Iterator[tuple[str, str, pa.Table]]:
-    """Join vectors exactly.
+    name: str,
+    old: Collection[tuple[str, str]] = (),
+) -> list[Fragment]:
+    """Find near pairs in each pair of blocks.
 
     Args:
         by_role: fragments of vectors, by role and by name.
-        role_pairs: role of the queries and role of the base, for each join.
+        role_pairs: roles to join.
         options: `k` and `floor`, the smallest similarity.
         context: where workers run.
         name: name of the join, shown while it runs.
+        old: role and content of the fragments that were joined with each other before; pairs of two of
+            their vectors are left out.
 
-    Yields:
-        (role of the queries, role of the base, PAIRS), one for each block of queries.
+    Returns:
+        Work tables of JOIN_PAIRS. A query may occur in several, and must be merged.
     """
-    blocks = {role: blocks_of(fragments) for role, fragments in by_role.items()}
-    for query_role, base_role in role_pairs:
-        left, right = blocks.get(query_role, {}), blocks.get(base_role, {})
-        join_options = dict(options) | {"self_join": float(query_role == base_role)}
-        label = f"{name} {query_role}-{base_role}"
-        items = {
-            f"{query_role}-{first}-{base_role}-{second}": {
-                "queries": block,
-                "base": other,
+    blocks = {role: list(_blocks(role, named, old)) for role, named in by_role.items()}
+    tables: list[Fragment] = []
+    for number, (query_role, base_role) in enumerate(role_pairs):
+        join_options = {key: options[key] for key in ("k", "floor")}
+        join_options["self_join"] = float(query_role == base_role)
+        items: dict[str, dict[str, Any]] = {
+            f"{queries.name}-{base.name}": {
+                "queries": queries.fragments,
+                "base": base.fragments,
+                "role_pair": number,
                 "options": join_options,
             }
-            for first, block in left.items()
-            for second, other in right.items()
+            for queries in blocks.get(query_role, [])
+            for base in blocks.get(base_role, [])
+            if queries.new or base.new
         }
-        searched = context.compute(label, search_block, items, gpu=True)
-        parts = {
-            first: [searched[f"{query_role}-{first}-{base_role}-{second}"] for second in right]
-            for first in left
-        }
-        if len(right) > 1:
-            merges = {
-                f"{query_role}-{first}-{base_role}": {
-                    "parts": block_parts,
-                    "k": int(options["k"]),
-                }
-                for first, block_parts in parts.items()
-            }
-            merged = context.compute(f"{label}, merged", merge_blocks, merges)
-            parts = {first: [merged[f"{query_role}-{first}-{base_role}"]] for first in left}
-        for table in chain.from_iterable(parts.values()):
-            yield query_role, base_role, table.read()
+        label = f"{name} {query_role}-{base_role}"
+        tables += context.compute(label, search_block, items, gpu=True).values()
+    return tables
+
+
+class _Block(NamedTuple):
+    """A block, its name, and whether its vectors are new."""
+
+    name: str
+    fragments: Sequence[Fragment]
+    new: bool
+
+
+def _blocks(
+    role: str, fragments: Mapping[str, Fragment], old: Collection[tuple[str, str]]
+) -> Iterator[_Block]:
+    """Yield the blocks of old fragments and those of new ones."""
+    for new in (False, True):
+        some = {n: f for n, f in fragments.items() if ((role, f.content) not in old) == new}
+        for first, block in blocks_of(some).items():
+            yield _Block(f"{role}-{first}", block, new)

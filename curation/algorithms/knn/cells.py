@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.vectors import Bools, Ids, RowNumbers, Vectors, vector_matrix
-from curation.algorithms.knn.blocks import PAIRS, RolePairs, nearest_others, pairs_batch
+from curation.algorithms.knn.blocks import nearest_others
 from curation.algorithms.knn.cell_shares import (
     CellTasks,
     cell_tasks,
@@ -32,6 +32,7 @@ from curation.algorithms.knn.cell_shares import (
 )
 from curation.algorithms.knn.codebooks import read_codebooks
 from curation.algorithms.knn.exact import Base, Candidates, build_base, load_screen
+from curation.algorithms.knn.pairs import JOIN_PAIRS, RolePairs, number_pairs, pairs_batch
 from curation.algorithms.knn.routing import RoleFragments, read_routed, route, task_batches
 from curation.engine.context import Context
 from curation.engine.exchange import Exchange, ExchangeInput, MapTask, exchange_tables
@@ -40,10 +41,7 @@ from curation.engine.units import StageOutput, empty_batch
 from curation.store.fragment import Fragment
 
 BYTES_PER_GROUP = 2**28
-"""Bytes of vectors that one task joins, twice that if cells are not equally full. The task needs about
-four times that memory."""
-CELL_PAIRS = PAIRS.append(pa.field("role_pair", pa.int32()))
-"""Pairs found in cells. `role_pair` numbers the pair of roles that was joined."""
+"""Bytes of vectors that one task joins at most. The task needs about four times that memory."""
 
 
 def cell_groups(cells: int, total_bytes: float) -> tuple[int, ...]:
@@ -79,9 +77,9 @@ def join_cells(
         device: `cpu` or `cuda[:n]`.
 
     Yields:
-        CELL_PAIRS.
+        JOIN_PAIRS.
     """
-    yield empty_batch(CELL_PAIRS)
+    yield empty_batch(JOIN_PAIRS)
     group, shares, query_share, base_share = tasks.part(part)
     first, end = tasks.starts[group : group + 2]
     # Every vector is in one of the cells at least, and equally full cells take the fewest products.
@@ -141,16 +139,11 @@ class _Queries(NamedTuple):
         return nearest_others(excluded, self.vectors, base, search_options, device)
 
     def pairs(self, near: Candidates, numbers: Mapping[str, int]) -> pa.RecordBatch:
-        """Return candidates as CELL_PAIRS; `numbers` has that of the pair of roles, by query role."""
+        """Return candidates as JOIN_PAIRS; `numbers` has that of the pair of roles, by query role."""
         role_pair = np.zeros(len(self.ids), np.int32)
         for role, number in numbers.items():
             role_pair[self.roles == role] = number
         return number_pairs(pairs_batch(self.ids, near), role_pair[near.query])
-
-
-def number_pairs(pairs: pa.RecordBatch, role_pair: npt.NDArray[np.int32]) -> pa.RecordBatch:
-    """Return PAIRS as CELL_PAIRS, with the number of the pair of roles of each, (n,)."""
-    return pa.RecordBatch.from_arrays([*pairs.columns, pa.array(role_pair)], schema=CELL_PAIRS)
 
 
 def _dim_of(vectors: pa.Table) -> int:
@@ -238,7 +231,7 @@ def search_cells(
             their vectors are left out.
 
     Returns:
-        Work tables of CELL_PAIRS. A query may occur in several, and must be merged.
+        Work tables of JOIN_PAIRS. A query may occur in several, and must be merged.
     """
     quantiser = read_codebooks(codebooks)
     assert quantiser is not None
@@ -254,7 +247,8 @@ def search_cells(
     )
     wanted = of_new > 0
     counts = np.where(wanted, of_new + of_old, 0)
-    tasks = cell_tasks(cell_groups(cells, 2.0 * dim * counts.sum()), counts, BYTES_PER_GROUP // dim)
+    groups = cell_groups(cells, 2.0 * dim * counts.sum())
+    tasks = cell_tasks(groups, counts, max(1, BYTES_PER_GROUP // (2 * dim)))
     readings = [
         MapTask(
             read_routed,

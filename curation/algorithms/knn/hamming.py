@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.vectors import Ids, RowNumbers
-from curation.algorithms.knn.blocks import PAIRS, RolePairs, pairs_batch
 from curation.algorithms.knn.cell_shares import share_of
 from curation.algorithms.knn.exact import Candidates, merge
 from curation.algorithms.knn.hash_lists import HashLists, HashPairs, in_batches, pairs_of
 from curation.algorithms.knn.hash_parts import BITS, Hashes, choose_parts
+from curation.algorithms.knn.pairs import PAIRS, RolePairs, pairs_batch
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
 from curation.engine.sorted_arrays import positions_of_ranges

@@ -13,7 +13,7 @@ from curation.algorithms.arrays.vectors import RowNumbers
 from curation.algorithms.knn.hash_parts import BITS, Hashes, HashParts, Piece, flips
 
 QUERIES_AT_FIRST, QUERIES_AT_ONCE = 256, 65_536
-PAIRS_AT_ONCE = 2**22
+PAIRS_AT_ONCE = 2**20
 """Pairs within the distance that are in memory at once, about: many hashes of plain pictures are near
 each other."""
 

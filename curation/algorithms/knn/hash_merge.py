@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 from curation.algorithms.arrays.fixed_bytes import bytes_of
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, RowNumbers
-from curation.algorithms.knn.blocks import RolePairs, pairs_batch
 from curation.algorithms.knn.exact import Candidates, merge
 from curation.algorithms.knn.hash_cells import NEAR_HASHES, search_cells
 from curation.algorithms.knn.hash_groups import (
@@ -23,6 +22,7 @@ from curation.algorithms.knn.hash_groups import (
     group_hashes,
 )
 from curation.algorithms.knn.hash_parts import BITS, choose_parts
+from curation.algorithms.knn.pairs import RolePairs, pairs_batch
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask

@@ -143,13 +143,20 @@ class HashParts:
             differing: the bits in which the hashes of each pair differ, shape (n, 32).
             piece: a piece in which all of them meet.
         """
-        bits = np.unpackbits(differing, axis=1)
-        first = np.ones(len(differing), bool)
+        words = np.ascontiguousarray(differing).view(np.uint64)
+        first = np.ones(len(words), bool)
         for earlier in self.pieces[: self.pieces.index(piece)]:
-            inside, outside = self._positions(earlier)
-            is_near = bits[:, outside].sum(axis=1) <= earlier.radius
-            first &= bits[:, inside].any(axis=1) | ~is_near
+            inside, outside = (_words_of(positions) for positions in self._positions(earlier))
+            is_near = np.bitwise_count(words & outside).sum(axis=1) <= earlier.radius
+            first &= (words & inside).any(axis=1) | ~is_near
         return first
+
+
+def _words_of(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """Return a hash with these bits set, as words, (4,)."""
+    bits = np.zeros(BITS, np.uint8)
+    bits[positions] = 1
+    return np.packbits(bits).view(np.uint64)
 
 
 def _read_bits(hashes: Hashes, positions: npt.NDArray[np.int64]) -> Values:

@@ -11,8 +11,10 @@ import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import from_ids
 from curation.algorithms.arrays.vectors import Ids
-from curation.algorithms.knn.blocks import block_join, candidates_of_pairs
+from curation.algorithms.knn.blocks import search_blocks
 from curation.algorithms.knn.exact import merge
+from curation.algorithms.knn.pair_merge import merged_pairs
+from curation.algorithms.knn.pairs import candidates_of_pairs
 from curation.algorithms.knn.sample import read_sample, sample_fragments
 from curation.engine.context import Context
 from curation.store.fragment import Fragment
@@ -83,10 +85,12 @@ class JoinRecall:
         """Return the k nearest others of each sampled query by exact search, with their similarity."""
         by_role = {"sample": self._sample, self._role: dict(self._fragments)}
         # One more than k, because a query finds itself.
-        exact_options = dict(options) | {"k": options["k"] + 1}
+        k = int(options["k"]) + 1
         role_pairs = [("sample", self._role)]
-        join = block_join(by_role, role_pairs, exact_options, self._context, "recall")
-        return _nearest_others([table for *_, table in join], int(options["k"]))
+        exact_options = dict(options) | {"k": k}
+        searched = search_blocks(by_role, role_pairs, exact_options, self._context, "recall")
+        nearest = merged_pairs(searched, role_pairs, k, self._context)
+        return _nearest_others([table for *_, table in nearest], k - 1)
 
 
 def _nearest_others(tables: list[pa.Table], k: int) -> list[tuple[Pair, float]]:

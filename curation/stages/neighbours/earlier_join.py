@@ -13,10 +13,10 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.algorithms.knn.cell_merge import PAIRS_PER_MESSAGE, key_by_query
-from curation.algorithms.knn.cells import CELL_PAIRS
 from curation.algorithms.knn.hash_groups import Images, OldHashes, contents_of
 from curation.algorithms.knn.hash_merge import HashSearch, KnownHashes
+from curation.algorithms.knn.pair_merge import PAIRS_PER_MESSAGE, key_by_query
+from curation.algorithms.knn.pairs import JOIN_PAIRS
 from curation.engine.context import Context
 from curation.engine.exchange import MapTask
 from curation.media.encoders.params import EMBEDDINGS
@@ -45,7 +45,7 @@ def earlier_join(
     method: str,
     encoder: str,
     by_role: Mapping[str, Mapping[str, Fragment]],
-    codebooks: Fragment,
+    codebooks: Fragment | None,
     context: Context,
 ) -> EarlierJoin:
     """Return the last join of the step; an empty one if it had other cells, or vectors that are gone.
@@ -54,15 +54,18 @@ def earlier_join(
         method: the level.
         encoder: whose vectors are joined.
         by_role: fragments of vectors of now, by role and by name.
-        codebooks: of the quantiser.
+        codebooks: of the quantiser; None where all vectors are compared with each other.
         context: finds the version of the table that the step committed last.
     """
     last = _last_version(context)
-    if last is None or last.stats.get(method, {}).get("codebooks") != codebooks.content:
+    if last is None or method not in last.stats:
+        return EarlierJoin()
+    stats = last.stats[method]
+    if stats.get("codebooks") != (codebooks.content if codebooks else None):
         return EarlierJoin()
     records = [r for r in last.fragments if r.name.startswith(f"{method}-")]
     # A fragment whose file has vanished is not listed.
-    if sum(record.rows for record in records) != last.stats[method]["pairs"]:
+    if sum(record.rows for record in records) != stats.get("pairs"):
         return EarlierJoin()
     joined = _joined(last.reads, encoder, context)
     vectors = {(role, f.content) for role, named in by_role.items() for f in named.values()}
@@ -92,19 +95,19 @@ def _fragments_read(
 
 
 def earlier_readings(earlier: EarlierJoin) -> list[MapTask]:
-    """Return the tasks that read the pairs of a join, as CELL_PAIRS keyed by query."""
+    """Return the tasks that read the pairs of a join, as JOIN_PAIRS keyed by query."""
     return [MapTask(read_neighbours, {"neighbours": f}) for f in earlier.neighbours]
 
 
 def read_neighbours(neighbours: Fragment) -> Iterator[pa.Table]:
-    """Yield the rows of a fragment of `neighbours` as CELL_PAIRS, keyed by query."""
+    """Yield the rows of a fragment of `neighbours` as JOIN_PAIRS, keyed by query."""
     names = ["role_a", "image_a", "role_b", "image_b", "similarity"]
     for batch in neighbours.batches(names, rows=PAIRS_PER_MESSAGE):
         roles = pc.binary_join_element_wise(batch.column("role_a"), batch.column("role_b"), " ")
         number = pc.index_in(roles, pa.array([" ".join(pair) for pair in ROLE_PAIRS]))
         columns = [batch.column(name) for name in ("image_a", "image_b", "similarity")]
         pairs = [*columns, number]
-        yield key_by_query(pa.RecordBatch.from_arrays(pairs, schema=CELL_PAIRS))
+        yield key_by_query(pa.RecordBatch.from_arrays(pairs, schema=JOIN_PAIRS))
 
 
 def known_hashes(by_role: Images, context: Context) -> KnownHashes:

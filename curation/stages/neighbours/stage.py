@@ -14,12 +14,7 @@ import pyarrow.compute as pc
 
 from curation.algorithms.arrays.ids import from_ids
 from curation.algorithms.arrays.vectors import Ids
-from curation.algorithms.knn.blocks import PAIRS, block_join
-from curation.algorithms.knn.cell_merge import (
-    cell_pairs_readings,
-    merge_exchange,
-    nearest_by_role_pair,
-)
+from curation.algorithms.knn.blocks import search_blocks
 from curation.algorithms.knn.cells import search_cells
 from curation.algorithms.knn.choice import choose_join, rounded_size
 from curation.algorithms.knn.codebooks import codebooks_batch
@@ -32,6 +27,12 @@ from curation.algorithms.knn.kept_codebooks import (
     keep_codebooks,
     load_codebooks,
 )
+from curation.algorithms.knn.pair_merge import (
+    merge_exchange,
+    nearest_by_role_pair,
+    pair_readings,
+)
+from curation.algorithms.knn.pairs import PAIRS
 from curation.algorithms.knn.params import HammingParams
 from curation.algorithms.knn.read import dimension
 from curation.algorithms.knn.recall import JoinRecall
@@ -145,19 +146,20 @@ def _join_vectors(
     codebooks = None
     if choice.join == "cells":
         codebooks = _quantiser(embeddings, pool, choice.cells, context)
+    earlier = earlier_join(method, spec.encoder, by_role, codebooks, context)
     if codebooks is None:
-        joined = block_join(by_role, ROLE_PAIRS, options, context, method)
-        yield from _write_on_driver(method, joined)
+        searched = search_blocks(by_role, ROLE_PAIRS, options, context, method, earlier.joined)
+    else:
+        searched = search_cells(by_role, ROLE_PAIRS, options, codebooks, context, earlier.joined)
+    records = _merge_on_workers(method, searched, earlier, spec.k, context)
+    yield from records
+    stats["pairs"] = sum(record.rows for record in records)
+    if codebooks is None:
         return stats | {"search": "exact", "recall": _exact_recall(by_role)}
     recall = JoinRecall("pool", pool, context)
     recall.sample_queries(spec.recall_queries, seed=0)
-    earlier = earlier_join(method, spec.encoder, by_role, codebooks, context)
-    cell_pairs = search_cells(by_role, ROLE_PAIRS, options, codebooks, context, earlier.joined)
-    records = _merge_on_workers(method, cell_pairs, earlier, spec.k, context)
-    yield from records
     pairs = _pairs_of_queries(records, recall.query_ids, context)
     stats |= {"cells": choice.cells, "codebooks": codebooks.content}
-    stats["pairs"] = sum(record.rows for record in records)
     return stats | recall.measure(options, pairs)
 
 
@@ -167,11 +169,11 @@ def _exact_recall(by_role: Mapping[str, Mapping[str, Any]]) -> float | None:
 
 
 def _merge_on_workers(
-    method: str, cell_pairs: list[Fragment], earlier: EarlierJoin, k: int, context: Context
+    method: str, searched: list[Fragment], earlier: EarlierJoin, k: int, context: Context
 ) -> list[FragmentRecord]:
     """Write the k nearest of each query as fragments of `neighbours`, on workers."""
-    readings = [*cell_pairs_readings(cell_pairs), *earlier_readings(earlier)]
-    rows = sum(fragment.rows for fragment in (*cell_pairs, *earlier.neighbours))
+    readings = [*pair_readings(searched), *earlier_readings(earlier)]
+    rows = sum(fragment.rows for fragment in (*searched, *earlier.neighbours))
     job = merge_exchange(readings, rows, write_nearest, {"k": k, "method": method})
     job = replace(job, outputs=partial(_fragment_name, method))
     return list(exchange_records(job, context))
@@ -181,11 +183,11 @@ def _fragment_name(method: str, part: int) -> dict[str, str]:
     return {f"{method}-{part:06d}": "neighbours"}
 
 
-def write_nearest(cell_pairs: pa.Table, k: int, method: str) -> StageOutput:
+def write_nearest(pairs: pa.Table, k: int, method: str) -> StageOutput:
     """Write the k nearest images of each query.
 
     Args:
-        cell_pairs: all CELL_PAIRS of some queries.
+        pairs: all JOIN_PAIRS of some queries.
         k: neighbours of each query.
         method: the level.
 
@@ -193,8 +195,8 @@ def write_nearest(cell_pairs: pa.Table, k: int, method: str) -> StageOutput:
         Batches of `neighbours`.
     """
     yield empty_batch(contract("neighbours").arrow_schema())
-    for number, pairs in nearest_by_role_pair(cell_pairs, k):
-        yield from _rows(method, ROLE_PAIRS[number], pa.Table.from_batches([pairs]))
+    for number, nearest in nearest_by_role_pair(pairs, k):
+        yield from _rows(method, ROLE_PAIRS[number], pa.Table.from_batches([nearest]))
     return None
 
 

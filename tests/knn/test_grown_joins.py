@@ -1,8 +1,9 @@
-"""The join by cells of a pool that grew: pairs of old vectors are taken over, with equal results."""
+"""Joins of a pool that grew: pairs of old vectors are taken over, with equal results."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from curation.algorithms.knn import cell_merge, cells, routing
-from curation.algorithms.knn.cell_merge import (
-    cell_join,
-    cell_pairs_readings,
-    merge_cell_pairs,
-    merge_exchange,
-)
+from curation.algorithms.knn import blocks, cells, pair_merge, routing
+from curation.algorithms.knn.blocks import blocks_of, search_blocks
 from curation.algorithms.knn.cells import search_cells
 from curation.algorithms.knn.codebooks import codebooks_batch
 from curation.algorithms.knn.ivf import Codebooks, train_coarse
+from curation.algorithms.knn.pair_merge import merge_exchange, merge_pairs, pair_readings
 from curation.engine.context import Context
 from curation.engine.exchange import exchange_tables
 from curation.engine.parallel import InProcess
@@ -39,6 +36,7 @@ DIM = 12
 ROLE_PAIRS = (("pool", "pool"), ("held_out", "pool"), ("held_out", "seed"), ("seed", "pool"))
 ROLES = {"web": "pool", "seeds": "seed", "test": "held_out"}
 Pairs = dict[tuple[str, ...], float | np.float32]
+Roles = dict[str, dict[str, Fragment]]
 
 
 def world(seed: int, fragments: int, rows: int) -> VectorParts:
@@ -62,17 +60,17 @@ def world(seed: int, fragments: int, rows: int) -> VectorParts:
     }
 
 
-def by_role(store: Store, names: list[str]) -> dict[str, dict[str, Fragment]]:
+def by_role(store: Store, names: list[str]) -> Roles:
     fragments = open_table(store, "embeddings.semantic").fragments
-    roles: dict[str, dict[str, Fragment]] = {}
+    roles: Roles = {}
     for name in names:
         roles.setdefault(ROLES[name.split("-")[0]], {})[name] = fragments[name]
     return roles
 
 
 def merged(tables: list[Fragment], k: int, context: Context) -> list[Fragment]:
-    readings, rows = cell_pairs_readings(tables), sum(table.rows for table in tables)
-    job = merge_exchange(readings, rows, merge_cell_pairs, {"k": k})
+    readings, rows = pair_readings(tables), sum(table.rows for table in tables)
+    job = merge_exchange(readings, rows, merge_pairs, {"k": k})
     return exchange_tables(job, context)
 
 
@@ -87,20 +85,21 @@ def pairs_of(tables: list[Fragment]) -> Pairs:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
+    join=st.sampled_from(["blocks", "cells"]),
     seed=st.integers(0, 2**32 - 1),
     grown=st.lists(st.integers(1, 3), min_size=2, max_size=4),
-    k=st.integers(1, 6),
-    count=st.integers(1, 9),
+    sizes=st.tuples(st.integers(1, 6), st.integers(1, 9)),
     small_tasks=st.booleans(),
 )
 def test_a_pool_that_grows_has_the_pairs_of_one_join(
+    join: str,
     seed: int,
     grown: list[int],
-    k: int,
-    count: int,
+    sizes: tuple[int, int],
     small_tasks: bool,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    k, count = sizes
     store = Store(tmp_path_factory.mktemp("grown"))
     parts = world(seed, sum(grown), 40)
     commit_vectors(store, parts)
@@ -114,23 +113,24 @@ def test_a_pool_that_grows_has_the_pairs_of_one_join(
     options = {"k": k, "floor": 0.6, "spread": min(2, count)}
     with pytest.MonkeyPatch.context() as patch:
         if small_tasks:
+            patch.setattr(blocks, "blocks_of", lambda fragments: blocks_of(fragments, 90))
             patch.setattr(cells, "BYTES_PER_GROUP", 2**11)
             patch.setattr(routing, "ROWS_PER_TASK", 30)
-            patch.setattr(cell_merge, "PAIRS_PER_MERGE", 500)
+            patch.setattr(pair_merge, "PAIRS_PER_MERGE", 500)
         order = np.random.default_rng(seed).permutation(list(parts)).tolist()
+
+        def search(roles: Roles, joined: set[tuple[str, str]]) -> list[Fragment]:
+            if join == "blocks":
+                return search_blocks(roles, ROLE_PAIRS, options, context, "blocks", joined)
+            return search_cells(roles, ROLE_PAIRS, options, codebooks, context, joined)
+
         known: list[Fragment] = []
         joined: set[tuple[str, str]] = set()
         for end in np.cumsum(grown).tolist():
             roles = by_role(store, order[:end])
-            found = search_cells(roles, ROLE_PAIRS, options, codebooks, context, joined)
-            known = merged([*known, *found], k, context)
+            known = merged([*known, *search(roles, joined)], k, context)
             joined = {(role, f.content) for role, named in roles.items() for f in named.values()}
-        whole = cell_join(by_role(store, order), ROLE_PAIRS, options, codebooks, context)
-        expected = {
-            (a, b, row["query_id"], row["image_id"]): row["similarity"]
-            for a, b, table in whole
-            for row in table.to_pylist()
-        }
+        expected = pairs_of(merged(search(by_role(store, order), set()), k, context))
     assert pairs_of(known) == expected
 
 
@@ -149,9 +149,13 @@ RECIPE: dict[str, Any] = {
 }
 
 
-def neighbours(store: Store, parts: VectorParts, workers: InProcess) -> list[dict[str, Any]]:
+def neighbours(
+    store: Store, parts: VectorParts, workers: InProcess, join: str = "cells"
+) -> list[dict[str, Any]]:
     commit_vectors(store, parts)
-    step = next(step for step in plan(parse_recipe(RECIPE)) if step.name == "neighbours")
+    near = RECIPE["dedup"]["near"] | {"join": join}
+    recipe = parse_recipe(RECIPE | {"dedup": RECIPE["dedup"] | {"near": near}})
+    step = next(step for step in plan(recipe) if step.name == "neighbours")
     run_step(step, store, workers)
     rows: list[dict[str, Any]] = open_table(store, "neighbours").read().to_pylist()
     return sorted(rows, key=lambda row: (row["role_a"], row["role_b"], row["image_a"], row["rank"]))
@@ -163,35 +167,54 @@ def grown_world() -> tuple[VectorParts, VectorParts]:
     return {name: part for name, part in parts.items() if name != "web-5"}, parts
 
 
+@pytest.mark.parametrize("join", ["exact", "cells"])
 def test_a_step_computes_the_pairs_of_new_fragments_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    join: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     early, parts = grown_world()
     store = Store(tmp_path / "grown")
-    neighbours(store, early, InProcess())
+    neighbours(store, early, InProcess(), join)
     shutil.copytree(tmp_path / "grown", tmp_path / "whole")
     joined: list[frozenset[tuple[str, str]]] = []
-
-    def search(*arguments: Any) -> list[Fragment]:
-        joined.append(arguments[-1])
-        return search_cells(*arguments)
-
-    monkeypatch.setattr(stage, "search_cells", search)
+    for function in (search_blocks, search_cells):
+        monkeypatch.setattr(stage, function.__name__, recorded(function, joined))
     recording = Recording()
-    rows = neighbours(store, parts, recording)
-    assert recording.mapped.count("route") == 1
+    rows = neighbours(store, parts, recording, join)
+    units = {label: recording.mapped.count(label) for label in recording.mapped}
+    if join == "cells":
+        assert units["route"] == 1
+    else:
+        # The new block with itself, and both ways with the old one.
+        assert {u: n for u, n in units.items() if u.startswith("near")} == {
+            "near pool-pool": 3,
+            "near held_out-pool": 1,
+            "near seed-pool": 1,
+        }
     assert [len(fragments) for fragments in joined] == [len(early)]
     monkeypatch.setattr(stage, "earlier_join", lambda *_: EarlierJoin())
-    assert rows == neighbours(Store(tmp_path / "whole"), parts, InProcess())
+    assert rows == neighbours(Store(tmp_path / "whole"), parts, InProcess(), join)
 
 
+def recorded(
+    search: Callable[..., list[Fragment]], joined: list[frozenset[tuple[str, str]]]
+) -> Callable[..., list[Fragment]]:
+    """Return a search that records which fragments were joined before."""
+
+    def record(*arguments: Any) -> list[Fragment]:
+        joined.append(arguments[-1])
+        return search(*arguments)
+
+    return record
+
+
+@pytest.mark.parametrize("join", ["exact", "cells"])
 @pytest.mark.parametrize("change", ["removed", "another role", "lost file", "replaced"])
 def test_all_pairs_are_computed_where_a_vector_of_before_is_gone(
-    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: str, join: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     early, parts = grown_world()
     store = Store(tmp_path / "grown")
-    neighbours(store, early, InProcess())
+    neighbours(store, early, InProcess(), join)
     if change == "removed":
         del parts["web-2"]
     elif change == "another role":
@@ -202,9 +225,9 @@ def test_all_pairs_are_computed_where_a_vector_of_before_is_gone(
     else:
         (tmp_path / "grown" / files_of_pairs(store)[0]).unlink()
     shutil.copytree(tmp_path / "grown", tmp_path / "whole")
-    rows = neighbours(store, parts, InProcess())
+    rows = neighbours(store, parts, InProcess(), join)
     monkeypatch.setattr(stage, "earlier_join", lambda *_: EarlierJoin())
-    assert rows == neighbours(Store(tmp_path / "whole"), parts, InProcess())
+    assert rows == neighbours(Store(tmp_path / "whole"), parts, InProcess(), join)
 
 
 def files_of_pairs(store: Store) -> list[str]:
