@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from curation.engine.context import Context
 from curation.engine.parallel import ShuffleJob
-from curation.engine.sorted_arrays import run_starts, runs
+from curation.engine.sorted_arrays import run_starts, runs, stable_order
 from curation.engine.units import FILE_ROWS, WORK, Output, StageOutput, Unit, content_of, run_unit
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
@@ -187,7 +187,7 @@ def _parts_of_rows(keys: pa.Array, parts: int) -> tuple[Integers, Integers]:
     keys_per_row = keys.type.list_size if is_list else 1
     flat = np.asarray(keys.flatten() if is_list else keys, np.uint64)
     part = (flat % np.uint64(parts)).astype(np.int64)
-    order = np.argsort(part, kind="stable")
+    order = stable_order(part)
     part, row = part[order], order // keys_per_row
     first = run_starts(part, row)
     return part[first], row[first]

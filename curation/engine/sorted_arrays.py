@@ -46,6 +46,29 @@ def runs(values: npt.NDArray[Any]) -> Iterator[tuple[Any, int, int]]:
     yield from zip(values[starts].tolist(), starts.tolist(), stops.tolist(), strict=True)
 
 
+def stable_order(numbers: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.int64]:
+    """Return the order of numbers, equal ones as they come: `np.argsort(numbers, kind="stable")`.
+
+    numpy sorts numbers of 16 bits by radix, in less than a tenth of the time that it takes for others.
+    So numbers below 2^32 are sorted by their lower and then by their upper 16 bits.
+
+    Args:
+        numbers: not negative, shape (n,).
+
+    Examples:
+        >>> stable_order(np.array([70_000, 3, 70_000, 1])).tolist()
+        [3, 1, 0, 2]
+    """
+    largest = int(numbers.max(initial=0))
+    if largest >> 32:
+        return np.argsort(numbers, kind="stable")
+    order = np.argsort(numbers.astype(np.uint16), kind="stable")
+    if largest >> 16:
+        upper = (numbers >> 16).astype(np.uint16)
+        order = order[np.argsort(upper[order], kind="stable")]
+    return order
+
+
 def positions_of_ranges(
     starts: npt.NDArray[np.integer[Any]], counts: npt.NDArray[np.integer[Any]]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

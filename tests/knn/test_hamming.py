@@ -279,7 +279,7 @@ def test_near_hashes_meet_first_in_exactly_one_part(distance: int) -> None:
         for number, piece in enumerate(parts.pieces):
             bits = np.bitwise_count(parts.lists_of(packed, piece))
             meet = np.flatnonzero(same_cell[:, number] & (bits <= piece.radius))
-            first[meet] += parts.is_first_meeting(packed[meet], piece)
+            first[meet] += parts.is_first_meeting(hash_parts.take_words(packed, meet), piece)
             assert parts.list_bits(piece.part) <= hash_parts.MAX_LIST_BITS
         assert (first == 1).all()
 

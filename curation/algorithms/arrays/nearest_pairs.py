@@ -24,6 +24,7 @@ from curation.algorithms.arrays.device_memory import (
 from curation.algorithms.arrays.pair_scores import keep_near_pairs
 from curation.algorithms.arrays.screened_products import RoundedVectors, Tile, scan
 from curation.algorithms.arrays.vectors import Floor, RowNumbers, Vectors, floor_of_each
+from curation.engine.sorted_arrays import stable_order
 
 SCREEN = torch.bfloat16
 BYTES_PER_VALUE = 4
@@ -131,7 +132,7 @@ class QuerySteps:
             near = nearest_rows(self.vectors[crowded], base, order, wanted, floors[crowded])
             pairs.append((crowded[near[0]], near[1]))
         queries_of, rows_of = (np.concatenate(part) for part in zip(*pairs, strict=True))
-        sorted_pairs = np.argsort(queries_of, kind="stable")
+        sorted_pairs = stable_order(queries_of)
         return queries_of[sorted_pairs], rows_of[sorted_pairs]
 
 

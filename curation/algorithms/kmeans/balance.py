@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from curation.engine.sorted_arrays import ranks_in_runs
+from curation.engine.sorted_arrays import ranks_in_runs, stable_order
 
 Counts = npt.NDArray[np.int64]
 CLUSTERS_AT_ONCE = 1_000_000
@@ -90,7 +90,7 @@ def even_shares_in_blocks(
     Returns:
         Shares, (n,).
     """
-    by_parent = np.argsort(parent, kind="stable")
+    by_parent = stable_order(parent)
     children = np.bincount(parent, minlength=len(targets))
     stops = np.cumsum(children)
     shares = np.empty(len(sizes), np.int64)

@@ -9,6 +9,7 @@ import numpy as np
 from curation.algorithms.arrays.vectors import Vectors
 from curation.algorithms.kmeans.backends.nearest import ClusterIds, Doubles
 from curation.algorithms.kmeans.grid import GRID_STEPS, POINTS_PER_STEP
+from curation.engine.sorted_arrays import stable_order
 
 WORK_PER_VALUE = 64
 """Multiplications that take as long as it takes to add up a number of a point."""
@@ -41,7 +42,7 @@ class NumpyAdder:
         """Add points to the sums of their clusters, without rounding. See `Adder.add`."""
         for start in range(0, len(vectors), POINTS_PER_STEP):
             part = slice(start, start + POINTS_PER_STEP)
-            order = np.argsort(cluster_ids[part], kind="stable")
+            order = stable_order(cluster_ids[part])
             clusters, first = np.unique(cluster_ids[part][order], return_index=True)
             doubles = vectors[part][order].astype(np.float64)
             self.sums[clusters] += sign * np.add.reduceat(doubles, first, axis=0)

@@ -13,6 +13,7 @@ from curation.algorithms.arrays.vectors import RowNumbers
 from curation.algorithms.kmeans.backends.nearest import ClusterIds
 from curation.algorithms.knn.exact import Base
 from curation.algorithms.knn.ivf import Codebooks, Lists
+from curation.engine.sorted_arrays import stable_order
 from curation.engine.table import Table
 from curation.store.fragment import Fragment
 
@@ -70,7 +71,7 @@ def lists_batch(rows: np.ndarray, ids: pa.Array, lists: Lists) -> pa.RecordBatch
         ids: image id of each vector, length n.
         lists: of the vectors.
     """
-    order = np.argsort(lists.list_ids, kind="stable")
+    order = stable_order(lists.list_ids)
     code = pa.nulls(len(rows), pa.binary())
     if lists.codes is not None:
         code = pa.array([c.tobytes() for c in lists.codes[order]], pa.binary())

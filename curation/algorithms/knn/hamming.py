@@ -21,7 +21,7 @@ from curation.algorithms.knn.hash_parts import BITS, Hashes, choose_parts
 from curation.algorithms.knn.pairs import PAIRS, RolePairs, pairs_batch
 from curation.algorithms.knn.params import HammingParams
 from curation.engine.context import Context
-from curation.engine.sorted_arrays import positions_of_ranges
+from curation.engine.sorted_arrays import positions_of_ranges, stable_order
 from curation.engine.units import StageOutput, empty_batch
 from curation.store.fragment import Fragment
 
@@ -57,7 +57,7 @@ def range_search(queries: Hashes, base: Hashes, distance: int) -> HashPairs:
     for piece in parts.pieces:
         near += HashLists(base, parts, piece).near(queries)
     query, row, bits = (np.concatenate(column) for column in zip(*near, strict=True))
-    order = np.argsort(query, kind="stable")
+    order = stable_order(query)
     return query[order], row[order], bits[order]
 
 
@@ -151,7 +151,7 @@ def _further_images(firsts: Candidates, base_ids: Ids, group: RowNumbers, k: int
         group: number of the hash of each image, shape (b,).
         k: images of each query.
     """
-    by_group = np.argsort(group, kind="stable")
+    by_group = stable_order(group)
     start = np.searchsorted(group[by_group], np.arange(len(base_ids) + 1))
     number = group[np.searchsorted(base_ids, firsts.ids)]
     count = np.minimum(start[number + 1] - start[number] - 1, k)

@@ -25,10 +25,10 @@ from curation.algorithms.knn.cell_shares import (
 )
 from curation.algorithms.knn.hash_groups import HASHED, IMAGE, first_images, hashes_of
 from curation.algorithms.knn.hash_lists import HashLists, HashPairs
-from curation.algorithms.knn.hash_parts import CELL_HASHES, Hashes, HashParts
+from curation.algorithms.knn.hash_parts import CELL_HASHES, Hashes, HashParts, take_hashes
 from curation.engine.context import Context
 from curation.engine.exchange import Exchange, ExchangeInput, MapTask, exchange_tables
-from curation.engine.sorted_arrays import ranks_in_runs, run_starts
+from curation.engine.sorted_arrays import ranks_in_runs, run_starts, stable_order
 from curation.engine.units import StageOutput, empty_batch
 from curation.store.fragment import Fragment
 
@@ -148,8 +148,10 @@ def join_cells(
     for cell, rows in _rows_by_cell(all_hashes, parts, *tasks.starts[group : group + 2]):
         left, right = (rows[share[rows] == each] for each in (query_share, base_share))
         for queries, base in unknown_pairs(left, right, new):
-            lists = HashLists(all_hashes[base], parts, parts.pieces[cell >> parts.cell_bits])
-            for query, row, bits in lists.near(all_hashes[queries]):
+            lists = HashLists(
+                take_hashes(all_hashes, base), parts, parts.pieces[cell >> parts.cell_bits]
+            )
+            for query, row, bits in lists.near(take_hashes(all_hashes, queries)):
                 near = queries[query], base[row], bits
                 yield joins.nearest(near, options["k"])
     return None
@@ -170,7 +172,7 @@ def _rows_by_cell(
     for piece in range(first >> parts.cell_bits, ((end - 1) >> parts.cell_bits) + 1):
         cell = parts.cell_of(hashes, piece)
         row = np.flatnonzero((cell >= first) & (cell < end))
-        row = row[np.argsort(cell[row], kind="stable")]
+        row = row[stable_order(cell[row])]
         starts = np.flatnonzero(run_starts(cell[row]))
         for low, high in pairwise([*starts.tolist(), len(row)]):
             yield int(cell[row[low]]), row[low:high]

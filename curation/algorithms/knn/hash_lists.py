@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import RowNumbers
-from curation.algorithms.knn.hash_parts import BITS, Hashes, HashParts, Piece, flips
+from curation.algorithms.knn.hash_parts import (
+    BITS,
+    Hashes,
+    HashParts,
+    Piece,
+    flips,
+    take_hashes,
+    take_words,
+)
+from curation.engine.sorted_arrays import stable_order
 
 QUERIES_AT_FIRST, QUERIES_AT_ONCE = 256, 65_536
 PAIRS_AT_ONCE = 2**20
@@ -37,8 +46,8 @@ class HashLists:
         # The lists of hashes and of queries are given, so that nothing is trained.
         index.is_trained = True
         lists = parts.lists_of(base, piece)
-        rows = np.argsort(lists, kind="stable")
-        ordered, numbers = np.ascontiguousarray(base[rows]), np.ascontiguousarray(lists[rows])
+        rows = stable_order(lists)
+        ordered, numbers = take_hashes(base, rows), np.ascontiguousarray(lists[rows])
         pointers = [faiss.swig_ptr(array) for array in (ordered, rows, numbers)]
         index.add_core(len(rows), *pointers)
         self._index = index
@@ -55,19 +64,20 @@ class HashLists:
         lists = self._parts.lists_of(queries, self._piece)
         self._index.nprobe = len(masks)
         # In the order of lists, a query scans lists of the query before it, which are in the cache.
-        order = np.argsort(lists, kind="stable")
+        order = stable_order(lists)
 
         def search(start: int, stop: int) -> HashPairs:
             rows = order[start:stop]
             probes = lists[rows, None] ^ masks
             near = self._index.range_search_preassigned(
-                np.ascontiguousarray(queries[rows]), self._parts.distance + 1, probes, None
+                take_hashes(queries, rows), self._parts.distance + 1, probes, None
             )
             query, row, bits = pairs_of(*near)
             return rows[query], row, bits
 
         for query, row, bits in in_batches(len(order), search):
-            first = self._parts.is_first_meeting(queries[query] ^ self._base[row], self._piece)
+            differing = take_words(queries, query) ^ take_words(self._base, row)
+            first = self._parts.is_first_meeting(differing, self._piece)
             yield query[first], row[first], bits[first]
 
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from curation.algorithms.arrays.vectors import Bools
+from curation.algorithms.arrays.vectors import Bools, RowNumbers
 
 BITS = 256
 MAX_LIST_BITS = 16
@@ -36,6 +36,8 @@ CELL_HASHES = 4_000_000
 """Hashes that one task can hold: with their lists they take 600 MB."""
 
 Hashes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
+"""Hashes as words of 64 bits, shape (n, 4)."""
 Values = npt.NDArray[np.int64]
 
 
@@ -136,27 +138,45 @@ class HashParts:
         inside = of_part[first : first + self.cell_bits]
         return inside, np.setdiff1d(of_part, inside)
 
-    def is_first_meeting(self, differing: Hashes, piece: Piece) -> Bools:
+    def is_first_meeting(self, differing: Words, piece: Piece) -> Bools:
         """Return which pairs of near hashes meet in no earlier piece.
 
         Args:
-            differing: the bits in which the hashes of each pair differ, shape (n, 32).
+            differing: words with the bits in which the hashes of each pair differ, shape (n, 4).
             piece: a piece in which all of them meet.
         """
-        words = np.ascontiguousarray(differing).view(np.uint64)
-        first = np.ones(len(words), bool)
+        words, rows = differing, np.arange(len(differing))
         for earlier in self.pieces[: self.pieces.index(piece)]:
-            inside, outside = (_words_of(positions) for positions in self._positions(earlier))
+            inside, outside = (_mask(positions) for positions in self._positions(earlier))
             is_near = np.bitwise_count(words & outside).sum(axis=1) <= earlier.radius
-            first &= (words & inside).any(axis=1) | ~is_near
+            # Most pairs that meet twice met in one of the first pieces.
+            kept = (words & inside).any(axis=1) | ~is_near
+            words, rows = words[kept], rows[kept]
+        first = np.zeros(len(differing), bool)
+        first[rows] = True
         return first
 
 
-def _words_of(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """Return a hash with these bits set, as words, (4,)."""
+def _mask(positions: npt.NDArray[np.int64]) -> Words:
+    """Return the words of a hash with these bits set, (4,)."""
     bits = np.zeros(BITS, np.uint8)
     bits[positions] = 1
     return np.packbits(bits).view(np.uint64)
+
+
+def take_words(hashes: Hashes, rows: RowNumbers) -> Words:
+    """Return some hashes as words, (m, 4). Words are copied many times faster than single bytes.
+
+    Args:
+        hashes: shape (n, 32).
+        rows: shape (m,).
+    """
+    return np.ascontiguousarray(hashes).view(np.uint64).take(rows, axis=0)
+
+
+def take_hashes(hashes: Hashes, rows: RowNumbers) -> Hashes:
+    """Return some hashes, (m, 32). See `take_words`."""
+    return take_words(hashes, rows).view(np.uint8)
 
 
 def _read_bits(hashes: Hashes, positions: npt.NDArray[np.int64]) -> Values:

@@ -35,6 +35,7 @@ from curation.algorithms.knn.exact import (
 )
 from curation.algorithms.knn.params import SearchParams
 from curation.engine.device import CPU, local_devices
+from curation.engine.sorted_arrays import stable_order
 from curation.errors import Detail, RecipeError
 
 Codes = npt.NDArray[np.uint8]
@@ -313,7 +314,7 @@ def _faiss_index(base: Base, lists: Lists, codebooks: Codebooks) -> Any:
 
 def _add_entries(index: Any, list_ids: ClusterIds, codes: Codes) -> None:
     """Add the rows of a base and their codes to the inverted lists of FAISS's index."""
-    order = np.argsort(list_ids, kind="stable")
+    order = stable_order(list_ids)
     present, start, size = np.unique(list_ids[order], return_index=True, return_counts=True)
     for number, first, count in zip(present.tolist(), start, size, strict=True):
         rows = np.ascontiguousarray(order[first : first + count])

@@ -15,6 +15,7 @@ from curation.algorithms.arrays.vectors import Ids, Vectors, vector_matrix
 from curation.algorithms.knn.codebooks import read_list_ids
 from curation.algorithms.knn.exact import Base, build_base
 from curation.algorithms.knn.read import read_numbered_vectors
+from curation.engine.sorted_arrays import stable_order
 from curation.store.fragment import Fragment
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ class Chunk(NamedTuple):
         if self.lists is None:
             yield None, build_base(self.vectors, self.ids)
             return
-        order = np.argsort(self.lists, kind="stable")
+        order = stable_order(self.lists)
         numbers, starts = np.unique(self.lists[order], return_index=True)
         for number, (low, high) in zip(
             numbers.tolist(), pairwise([*starts.tolist(), len(order)]), strict=True

@@ -18,7 +18,7 @@ from curation.algorithms.knn.routing import cell_base, nearest_cells
 from curation.algorithms.knn.search_plan import SearchLimits
 from curation.engine.context import Context
 from curation.engine.exchange import KEY, Exchange, ExchangeInput, MapTask, exchange_tables
-from curation.engine.sorted_arrays import run_starts
+from curation.engine.sorted_arrays import run_starts, stable_order
 from curation.engine.table import Table
 from curation.engine.task_groups import split_by_rows
 from curation.engine.units import StageOutput
@@ -235,7 +235,7 @@ class Probes:
         columns = [table.read(["lists"]).column("lists") for table in tables]
         flat = np.concatenate([c.combine_chunks().flatten().to_numpy() for c in columns])
         spread = columns[0].type.list_size
-        order = np.argsort(flat, kind="stable")
+        order = stable_order(flat)
         self._queries: npt.NDArray[np.int64] = order // spread
         self._lists, self._starts = np.unique(flat[order], return_index=True)
         self._ends = np.append(self._starts[1:], len(flat))

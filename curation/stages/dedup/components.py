@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 
 from curation.algorithms.arrays.vectors import Bools, Ids
 from curation.algorithms.components.union_find import UnionFind
+from curation.engine.sorted_arrays import stable_order
 from curation.stages.dedup.edges import METHODS, PERCEPTUAL, PIXELS, Edges, both_directions
 from curation.stages.dedup.fetched_rows import ImageNumbers, Ranks
 
@@ -109,7 +110,7 @@ def cut_chains(
     node = _best_ranked(equal_images(edges, len(label)), rank)
     directed = both_directions(edges)
     left, right = node[directed.left], node[directed.right]
-    order = np.argsort(left, kind="stable")
+    order = stable_order(left)
     neighbour = right[order]
     start = np.searchsorted(left[order], np.arange(len(label) + 1))
     is_direct = (images == representative) | (images != node)

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
+from curation.engine.sorted_arrays import stable_order
 from curation.engine.units import StageOutput, content_of
 from curation.media.web.failure_reasons import FORGOTTEN
 from curation.stages.ingest.duplicates import Duplicates
@@ -200,7 +201,7 @@ def write_shuffle_file(
         ],
         np.int32,
     )
-    order = np.argsort(buckets, kind="stable")
+    order = stable_order(buckets)
     table = table.append_column(BUCKET, pa.array(buckets)).take(pa.array(order))
     counts = np.bincount(buckets, minlength=2**bits)
     ends = np.cumsum(counts)
