@@ -13,10 +13,13 @@ import pytest
 
 from curation.engine.context import Context
 from curation.engine.exchange import (
+    BYTES_AT_ONCE,
     KEY,
+    MESSAGE_BYTES,
     Exchange,
     ExchangeInput,
     MapTask,
+    _message_bytes,
     _send,
     exchange_tables,
     group_bounds,
@@ -229,6 +232,14 @@ def test_messages_are_small(context: Context, monkeypatch: pytest.MonkeyPatch) -
     assert max(len(rows) for *_, rows in messages) < 2048
     other = Context(Store(context.store.uri + "-cut"), InProcess(), "meeting", ["test"])
     assert [r.content for r in exchange_tables(job(), other)] == expected
+
+
+@pytest.mark.parametrize("parts", [1, 13, 100, 5_000])
+def test_messages_that_wait_for_each_other_are_bounded(parts: int) -> None:
+    """PySpark gathers up to ten messages for each part, at most a thousand, before it writes them."""
+    gathered = min(10 * parts, 1000)
+    assert gathered * _message_bytes(parts) <= BYTES_AT_ONCE
+    assert (parts > 1) == (_message_bytes(parts) < MESSAGE_BYTES)
 
 
 def test_parts_without_rows_have_their_columns(context: Context) -> None:

@@ -31,8 +31,8 @@ KEY = "key"
 the same key go to the same part. A row with several keys goes once to the part of each."""
 _ARGUMENTS = ""
 """In place of the name of an input, in a message with the arguments of a part."""
-MESSAGE_BYTES = 2**20
-"""Approximate maximum size of a message: Spark holds some hundreds at once."""
+MESSAGE_BYTES, BYTES_AT_ONCE = 2**20, 2**27
+"""Approximate maximum sizes of a message, and of those that Spark holds before it writes them."""
 ROWS_PER_BATCH = 65_536
 
 
@@ -166,16 +166,25 @@ def _send(
     if name == _ARGUMENTS:
         yield number, item
         return
+    message_bytes = _message_bytes(parts)
     for table in task.function(**task.arguments):
         part_of_row, row = _parts_of_rows(table.column(KEY).combine_chunks(), parts)
         rows = table.drop_columns([KEY]).combine_chunks()
-        rows_per_message = max(1, MESSAGE_BYTES * len(rows) // max(1, rows.nbytes))
+        rows_per_message = max(1, message_bytes * len(rows) // max(1, rows.nbytes))
         for part, start, stop in runs(part_of_row):
             if part not in wanted:
                 continue
             for first in range(start, stop, rows_per_message):
                 last = min(stop, first + rows_per_message)
                 yield part, (name, number, _serialise(rows.take(pa.array(row[first:last]))))
+
+
+def _message_bytes(parts: int) -> int:
+    """Return the approximate maximum size of a message to one of some parts.
+
+    PySpark writes messages once it has ten for each part, or a thousand.
+    """
+    return min(MESSAGE_BYTES, BYTES_AT_ONCE // min(10 * parts, 1000))
 
 
 def _parts_of_rows(keys: pa.Array, parts: int) -> tuple[Integers, Integers]:
