@@ -254,12 +254,51 @@ NAMED = {
     b"\0\0\0\x20ftypmif1\0\0\0\0mif1avif" + b"\0" * 200: "undecodable",
     b"\0\0\0\x20ftypisom\0\0\0\0isommp42" + b"\0" * 200: "not_an_image",
     b"\0\0\1\0" + b"\xff" * 200: "undecodable",
+    b"\xef\xbb\xbf\n<svg xmlns='http://www.w3.org/2000/svg'/>": "format_svg",
+    b"<?xml version='1.0'?><!-- by hand --><!DOCTYPE svg [ ]>\n<svg>": "format_svg",
+    b"<!-- a page --><html><body><svg></svg></body></html>": "not_an_image",
+    b"<!DOCTYPE html><html><body><svg></svg></body></html>": "not_an_image",
+    b"%PDF-1.7\n" + b"\0" * 200: "format_pdf",
+    b"II*\0\x10\0\0\0CR\2\0" + b"\0" * 200: "format_raw",
+    b"IIU\0\x18\0\0\0" + b"\0" * 200: "format_raw",
+    b"FUJIFILMCCD-RAW 0201" + b"\0" * 200: "format_raw",
+    b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + b"\0" * 200: "format_raw",
 }
 
 
 @pytest.mark.parametrize("content", NAMED, ids=range(len(NAMED)))
 def test_formats_that_are_not_read_are_named(content: bytes) -> None:
     assert reason(content) == NAMED[content]
+
+
+def grey_tiff(pixels: Ints, tags: dict[int, int], mark: bytes = b"") -> bytes:
+    """A TIFF of grey pixels with more tags, and with a mark behind its header."""
+    height, width = pixels.shape
+    start = 8 + len(mark)
+    known = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 277: 1, 278: height, 279: pixels.size}
+    entries = known | tags
+    entries[273] = start + 2 + 12 * (len(entries) + 1) + 4
+    directory = b"".join(struct.pack("<HHII", n, 4, 1, entries[n]) for n in sorted(entries))
+    header = b"II*\0" + struct.pack("<I", start) + mark + struct.pack("<H", len(entries))
+    return header + directory + b"\0" * 4 + pixels.astype(np.uint8).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("tags", "mark", "why"),
+    [
+        ({50706: 0x401}, b"", "format_raw"),
+        ({254: 1, 330: 8}, b"", "format_raw"),
+        ({}, b"CR\2\0\0\0\0\0", "format_raw"),
+        ({254: 1}, b"", None),
+        ({254: 0, 330: 8}, b"", None),
+        ({}, b"", None),
+    ],
+)
+def test_the_preview_of_a_raw_file_is_no_picture(
+    tags: dict[int, int], mark: bytes, why: str | None
+) -> None:
+    """Pillow shows what stands first in such a file: DNG, NEF or CR2."""
+    assert reason(grey_tiff(LEVELS, tags, mark)) == why
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", *NAMED, *(c[:40] for c in CUT.values())]))

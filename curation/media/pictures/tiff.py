@@ -24,6 +24,9 @@ _STDERR = 2
 _READ_BYTES = 2**16
 _PART_BYTES = 2**20
 _DECODER_ERROR = re.compile(rb"^(\w*Decode\w*|JPEGLib|TIFFFill\w+):", re.MULTILINE)
+_SUBFILE_TYPE, _SUB_IMAGES, _DNG_VERSION = 254, 330, 50706
+_REDUCED = 1
+"""The bit of _SUBFILE_TYPE that says that there is a larger image."""
 _WIDTH, _HEIGHT = 256, 257
 _BITS, _COMPRESSION, _FILL_ORDER, _ROWS_PER_STRIP = 258, 259, 266, 278
 _TILE_WIDTH, _TILE_HEIGHT, _JPEG_TABLES = 322, 323, 347
@@ -31,6 +34,14 @@ _EXTENTS = ((273, 279), (324, 325))
 """Tags of the offsets and sizes of strips, and of tiles."""
 _DEFLATE, _JPEG = (8, 32946), 7
 _SOI = b"\xff\xd8"
+
+
+def is_raw(image: Image.Image) -> bool:
+    """Whether a TIFF is a raw file of a camera: what can be read of it is a small preview."""
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    kind = tags.get(_SUBFILE_TYPE)
+    is_preview = isinstance(kind, int) and bool(kind & _REDUCED) and _SUB_IMAGES in tags
+    return is_preview or _DNG_VERSION in tags
 
 
 @contextmanager
