@@ -6,9 +6,11 @@ import io
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -258,6 +260,8 @@ NAMED = {
     b"<?xml version='1.0'?><!-- by hand --><!DOCTYPE svg [ ]>\n<svg>": "format_svg",
     b"<!-- a page --><html><body><svg></svg></body></html>": "not_an_image",
     b"<!DOCTYPE html><html><body><svg></svg></body></html>": "not_an_image",
+    b"\0\0\2\0\0\0\0\0" + b"\x20" * 200: "format_tga",
+    b"\0\0\2\0\1\0" + b"\x20" * 200: "format_cur",
     b"%PDF-1.7\n" + b"\0" * 200: "format_pdf",
     b"II*\0\x10\0\0\0CR\2\0" + b"\0" * 200: "format_raw",
     b"IIU\0\x18\0\0\0" + b"\0" * 200: "format_raw",
@@ -269,6 +273,42 @@ NAMED = {
 @pytest.mark.parametrize("content", NAMED, ids=range(len(NAMED)))
 def test_formats_that_are_not_read_are_named(content: bytes) -> None:
     assert reason(content) == NAMED[content]
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_planes_of_a_tiff_are_its_colours(order: str, compression: str | None, bits: int) -> None:
+    """GDAL writes them apart. Pillow reads those of 16 bits as bytes."""
+    planes = np.moveaxis(RGB, 2, 0) * (257 if bits == 16 else 1)
+    options: dict[str, Any] = {"byteorder": order, "compression": compression}
+    kind = np.uint16 if bits == 16 else np.uint8
+    out = io.BytesIO()
+    tifffile.imwrite(
+        out, planes.astype(kind), photometric="rgb", planarconfig="separate", **options
+    )
+    assert difference(out.getvalue(), RGB) == 0
+
+
+@pytest.mark.parametrize("scale", [1, 257])
+def test_a_map_of_colours_may_hold_bytes(scale: int) -> None:
+    ramp = np.arange(256)
+    colours = np.stack([ramp, 255 - ramp, ramp * 0]).astype(np.uint16) * scale
+    out = io.BytesIO()
+    tifffile.imwrite(out, LEVELS.astype(np.uint8), photometric="palette", colormap=colours)
+    assert difference(out.getvalue(), np.dstack([LEVELS, 255 - LEVELS, LEVELS * 0])) == 0
+
+
+def test_numbers_with_a_sign_and_planes_of_inks_are_not_read() -> None:
+    inks = np.stack([LEVELS, LEVELS, LEVELS, LEVELS]).astype(np.uint16)
+    written: list[dict[str, Any]] = [
+        {"data": (LEVELS - 128).astype(np.int8)},
+        {"data": inks, "photometric": "separated", "planarconfig": "separate"},
+    ]
+    for options in written:
+        out = io.BytesIO()
+        tifffile.imwrite(out, **options)
+        assert reason(out.getvalue()) == "unsupported_format"
 
 
 def grey_tiff(pixels: Ints, tags: dict[int, int], mark: bytes = b"") -> bytes:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImagePalette
 
 from curation.media.pictures.jpeg import read_jpeg
 from curation.media.web.fetch_error import FetchError
@@ -27,6 +27,8 @@ _DECODER_ERROR = re.compile(rb"^(\w*Decode\w*|JPEGLib|TIFFFill\w+):", re.MULTILI
 _SUBFILE_TYPE, _SUB_IMAGES, _DNG_VERSION = 254, 330, 50706
 _REDUCED = 1
 """The bit of _SUBFILE_TYPE that says that there is a larger image."""
+_PLANES, _COLOUR_MAP, _SAMPLE_FORMAT = 284, 320, 339
+_APART, _SIGNED, _UNCOMPRESSED = 2, 2, 1
 _WIDTH, _HEIGHT = 256, 257
 _BITS, _COMPRESSION, _FILL_ORDER, _ROWS_PER_STRIP = 258, 259, 266, 278
 _TILE_WIDTH, _TILE_HEIGHT, _JPEG_TABLES = 322, 323, 347
@@ -42,6 +44,38 @@ def is_raw(image: Image.Image) -> bool:
     kind = tags.get(_SUBFILE_TYPE)
     is_preview = isinstance(kind, int) and bool(kind & _REDUCED) and _SUB_IMAGES in tags
     return is_preview or _DNG_VERSION in tags
+
+
+def correct(image: Image.Image) -> None:
+    """Correct what Pillow makes of the header of a TIFF, before its pixels are read.
+
+    Raises:
+        FetchError: `unsupported_format`: its numbers have a sign, so they do not say which value is
+            white, or they are planes that Pillow cannot read.
+    """
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    if _SIGNED in _numbers(tags, _SAMPLE_FORMAT):
+        raise FetchError("unsupported_format")
+    colours = _numbers(tags, _COLOUR_MAP)
+    if image.mode == "P" and colours and max(colours) < 256:
+        # Some programs write bytes where the format wants numbers of 16 bits, as libtiff knows.
+        image.palette = ImagePalette.raw("RGB;L", bytes(colours))
+    is_plain = tags.get(_COMPRESSION) == _UNCOMPRESSED and tags.get(_PLANES) == _APART
+    if is_plain and 16 in _numbers(tags, _BITS):
+        if image.mode not in ("RGB", "RGBA"):
+            raise FetchError("unsupported_format")
+        order = "B" if getattr(tags, "prefix", b"") == b"MM" else "L"
+        # Pillow would read each byte of a plane as a number.
+        image.tile = [  # type: ignore[attr-defined]
+            tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
+            for tile in image.tile  # type: ignore[attr-defined]
+        ]
+
+
+def _numbers(tags: Mapping[int, Any], tag: int) -> tuple[int, ...]:
+    value = tags.get(tag, ())
+    values = value if isinstance(value, tuple) else (value,)
+    return values if all(isinstance(v, int) for v in values) else ()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from curation.media.pictures.jpeg import check_scans, essential, read_jpeg
 from curation.media.pictures.jpeg_strip import stripped
 from curation.media.pictures.pixels import Pixels, in_bands, to_rgb
 from curation.media.pictures.png import Png, read_png
-from curation.media.pictures.tiff import check_parts, errors_of_libtiff, is_raw
+from curation.media.pictures.tiff import check_parts, correct, errors_of_libtiff, is_raw
 from curation.media.web.fetch_error import FetchError
 
 logger = logging.getLogger(__name__)
@@ -135,8 +135,11 @@ def _png_within(image: Image.Image, content: bytes) -> bytes | None:
 
 
 def _read(image: Image.Image, kind: str, content: bytes, png: Png | None) -> UprightImage:
-    if kind == "tiff" and (is_raw(image) or format_of(content) == "raw"):
-        raise FetchError("format_raw")
+    if kind == "tiff":
+        if is_raw(image) or format_of(content) == "raw":
+            raise FetchError("format_raw")
+        with _reasons():
+            correct(image)
     profile = png.profile if png else _profile(image, kind) or profile_in_boxes(content, kind)
     orientation = _orientation(image) if kind in _TURNED_BY_EXIF else 1
     pixels = _turn(_decode(image, profile, png.alpha if png else None), orientation)
