@@ -290,6 +290,22 @@ def test_planes_of_a_tiff_are_its_colours(order: str, compression: str | None, b
     assert difference(out.getvalue(), RGB) == 0
 
 
+@pytest.mark.parametrize("thumbnails", [0, 1, 2, 9])
+@pytest.mark.parametrize("is_last_whole", [True, False])
+def test_a_thumbnail_before_the_picture_is_not_shown(thumbnails: int, is_last_whole: bool) -> None:
+    pixels, out = RGB.astype(np.uint8), io.BytesIO()
+    with tifffile.TiffWriter(out) as pages:
+        for number in range(thumbnails):
+            pages.write(
+                pixels[:: 8 - number % 2, :: 8 - number % 2], photometric="rgb", subfiletype=1
+            )
+        pages.write(pixels, photometric="rgb", subfiletype=0 if is_last_whole else 1)
+    is_shown = thumbnails == 0 or (is_last_whole and thumbnails < 9)
+    assert shown(out.getvalue()).shape == (RGB if is_shown else RGB[::8, ::8]).shape
+    # Its size is looked at before it is read.
+    assert reason(out.getvalue(), 500) == ("too_many_pixels" if is_shown else None)
+
+
 @pytest.mark.parametrize("scale", [1, 257])
 def test_a_map_of_colours_may_hold_bytes(scale: int) -> None:
     ramp = np.arange(256)

@@ -27,6 +27,8 @@ _DECODER_ERROR = re.compile(rb"^(\w*Decode\w*|JPEGLib|TIFFFill\w+):", re.MULTILI
 _SUBFILE_TYPE, _SUB_IMAGES, _DNG_VERSION = 254, 330, 50706
 _REDUCED = 1
 """The bit of _SUBFILE_TYPE that says that there is a larger image."""
+_MAX_THUMBNAILS = 4
+"""Pages before the one that is shown."""
 _PLANES, _COLOUR_MAP, _SAMPLE_FORMAT = 284, 320, 339
 _APART, _SIGNED, _UNCOMPRESSED = 2, 2, 1
 _WIDTH, _HEIGHT = 256, 257
@@ -44,6 +46,19 @@ def is_raw(image: Image.Image) -> bool:
     kind = tags.get(_SUBFILE_TYPE)
     is_preview = isinstance(kind, int) and bool(kind & _REDUCED) and _SUB_IMAGES in tags
     return is_preview or _DNG_VERSION in tags
+
+
+def show_first_whole_page(image: Image.Image) -> None:
+    """Let a TIFF show its first page that is not said to be a smaller copy of another one."""
+    for page in range(1, _MAX_THUMBNAILS + 1):
+        kind = getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE)
+        if not (isinstance(kind, int) and kind & _REDUCED):
+            return
+        try:
+            image.seek(page)
+        except EOFError:
+            break
+    image.seek(0)
 
 
 def correct(image: Image.Image) -> None:
