@@ -23,7 +23,6 @@ from curation.media.web.urls import UrlRules
 from curation.recipe import Recipe
 from curation.stages.fetch.params import FetchStep
 from curation.stages.ingest.formats.source_row import STAGED_ONLY, SourceRow, stage_rows
-from curation.stages.ingest.sources.source import Role
 from curation.stages.ingest.sources.source_file import SourceFile
 from curation.stages.select.params import Threshold
 from curation.store.fragment import Fragment
@@ -64,7 +63,7 @@ def try_pictures(
     recipe: Recipe,
     surveys: Sequence[Survey],
     most: int = PICTURES,
-    roles: Collection[Role] = ("pool",),
+    roles: Collection[str] = ("pool",),
 ) -> Trial:
     """Fetch and screen a seeded sample of the local pictures of some roles. Nothing is requested.
 
