@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from curation.algorithms.components import distributed_components
 from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
+from curation.errors import StoreError
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.stages.dedup import partitioned_inputs
@@ -23,9 +24,11 @@ Neighbour = tuple[str, str, str, str, float]
 """Role and image of both sides, and their similarity."""
 Outcome = tuple[dict[str, dict[str, Any]], dict[str, Any]]
 """The rows by pair, and the counts in the manifest."""
+Row = tuple[str, str, int, str]
+"""Pair, image, width and caption."""
 Dedup = Callable[..., Outcome]
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "name": "dedup",
     "sources": [
         {"name": "web", "role": "pool", "format": "csv", "path": "w", "columns": {"url": "u"}},
@@ -78,33 +81,30 @@ VERIFIED = (
 )
 
 
-@pytest.fixture
-def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dedup:
-    """Runs dedup on the driver and in parts, which must give the same files and counts.
-
-    Returns the rows by pair, and the counts in the manifest.
-    """
-    # Three rows per part: components cross fragments, and some parts have no rows.
-    monkeypatch.setattr(partitioned_inputs, "ROWS_PER_PART", 3)
-    monkeypatch.setattr(distributed_components, "EDGE_ENDS_PER_PART", 4)
-    stores = {at_once: Store(tmp_path / str(at_once)) for at_once in (1000, 1)}
-    parts = {"web-0": WEB[:5], "web-1": WEB[5:], "cats-0": CATS, "test-0": TEST}
-    roles = {"web": "pool", "cats": "seed", "test": "held_out"}
+def commit_images(store: Store, sets: Mapping[str, Sequence[Row]], lost: Mapping[str, int]) -> None:
+    """Commit images and their pixels; each held-out set also has rows that were lost, by reason."""
+    held_out = {f"{name}-0": rows for name, rows in sets.items()}
+    parts = {"web-0": WEB[:5], "web-1": WEB[5:], "cats-0": CATS, **held_out}
+    roles = {"web": "pool", "cats": "seed"}
     rows = {
         name: [
             {"pair_id": p, "image_id": image(i), "status": "ok", "caption": c}
-            | {"role": roles[name.split("-")[0]], "source": name.split("-")[0]}
+            | {"role": roles.get(name.split("-")[0], "held_out"), "source": name.split("-")[0]}
             | {"original_width": w, "original_height": 100}
             for p, i, w, c in part
         ]
         for name, part in parts.items()
     }
-    missing: dict[str, Any] = {"pair_id": "lost", "status": "failed", "image_id": None}
-    rows["web-1"].append(rows["web-1"][0] | missing)
-    for store in stores.values():
-        commit(store, "images", rows)
     letters = {name: [i for _, i, *_ in part] for name, part in parts.items()}
+    missing: dict[str, Any] = {"status": "failed", "image_id": None}
+    rows["web-1"].append(rows["web-1"][0] | missing | {"pair_id": "lost"})
     letters["web-1"].append("")
+    for name in held_out:
+        of_set = {"role": "held_out", "source": name.split("-")[0], **missing}
+        reasons = [reason for reason, count in lost.items() for _ in range(count)]
+        for number, reason in enumerate(reasons):
+            rows[name].append(of_set | {"pair_id": f"{name}{number}", "reason": reason})
+            letters[name].append("")
     scores = {
         name: pa.RecordBatch.from_pydict(
             {
@@ -115,8 +115,22 @@ def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dedup:
         )
         for name, ids in letters.items()
     }
+    commit(store, "images", rows)
+    commit_batches(store, "scores", scores)
+
+
+@pytest.fixture
+def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dedup:
+    """Runs dedup on the driver and in parts, which must give the same files and counts.
+
+    Returns the rows by pair, and the counts in the manifest.
+    """
+    # Three rows per part: components cross fragments, and some parts have no rows.
+    monkeypatch.setattr(partitioned_inputs, "ROWS_PER_PART", 3)
+    monkeypatch.setattr(distributed_components, "EDGE_ENDS_PER_PART", 4)
+    stores = {at_once: Store(tmp_path / str(at_once)) for at_once in (1000, 1)}
     for store in stores.values():
-        commit_batches(store, "scores", scores)
+        commit_images(store, {"test": TEST}, {})
     names = ("role_a", "image_a", "role_b", "image_b", "similarity")
 
     def run(
@@ -124,8 +138,13 @@ def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dedup:
         verified: Sequence[tuple[Any, ...]] = (),
         semantic_pairs: Sequence[tuple[str, str, float]] = (),
         semantic_across: Sequence[Neighbour] = (),
+        sets: Mapping[str, Sequence[Row]] | None = None,
+        lost: Mapping[str, int] | None = None,
         **dedup: Any,
     ) -> Outcome:
+        if sets is not None:
+            for store in stores.values():
+                commit_images(store, sets, lost or {})
         near = [
             dict(zip(names, (ra, image(a), rb, image(b), s), strict=True))
             | {"rank": 1, "method": method}
@@ -144,7 +163,16 @@ def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dedup:
         for at_once, store in stores.items():
             commit(store, "neighbours", {"all": near})
             commit(store, "verified", {"all": verified_rows})
-            spec = SPEC | {"dedup": NEAR | dedup | {"rows_at_once": at_once}}
+            more = [
+                {"name": name, "role": "held_out", "format": "folder", "path": name}
+                for name in sets or ()
+                if name != "test"
+            ]
+            spec = (
+                SPEC
+                | {"sources": [*SPEC["sources"], *more]}
+                | {"dedup": NEAR | dedup | {"rows_at_once": at_once}}
+            )
             steps = {s.name: s for s in plan(parse_recipe(spec))}
             run_step(steps["dedup"], store, InProcess())
             tables.append(open_table(store, "copies"))
@@ -272,10 +300,39 @@ def test_each_held_out_set_has_its_threshold_and_its_report(copies: Dedup) -> No
             "images_found": 2,
             "pool": {"exact": 1, "near": 4},
             "seed": {"near": 1},
+            "rows": 2,
+            "without_image": {},
         }
     }
     rows, counts = copies(held_out={"at_least": 0.9})
     assert counts["contamination"]["test"]["pool"] == {"exact": 1}
+
+
+def test_an_image_of_several_sets_and_a_second_best_one_are_found(copies: Dedup) -> None:
+    """h is in both sets; y is nearer to c than x is, and z has no copy."""
+    held_out = [*TEST, ("y1", "y", 100, "held out"), ("z1", "z", 100, "held out")]
+    near = [*NEIGHBOURS, ("held_out", "y", "pool", "c", 0.87)]
+    _, counts = copies(near, sets={"test": held_out, "more": TEST[1:]})
+    report = counts["contamination"]
+    assert (report["test"]["images"], report["test"]["images_found"]) == (4, 3)
+    assert (report["more"]["images"], report["more"]["images_found"]) == (1, 1)
+    # Each row is counted once: the numbers of rows add up.
+    assert sum(sum(of["pool"].values()) for of in report.values()) == counts["contaminated"]
+
+
+def test_rows_of_held_out_sets_without_an_image_are_counted_and_warned_about(
+    copies: Dedup, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, counts = copies(sets={"test": TEST}, lost={"http_404": 2, "duplicate_url": 1})
+    assert counts["contamination"]["test"]["rows"] == 5
+    assert counts["contamination"]["test"]["without_image"] == {"http_404": 2}
+    assert "2 of 5 rows of held-out set 'test' have no image (http_404 2)" in caplog.text
+
+
+def test_a_held_out_set_without_any_image_stops_the_run(copies: Dedup) -> None:
+    with pytest.raises(StoreError, match=r"'test' has an image \(file_missing 3\)"):
+        copies(sets={"test": []}, lost={"file_missing": 3})
+    copies(sets={"test": []}, lost={"file_missing": 3}, held_out=None)
 
 
 def test_a_held_out_set_that_is_the_pool_leaves_nothing_and_is_warned_about(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -107,6 +108,7 @@ CASES: list[tuple[str, Spec, Spec]] = [
         {},
         {"trial": Trial(3, failed={"file_missing": 1}, scores={"min_side": [32, 512]})},
     ),
+    ("failing_pictures", {}, {"curated": Trial(3, failed={"unreadable": 1})}),
     ("disk", {}, {"needs": Estimate(200 * GIB, 1e9, 10, 0)}),
     ("memory", {}, {"needs": Estimate(1e9, 15 * GIB, 10, 0)}),
 ]
@@ -247,6 +249,25 @@ def test_a_sample_is_fetched_and_screened(photos: Spec, tmp_path: Path) -> None:
     assert not (tmp_path / "store" / "tables").exists()
     needs = checked.facts.needs
     assert needs is not None and needs.stored > 32 * 1000
+
+
+def test_pictures_of_held_out_sets_are_tried_and_looked_for(photos: Spec, tmp_path: Path) -> None:
+    names = [f"{number}.jpg" for number in range(4)]
+    listed = {"images": [{"id": n, "file_name": name} for n, name in enumerate(names)]}
+    (tmp_path / "test.json").write_text(json.dumps(listed))
+    held_out = {"name": "test", "role": "held_out", "format": "coco"}
+    held_out |= {"path": str(tmp_path / "test.json"), "root": str(tmp_path / "images")}
+    recipe = parse_recipe(photos | {"sources": [*photos["sources"], held_out]})
+    (problem,) = check_recipe(recipe).problems
+    assert "'test': none of the image files" in problem and "images/0.jpg" in problem
+    (tmp_path / "images").mkdir()
+    for name, (_, content, _) in zip(names, pictures(3), strict=False):
+        (tmp_path / "images" / name).write_bytes(content)
+    checked = check_recipe(recipe)
+    assert checked.problems == []
+    warnings = {finding.code: finding for finding in checked.warnings}
+    assert "1 of 4 sampled pictures of seeds and held-out" in warnings["failing_pictures"].text
+    assert "`root`" in warnings["failing_pictures"].fix
 
 
 @pytest.mark.parametrize("form", LOCAL)

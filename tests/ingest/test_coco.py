@@ -24,6 +24,7 @@ ANNOTATIONS = [
     {"id": 4, "image_id": 7, "category_id": 5, "iscrowd": 0},
     {"id": 5, "image_id": 404, "caption": "of no image"},
 ]
+CAT = {"id": 2, "name": "cat"}
 CATEGORIES = [{"id": 3, "name": "cat", "supercategory": "animal"}, {"id": 5, "name": "dog"}]
 
 
@@ -58,6 +59,15 @@ def test_images_have_their_captions_and_categories(tmp_path: Path, order: str) -
     assert second == {"annotations": [{"bbox": [0, 1, 2, 3], "category": "cat"}]}
     assert third == {}
     assert noted(tmp_path / "store") == {"stray_annotation": 1}
+
+
+def test_ids_that_became_fractions_are_the_same_ids(tmp_path: Path) -> None:
+    """pandas writes whole numbers so where a column has gaps."""
+    annotations = [{"image_id": 1.0, "category_id": 2.0}, {"image_id": 1.5, "caption": "of none"}]
+    listed = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": annotations}
+    bad, row = found(tmp_path, write(tmp_path / "l.json", listed | {"categories": [CAT]}))
+    assert json.loads(row["metadata"]) == {"annotations": [{"category": "cat"}]}
+    assert "it has no image_id" in json.loads(bad["metadata"])["unreadable"]
 
 
 @pytest.mark.parametrize("order", ["images first", "annotations first"])

@@ -84,6 +84,12 @@ def test_no_column_of_images_is_an_error_that_names_the_columns(tmp_path: Path) 
         read(tmp_path, [{"text": "a"}], {"text": TEXT})
 
 
+def test_a_list_of_images_in_a_row_says_what_to_write(tmp_path: Path) -> None:
+    features = {"images": {"feature": IMAGE, "_type": "List"}}
+    with pytest.raises(RecipeError, match=r"lists in images\).*row\['images'\]\[0\]"):
+        read(tmp_path, [{"images": [image(1), image(2)]}], features)
+
+
 def test_without_features_a_struct_of_bytes_and_path_is_an_image(tmp_path: Path) -> None:
     table_of = pa.Table.from_pylist([{"picture": image(3, "3.jpg"), "text": "c"}])
     pq.write_table(table_of, tmp_path / "t.parquet")

@@ -13,7 +13,7 @@ import pytest
 
 from curation.errors import RecipeError
 from tests.ingest.entrances import Picture, as_img2dataset
-from tests.ingest.helpers import jpeg, noted, pairs, run, source, table, write
+from tests.ingest.helpers import jpeg, noted, pairs, run, source, table, write, write_tar
 
 OUTPUTS = ("webdataset", "files", "parquet")
 PICTURES = [Picture(f"p{n}", jpeg(n), f"caption {n}") for n in range(6)]
@@ -175,3 +175,31 @@ def test_a_row_without_its_picture_in_the_parquet_is_not_requested(tmp_path: Pat
         ("1", "skipped", "no_image"),
         ("2", "ok", None),
     ]
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.string()])
+@pytest.mark.parametrize("output", ["webdataset", "files"])
+def test_keys_that_lost_their_zeros_lead_to_their_pictures(
+    tmp_path: Path, output: str, kind: pa.DataType
+) -> None:
+    """pandas turns keys into numbers where a table went through CSV."""
+    spec = as_img2dataset(tmp_path / "out", PICTURES, output)
+    whole = rows_by_caption(tmp_path / "whole", **spec)
+    for shard in (tmp_path / "out").glob("*.parquet"):
+        rows = pq.read_table(shard)
+        keys = pa.array([int(key) for key in rows["key"].to_pylist()]).cast(kind)
+        pq.write_table(rows.set_column(rows.schema.names.index("key"), "key", keys), shard)
+    by_caption = rows_by_caption(tmp_path, **spec)
+    for name, row in whole.items():
+        assert (by_caption[name]["location"], by_caption[name]["reason"]) == (row["location"], None)
+        assert by_caption[name]["source_key"] == str(int(row["source_key"]))
+    assert "unlisted_picture" not in noted(tmp_path / "store")
+
+
+def test_a_key_that_may_be_that_of_two_pictures_is_that_of_none(tmp_path: Path) -> None:
+    rows = [{"key": key, "status": "success", "url": "http://a.example/"} for key in (1, 2)]
+    write(tmp_path / "out" / "00000.parquet", rows)
+    write_tar(tmp_path / "out" / "00000.tar", {f"{n}.jpg": jpeg(1) for n in ("01", "001", "02")})
+    one, two = pairs(tmp_path / "store", source(tmp_path / "out", format="img2dataset", columns={}))
+    assert (one["reason"], two["reason"]) == ("no_image", None)
+    assert noted(tmp_path / "store")["unlisted_picture"] == 2

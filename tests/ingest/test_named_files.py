@@ -78,22 +78,23 @@ def test_a_link_that_leads_elsewhere_is_followed_again(
 
 
 def test_a_folder_may_become_a_link_and_a_link_a_folder(tmp_path: Path) -> None:
-    spec = listed(tmp_path / "web", "jsonl", ["a/1.jpg"])
+    spec = listed(tmp_path / "web", "jsonl", ["a/1.jpg", "0.jpg"])
     web = tmp_path / "web"
+    (web / "0.jpg").write_bytes(jpeg(0))
     for name, shade in (("a", 1), ("b", 2)):
         (web / name).mkdir()
         (web / name / "1.jpg").write_bytes(jpeg(shade))
-    one, two = (sha256(jpeg(shade)) for shade in (1, 2))
-    assert fetched(tmp_path / "store", spec) == [(one, None)]
+    zero, one, two = (sha256(jpeg(shade)) for shade in (0, 1, 2))
+    assert fetched(tmp_path / "store", spec) == [(one, None), (zero, None)]
     (web / "a").rename(web / "c")
     (web / "a").symlink_to("b")
-    assert fetched(tmp_path / "store", spec) == [(two, None)]
+    assert fetched(tmp_path / "store", spec) == [(two, None), (zero, None)]
     (web / "a").unlink()
     (web / "a").symlink_to(tmp_path)
-    assert fetched(tmp_path / "store", spec) == [(None, "outside_folder")]
+    assert fetched(tmp_path / "store", spec) == [(None, "outside_folder"), (zero, None)]
     (web / "a").unlink()
     (web / "c").rename(web / "a")
-    assert fetched(tmp_path / "store", spec) == [(one, None)]
+    assert fetched(tmp_path / "store", spec) == [(one, None), (zero, None)]
 
 
 def listed(folder: Path, form: str, paths: list[str]) -> dict[str, Any]:

@@ -233,7 +233,21 @@ def test_columns_of_the_recipe_override_those_of_the_preset(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "boxes",
-    ["[[0.1, 0.2, 0.3]]", "[[0.5, 0.2, 0.3, 0.4]]", "[[0, 0, 1, NaN]]", "faces", "[1, 2, 3, 4]"],
+    [
+        *(
+            "[[0.1, 0.2, 0.3]]",
+            "[[0.5, 0.2, 0.3, 0.4]]",
+            "[[0, 0, 1, NaN]]",
+            "faces",
+            "[1, 2, 3, 4]",
+        ),
+        # Pixels: clipped to the image, nothing would be left of them, and no face would be blurred.
+        *(
+            "[[10, 20, 100, 200]]",
+            "[[0.1, 0.2, 0.3, 0.4], [0, 0, 64, 64]]",
+            "[[-9, 0.1, 0.2, 0.3]]",
+        ),
+    ],
 )
 def test_invalid_boxes_make_a_bad_row(tmp_path: Path, boxes: str) -> None:
     path = tmp_path / "l.jsonl"

@@ -6,9 +6,11 @@ import io
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -254,12 +256,105 @@ NAMED = {
     b"\0\0\0\x20ftypmif1\0\0\0\0mif1avif" + b"\0" * 200: "undecodable",
     b"\0\0\0\x20ftypisom\0\0\0\0isommp42" + b"\0" * 200: "not_an_image",
     b"\0\0\1\0" + b"\xff" * 200: "undecodable",
+    b"\xef\xbb\xbf\n<svg xmlns='http://www.w3.org/2000/svg'/>": "format_svg",
+    b"<?xml version='1.0'?><!-- by hand --><!DOCTYPE svg [ ]>\n<svg>": "format_svg",
+    b"<!-- a page --><html><body><svg></svg></body></html>": "not_an_image",
+    b"<!DOCTYPE html><html><body><svg></svg></body></html>": "not_an_image",
+    b"\0\0\2\0\0\0\0\0" + b"\x20" * 200: "format_tga",
+    b"\0\0\2\0\1\0" + b"\x20" * 200: "format_cur",
+    b"%PDF-1.7\n" + b"\0" * 200: "format_pdf",
+    b"II*\0\x10\0\0\0CR\2\0" + b"\0" * 200: "format_raw",
+    b"IIU\0\x18\0\0\0" + b"\0" * 200: "format_raw",
+    b"FUJIFILMCCD-RAW 0201" + b"\0" * 200: "format_raw",
+    b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + b"\0" * 200: "format_raw",
 }
 
 
 @pytest.mark.parametrize("content", NAMED, ids=range(len(NAMED)))
 def test_formats_that_are_not_read_are_named(content: bytes) -> None:
     assert reason(content) == NAMED[content]
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_planes_of_a_tiff_are_its_colours(order: str, compression: str | None, bits: int) -> None:
+    """GDAL writes them apart. Pillow reads those of 16 bits as bytes."""
+    planes = np.moveaxis(RGB, 2, 0) * (257 if bits == 16 else 1)
+    options: dict[str, Any] = {"byteorder": order, "compression": compression}
+    kind = np.uint16 if bits == 16 else np.uint8
+    out = io.BytesIO()
+    tifffile.imwrite(
+        out, planes.astype(kind), photometric="rgb", planarconfig="separate", **options
+    )
+    assert difference(out.getvalue(), RGB) == 0
+
+
+@pytest.mark.parametrize("thumbnails", [0, 1, 2, 9])
+@pytest.mark.parametrize("is_last_whole", [True, False])
+def test_a_thumbnail_before_the_picture_is_not_shown(thumbnails: int, is_last_whole: bool) -> None:
+    pixels, out = RGB.astype(np.uint8), io.BytesIO()
+    with tifffile.TiffWriter(out) as pages:
+        for number in range(thumbnails):
+            pages.write(
+                pixels[:: 8 - number % 2, :: 8 - number % 2], photometric="rgb", subfiletype=1
+            )
+        pages.write(pixels, photometric="rgb", subfiletype=0 if is_last_whole else 1)
+    is_shown = thumbnails == 0 or (is_last_whole and thumbnails < 9)
+    assert shown(out.getvalue()).shape == (RGB if is_shown else RGB[::8, ::8]).shape
+    # Its size is looked at before it is read.
+    assert reason(out.getvalue(), 500) == ("too_many_pixels" if is_shown else None)
+
+
+@pytest.mark.parametrize("scale", [1, 257])
+def test_a_map_of_colours_may_hold_bytes(scale: int) -> None:
+    ramp = np.arange(256)
+    colours = np.stack([ramp, 255 - ramp, ramp * 0]).astype(np.uint16) * scale
+    out = io.BytesIO()
+    tifffile.imwrite(out, LEVELS.astype(np.uint8), photometric="palette", colormap=colours)
+    assert difference(out.getvalue(), np.dstack([LEVELS, 255 - LEVELS, LEVELS * 0])) == 0
+
+
+def test_numbers_with_a_sign_and_planes_of_inks_are_not_read() -> None:
+    inks = np.stack([LEVELS, LEVELS, LEVELS, LEVELS]).astype(np.uint16)
+    written: list[dict[str, Any]] = [
+        {"data": (LEVELS - 128).astype(np.int8)},
+        {"data": inks, "photometric": "separated", "planarconfig": "separate"},
+    ]
+    for options in written:
+        out = io.BytesIO()
+        tifffile.imwrite(out, **options)
+        assert reason(out.getvalue()) == "unsupported_format"
+
+
+def grey_tiff(pixels: Ints, tags: dict[int, int], mark: bytes = b"") -> bytes:
+    """A TIFF of grey pixels with more tags, and with a mark behind its header."""
+    height, width = pixels.shape
+    start = 8 + len(mark)
+    known = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 277: 1, 278: height, 279: pixels.size}
+    entries = known | tags
+    entries[273] = start + 2 + 12 * (len(entries) + 1) + 4
+    directory = b"".join(struct.pack("<HHII", n, 4, 1, entries[n]) for n in sorted(entries))
+    header = b"II*\0" + struct.pack("<I", start) + mark + struct.pack("<H", len(entries))
+    return header + directory + b"\0" * 4 + pixels.astype(np.uint8).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("tags", "mark", "why"),
+    [
+        ({50706: 0x401}, b"", "format_raw"),
+        ({254: 1, 330: 8}, b"", "format_raw"),
+        ({}, b"CR\2\0\0\0\0\0", "format_raw"),
+        ({254: 1}, b"", None),
+        ({254: 0, 330: 8}, b"", None),
+        ({}, b"", None),
+    ],
+)
+def test_the_preview_of_a_raw_file_is_no_picture(
+    tags: dict[int, int], mark: bytes, why: str | None
+) -> None:
+    """Pillow shows what stands first in such a file: DNG, NEF or CR2."""
+    assert reason(grey_tiff(LEVELS, tags, mark)) == why
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", *NAMED, *(c[:40] for c in CUT.values())]))

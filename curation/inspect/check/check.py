@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from curation.engine.params_base import derive_params
@@ -15,6 +17,7 @@ from curation.inspect.check.trial import PICTURES, Trial, try_pictures
 from curation.inspect.check.warnings import warnings_of
 from curation.inspect.weights import Need, needs_of
 from curation.launch import check_inputs, check_store, imported_problems
+from curation.media.files.location import OutsideFolderError, shown, unescape
 from curation.media.web.params import OutboundParams
 from curation.recipe import Recipe
 from curation.stages.fetch.packages import check_packages
@@ -79,7 +82,8 @@ def check_recipe(recipe: Recipe, store: str | None = None, pictures: int = PICTU
     Args:
         recipe: the recipe.
         store: where a run would write.
-        pictures: local pictures of the pool that are fetched and screened as a sample.
+        pictures: local pictures that are fetched and screened as a sample: so many of the pool, and of
+            seeds and held-out sets together.
     """
     # A run asks for its warnings alone, and would wait for these imports.
     from curation.inspect.check.estimate import expected_needs
@@ -88,9 +92,11 @@ def check_recipe(recipe: Recipe, store: str | None = None, pictures: int = PICTU
     surveys, more = _surveys(recipe, ROWS_READ)
     problems += [problem for problem in more if not any(problem in known for known in problems)]
     problems += _without_contact(recipe, surveys)
-    trial = Trial()
+    problems += filter(None, map(partial(_without_files, recipe), surveys))
+    trial = curated = Trial()
     try:
         trial = try_pictures(recipe, surveys, pictures)
+        curated = try_pictures(recipe, surveys, pictures, ("seed", "held_out"))
     except CurationError as error:
         problems += map(str, error.details)
     machine = this_machine(store)
@@ -98,7 +104,7 @@ def check_recipe(recipe: Recipe, store: str | None = None, pictures: int = PICTU
         problems.append(machine.java_problem)
     is_whole = len(surveys) == len(recipe.sources)
     needs = expected_needs(recipe, surveys, trial, machine) if is_whole else None
-    facts = Facts(recipe, surveys, trial, machine, needs)
+    facts = Facts(recipe, surveys, trial, curated, machine, needs)
     return Checked(facts, needs_of(recipe, fetch=False), problems, warnings_of(facts))
 
 
@@ -158,3 +164,28 @@ def _without_contact(recipe: Recipe, surveys: Sequence[Survey]) -> list[str]:
         "able to reach you. Set it to an e-mail address or a web page, as in fetch: {contact: "
         "crawl@example.org}."
     ]
+
+
+def _without_files(recipe: Recipe, survey: Survey) -> str | None:
+    """Return that none of the image files that a source names is there, as `fetch` does."""
+    source, example = survey.source, ""
+    if not survey.is_exact or not source.names_files or recipe.fetch.pixels == "none":
+        return None
+    for file, row in survey.read:
+        if row.bad or row.reason:
+            continue
+        if row.path is None or row.member is not None:
+            return None
+        try:
+            location = file.location_of(row.path)
+        except OutsideFolderError:
+            continue
+        if "://" in location or Path(unescape(location)).exists():
+            return None
+        example = example or shown(unescape(location))
+    if not example:
+        return None
+    return (
+        f"Source {source.name!r}: none of the image files that its rows name is there, such as "
+        f"{example}. Set `root` of the source to the folder of the images, or put them there."
+    )

@@ -42,7 +42,8 @@ class Facts:
     Attributes:
         recipe: the recipe.
         surveys: of the sources that could be read.
-        trial: what a sample of local pictures shows.
+        trial: what a sample of local pictures of the pool shows.
+        curated: what one of those of seeds and held-out sets shows.
         machine: what the machine has; None if it was not looked at.
         needs: what the run would need; None if it was not estimated.
     """
@@ -50,6 +51,7 @@ class Facts:
     recipe: Recipe
     surveys: Sequence[Survey]
     trial: Trial = field(default_factory=Trial)
+    curated: Trial = field(default_factory=Trial)
     machine: Machine | None = None
     needs: Estimate | None = None
 

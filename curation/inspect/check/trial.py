@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from tempfile import TemporaryDirectory
@@ -59,13 +59,19 @@ class Trial:
         return None if values is None else sum(map(threshold.passes, values))
 
 
-def try_pictures(recipe: Recipe, surveys: Sequence[Survey], most: int = PICTURES) -> Trial:
-    """Fetch and screen a seeded sample of the local pictures of the pool. Nothing is requested.
+def try_pictures(
+    recipe: Recipe,
+    surveys: Sequence[Survey],
+    most: int = PICTURES,
+    roles: Collection[str] = ("pool",),
+) -> Trial:
+    """Fetch and screen a seeded sample of the local pictures of some roles. Nothing is requested.
 
     Args:
         recipe: the recipe.
         surveys: of its sources.
         most: pictures of the sample.
+        roles: of the sources whose pictures are tried.
 
     Raises:
         RecipeError: a list of words or a detector cannot be loaded.
@@ -77,7 +83,7 @@ def try_pictures(recipe: Recipe, surveys: Sequence[Survey], most: int = PICTURES
     by_place = {
         (file.display_name, row.member or row.path): (file, row)
         for survey in surveys
-        if survey.source.role == "pool"
+        if survey.source.role in roles
         for file, row in survey.read
         if is_local(file, row) and not row.bad
     }

@@ -195,20 +195,23 @@ def unreadable_rows(facts: Facts) -> Iterator[Finding]:
 
 def failing_pictures(facts: Facts) -> Iterator[Finding]:
     """Yield that many of the sampled pictures cannot be stored."""
-    trial = facts.trial
-    failed = sum(trial.failed.values())
-    if failed > FAILED_SHARE * trial.pictures:
+    trials = {"the pool": facts.trial, "seeds and held-out sets": facts.curated}
+    for of, trial in trials.items():
+        failed = sum(trial.failed.values())
+        if failed <= FAILED_SHARE * trial.pictures:
+            continue
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in Counter(trial.failed).most_common(3))
+        is_elsewhere = {"outside_folder", "file_missing"} & trial.failed.keys()
         yield Finding(
             "failing_pictures",
             "sources",
-            f"{failed:,} of {trial.pictures:,} sampled pictures cannot be used: {reasons}",
-            _OUTSIDE if "outside_folder" in trial.failed else _REASONS,
+            f"{failed:,} of {trial.pictures:,} sampled pictures of {of} cannot be used: {reasons}",
+            _ELSEWHERE if is_elsewhere else _REASONS,
         )
 
 
 _REASONS = "docs/reference/tables.md says what each reason means (column reason of `images`)"
-_OUTSIDE = (
+_ELSEWHERE = (
     "Set `root` of the source to the folder of its pictures, or `follow_links: true` if the files are "
     "links"
 )

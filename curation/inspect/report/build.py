@@ -129,6 +129,7 @@ def _image_content(
         ],
         "dedup": recipe.dedup,
         "held_out_sources": [source.name for source in recipe.with_role("held_out")],
+        "held_out_sets": stats["contamination"],
     }
 
 

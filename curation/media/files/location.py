@@ -12,6 +12,8 @@ import io
 import os
 import re
 import stat
+import unicodedata
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -245,3 +247,31 @@ def inside(root: str, name: str, follow_links: bool = False) -> str:
 
 def _is_below(path: str, folder: str) -> bool:
     return path.startswith(folder.rstrip("/") + "/")
+
+
+def as_spelled(root: str, name: str) -> str:
+    r"""Return a path as the file system spells it, if something is there; else as it is.
+
+    Lists that Windows wrote have `\` between folders. macOS takes `é` in one character (NFC) and in two
+    (NFD) for the same name, and other systems do not.
+
+    Args:
+        root: a local folder.
+        name: a path within it, relative or absolute.
+    """
+    if name.isascii() and "\\" not in name:
+        return name
+    spellings = (_spelled(root, parts) for parts in (name.split("/"), re.split(r"[/\\]", name)))
+    return next(filter(None, spellings), name)
+
+
+def _spelled(root: str, parts: Iterable[str]) -> str | None:
+    path = ""
+    for part in parts:
+        forms = dict.fromkeys((part, *(unicodedata.normalize(f, part) for f in ("NFC", "NFD"))))
+        there = (f"{path}{form}" for form in forms)
+        spelled = next((p for p in there if os.path.lexists(os.path.join(root, p))), None)  # noqa: PTH118
+        if spelled is None:
+            return None
+        path = f"{spelled}/"
+    return path.rstrip("/")

@@ -25,11 +25,18 @@ FORMATS = {
 }
 """Formats that are read: the name in Pillow, and the name in the table `images`."""
 
+_RAW = (
+    *(b"II*\0\x10\0\0\0CR", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"),
+    *(b"FUJIFILMCCD-RAW", b"FOVb", b"\0MRM"),
+)
+"""The first bytes of raw files of cameras: Canon, Olympus, Panasonic, Fujifilm, Sigma, Minolta. Others
+are TIFFs (`tiff.py`)."""
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"GIF8", "gif"),
     (b"BM", "bmp"),
+    *((magic, "raw") for magic in _RAW),
     (b"II*\0", "tiff"),
     (b"MM\0*", "tiff"),
     (b"II+\0", "tiff"),
@@ -48,16 +55,21 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x76\x2f\x31\x01", "exr"),
     (b"#?RADIANCE", "hdr"),
     (b"AT&TFORM", "djvu"),
+    # A cursor has at least one picture, and a picture of TGA no map of colours.
+    (b"\0\0\2\0\0\0\0\0", "tga"),
     (b"\0\0\2\0", "cur"),
+    (b"%PDF-", "pdf"),
     # Not downloaded: `git lfs pull` does it.
     (b"version https://git-lfs.github.com/", "git_lfs_pointer"),
 )
 _BRANDS = {
     "avif": (b"avif", b"avis"),
     "heic": (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"),
+    "raw": (b"crx ",),
 }
 _BRAND_BYTES = 64
 """The first bytes of a file of ISO boxes name its brand and those that it is compatible with."""
+_SVG_BYTES = 4096
 
 
 def format_of(content: bytes) -> str | None:
@@ -68,7 +80,15 @@ def format_of(content: bytes) -> str | None:
         brands = content[8:_BRAND_BYTES]
         names = (name for name, known in _BRANDS.items() if any(b in brands for b in known))
         return next(names, None)
-    return next((name for magic, name in _MAGIC if content.startswith(magic)), None)
+    known = next((name for magic, name in _MAGIC if content.startswith(magic)), None)
+    return "svg" if known is None and _is_svg(content[:_SVG_BYTES]) else known
+
+
+def _is_svg(head: bytes) -> bool:
+    """Whether a text begins as SVG; a page of HTML may hold some too."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    is_xml = text.startswith((b"<svg", b"<?xml", b"<!--", b"<!DOCTYPE svg"))
+    return is_xml and b"<svg" in text and b"<html" not in text.lower()
 
 
 @cache

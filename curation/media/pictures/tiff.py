@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImagePalette
 
 from curation.media.pictures.jpeg import read_jpeg
 from curation.media.web.fetch_error import FetchError
@@ -24,6 +24,13 @@ _STDERR = 2
 _READ_BYTES = 2**16
 _PART_BYTES = 2**20
 _DECODER_ERROR = re.compile(rb"^(\w*Decode\w*|JPEGLib|TIFFFill\w+):", re.MULTILINE)
+_SUBFILE_TYPE, _SUB_IMAGES, _DNG_VERSION = 254, 330, 50706
+_REDUCED = 1
+"""The bit of _SUBFILE_TYPE that says that there is a larger image."""
+_MAX_THUMBNAILS = 4
+"""Pages before the one that is shown."""
+_PLANES, _COLOUR_MAP, _SAMPLE_FORMAT = 284, 320, 339
+_APART, _SIGNED, _UNCOMPRESSED = 2, 2, 1
 _WIDTH, _HEIGHT = 256, 257
 _BITS, _COMPRESSION, _FILL_ORDER, _ROWS_PER_STRIP = 258, 259, 266, 278
 _TILE_WIDTH, _TILE_HEIGHT, _JPEG_TABLES = 322, 323, 347
@@ -31,6 +38,59 @@ _EXTENTS = ((273, 279), (324, 325))
 """Tags of the offsets and sizes of strips, and of tiles."""
 _DEFLATE, _JPEG = (8, 32946), 7
 _SOI = b"\xff\xd8"
+
+
+def is_raw(image: Image.Image) -> bool:
+    """Whether a TIFF is a raw file of a camera: what can be read of it is a small preview."""
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    kind = tags.get(_SUBFILE_TYPE)
+    is_preview = isinstance(kind, int) and bool(kind & _REDUCED) and _SUB_IMAGES in tags
+    return is_preview or _DNG_VERSION in tags
+
+
+def show_first_whole_page(image: Image.Image) -> None:
+    """Let a TIFF show its first page that is not said to be a smaller copy of another one."""
+    for page in range(1, _MAX_THUMBNAILS + 1):
+        kind = getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE)
+        if not (isinstance(kind, int) and kind & _REDUCED):
+            return
+        try:
+            image.seek(page)
+        except EOFError:
+            break
+    image.seek(0)
+
+
+def correct(image: Image.Image) -> None:
+    """Correct what Pillow makes of the header of a TIFF, before its pixels are read.
+
+    Raises:
+        FetchError: `unsupported_format`: its numbers have a sign, so they do not say which value is
+            white, or they are planes that Pillow cannot read.
+    """
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
+    if _SIGNED in _numbers(tags, _SAMPLE_FORMAT):
+        raise FetchError("unsupported_format")
+    colours = _numbers(tags, _COLOUR_MAP)
+    if image.mode == "P" and colours and max(colours) < 256:
+        # Some programs write bytes where the format wants numbers of 16 bits, as libtiff knows.
+        image.palette = ImagePalette.raw("RGB;L", bytes(colours))
+    is_plain = tags.get(_COMPRESSION) == _UNCOMPRESSED and tags.get(_PLANES) == _APART
+    if is_plain and 16 in _numbers(tags, _BITS):
+        if image.mode not in ("RGB", "RGBA"):
+            raise FetchError("unsupported_format")
+        order = "B" if getattr(tags, "prefix", b"") == b"MM" else "L"
+        # Pillow would read each byte of a plane as a number.
+        image.tile = [  # type: ignore[attr-defined]
+            tile._replace(args=(f"{tile.args[0]};16{order}", *tile.args[1:]))
+            for tile in image.tile  # type: ignore[attr-defined]
+        ]
+
+
+def _numbers(tags: Mapping[int, Any], tag: int) -> tuple[int, ...]:
+    value = tags.get(tag, ())
+    values = value if isinstance(value, tuple) else (value,)
+    return values if all(isinstance(v, int) for v in values) else ()
 
 
 @contextmanager

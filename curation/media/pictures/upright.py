@@ -26,7 +26,13 @@ from curation.media.pictures.jpeg import check_scans, essential, read_jpeg
 from curation.media.pictures.jpeg_strip import stripped
 from curation.media.pictures.pixels import Pixels, in_bands, to_rgb
 from curation.media.pictures.png import Png, read_png
-from curation.media.pictures.tiff import check_parts, errors_of_libtiff
+from curation.media.pictures.tiff import (
+    check_parts,
+    correct,
+    errors_of_libtiff,
+    is_raw,
+    show_first_whole_page,
+)
 from curation.media.web.fetch_error import FetchError
 
 logger = logging.getLogger(__name__)
@@ -102,6 +108,8 @@ def make_upright(content: bytes, max_pixels: int, formats: Sequence[str] = ()) -
         warnings.simplefilter("ignore")
         png = read_png(content) if format_of(content) == "png" else None
         with _open(png.content if png else content, pillow_formats(tuple(formats))) as image:
+            if image.format == "TIFF":
+                _choose_page(image, content)
             if image.width < 1 or image.height < 1:
                 raise FetchError("undecodable")
             if image.width * image.height > max_pixels:
@@ -114,6 +122,15 @@ def make_upright(content: bytes, max_pixels: int, formats: Sequence[str] = ()) -
             return (
                 _read_jpeg(content, image) if kind == "jpeg" else _read(image, kind, content, png)
             )
+
+
+def _choose_page(image: Image.Image, content: bytes) -> None:
+    """Prepare a TIFF to be read: not what is only a preview of a larger picture."""
+    if is_raw(image) or format_of(content) == "raw":
+        raise FetchError("format_raw")
+    with _reasons():
+        show_first_whole_page(image)
+        correct(image)
 
 
 @contextmanager

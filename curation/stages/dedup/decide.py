@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from curation.algorithms.arrays.vectors import RowNumbers
@@ -213,15 +215,20 @@ def _contamination(
     within = {"pool": edges["pool", "pool"], "seed": no_edges()}
     if params.pixels:
         within["seed"] = pixel_edges(rows, images["seed"], images["seed"])
+    is_found = [np.zeros(len(held_out.ids), bool) for _ in names]
     for role, edges_within in within.items():
         classes = equal_images(edges_within, len(images[role].ids))
         matches = matches_by_set(edges["held_out", role], sets, held_out, images[role])
+        for of_set, (in_set, at_least) in zip(is_found, sets.values(), strict=True):
+            of_set[copy_edges(edges["held_out", role], at_least).left] = True
+            of_set[images[role].numbers_of(held_out.ids) >= 0] = True
+            of_set &= in_set
         parts = [
             spread(part, components.smallest if role == "pool" and rule.of(name)[1] else classes)
             for part, name in zip(matches, names, strict=True)
         ]
         _fill_contamination(contamination, rows, role, best_over_sets(parts), images)
-    return contamination
+    return replace(contamination, images_found=[int(of_set.sum()) for of_set in is_found])
 
 
 def _fill_contamination(

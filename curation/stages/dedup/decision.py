@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,8 @@ class Contamination:
         set: number of the held-out set, −1 for none, shape (n,).
         method: number of the method in ROW_METHODS, −1 for none, shape (n,).
         similarity: NaN for none, shape (n,).
+        images_found: number of images of each held-out set that an image of the pool or of a seed set
+            copies, whichever held-out image is named above.
     """
 
     by: RowNumbers
@@ -36,6 +39,7 @@ class Contamination:
     set: npt.NDArray[np.int16]
     method: npt.NDArray[np.int8]
     similarity: npt.NDArray[np.float32]
+    images_found: Sequence[int] = ()
 
     @classmethod
     def none(cls, rows: int) -> Contamination:

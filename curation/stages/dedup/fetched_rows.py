@@ -18,6 +18,7 @@ from curation.engine.sorted_arrays import positions_in, run_starts
 from curation.engine.table import Table
 from curation.stages.dedup.params import Criterion
 from curation.store.fragment import Fragment
+from curation.store.manifest import RowCounts, count_outcomes
 
 ImageNumbers = npt.NDArray[np.int64]
 """Numbers of distinct images."""
@@ -147,10 +148,18 @@ def role_and_source(fragment: Fragment) -> tuple[str, str]:
     return "", ""
 
 
+def held_out_outcomes(images: Table) -> dict[str, dict[str, int]]:
+    """Return the rows of each held-out set by `ok` or the reason why they have no image."""
+    counts: dict[str, list[RowCounts]] = {}
+    for fragment in images.fragments.values():
+        if "held_out" in fragment.record.counts:
+            counts.setdefault(role_and_source(fragment)[1], []).append(fragment.record.counts)
+    return {name: count_outcomes(counts[name]) for name in sorted(counts)}
+
+
 def held_out_sets(images: Table) -> list[str]:
     """Return the names of the held-out sets, sorted."""
-    held_out = [f for f in images.fragments.values() if "held_out" in f.record.counts]
-    return sorted({role_and_source(fragment)[1] for fragment in held_out})
+    return list(held_out_outcomes(images))
 
 
 def narrow_columns(number: int, table: pa.Table, scores: Fragment | None) -> dict[str, Any]:

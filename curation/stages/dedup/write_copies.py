@@ -123,7 +123,7 @@ def _contamination_report(
     contamination = decision.contamination
     by_set = contamination.set == number
     yield "images", len(np.unique(rows.image_ids[rows.of_source(name)]))
-    yield "images_found", len(np.unique(contamination.by[by_set]))
+    yield "images_found", contamination.images_found[number]
     for role in ("pool", "seed"):
         role_rows = rows.of_role(role)
         yield role, _count_methods(contamination.method[role_rows[by_set[role_rows]]])

@@ -12,6 +12,7 @@ from typing import Any
 from curation.engine.context import Context
 from curation.engine.table import Table
 from curation.engine.units import Chain, Unit
+from curation.errors import Detail, RecipeError
 from curation.media.web.urls import url_rules
 from curation.stages.fetch.packages import check_packages
 from curation.stages.fetch.params import FaceParams, FetchStep
@@ -38,7 +39,8 @@ def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dic
     """Return the arguments of `fetch` for each fragment.
 
     Raises:
-        RecipeError: a package that reads pictures as the recipe says is not installed.
+        RecipeError: a package that reads pictures as the recipe says is not installed, or none of the
+            image files that a source names is there.
     """
     rules, faces = url_rules(params.redirects, context), params.faces
     check_packages(params)
@@ -47,6 +49,8 @@ def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dic
 
         faces = with_checksum(faces)
     has_pixels = params.pixels == "fetch"
+    if has_pixels:
+        _check_files_are_there(pairs)
     earlier = earlier_images(params, rules, context) if has_pixels else EarlierVersion()
     return {
         name: {
@@ -56,6 +60,22 @@ def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dic
         }
         for name, fragment in pairs.fragments.items()
     }
+
+
+def _check_files_are_there(pairs: Table) -> None:
+    absent = pairs.manifest.stats.get("absent_files", {})
+    if absent:
+        raise RecipeError(
+            *(
+                Detail(
+                    f"none of the {of['files']:,} image files that its rows name is there, such as "
+                    f"{of['example']}",
+                    f"Source {name!r}",
+                    fix="Set `root` of the source to the folder of the images, or put them there",
+                )
+                for name, of in absent.items()
+            )
+        )
 
 
 def progress(store: Store, units: Sequence[Unit]) -> FetchProgress:

@@ -29,11 +29,17 @@ from curation.stages.ingest.params import IngestStep
 from curation.stages.ingest.removed import History, RemovedPairs
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.listing import list_source
-from curation.stages.ingest.sources.named_files import named_files, other_places
+from curation.stages.ingest.sources.named_files import (
+    NamedFiles,
+    named_files,
+    other_places,
+)
 from curation.stages.ingest.sources.notices import Notice, Notices, add_notices, note
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
+from curation.stages.ingest.usable_rows import check_usable
 from curation.store.fragment import Fragment
+from curation.store.manifest import count_outcomes
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +66,16 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
     history = History(context)
     groups = _groups(params, files, tables, context, history)
     staged = _staged_fragments(files, tables)
+    named = {
+        fragment.name: named_files(fragment)
+        for name in files
+        if files[name].source.names_files
+        for fragment in staged[name]
+    }
+    absent = dict(_absent_files(params.sources, files, tables, staged, named))
+    if absent:
+        # Without pixels, vectors may take the place of the images, so `fetch` says it.
+        context.measured["absent_files"] = absent
     grouped = {name for group in groups for name in group.files}
     in_order = [name for name in files if name not in grouped]
     first = _listed_first(files, groups, history)
@@ -69,7 +85,7 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
             "pairs": StagedRows(
                 fragment,
                 duplicates[fragment.name],
-                named_files(fragment) if files[name].source.names_files else None,
+                named[fragment.name].digest if fragment.name in named else None,
             )
         }
         for name in in_order
@@ -84,6 +100,24 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
         )
         units |= {name: {"pairs": pairs} for name, pairs in fragments.items()}
     return units
+
+
+def _absent_files(
+    sources: list[Source],
+    files: Mapping[str, SourceFile],
+    tables: Mapping[str, Fragment],
+    staged: Staged,
+    named: Mapping[str, NamedFiles],
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each source none of whose image files is there, with their number and an example."""
+    for source in sources:
+        names = [name for name, file in files.items() if file.source.name == source.name]
+        of = [named[f.name] for name in names for f in staged[name] if f.name in named]
+        count = sum(part.files for part in of)
+        usable = count_outcomes(tables[name].record.counts for name in names).get("ok", 0)
+        if count and count >= usable and all(part.missing == part.files for part in of):
+            example = next(part.example for part in of if part.files)
+            yield source.name, {"files": count, "example": example}
 
 
 def _listed_first(
@@ -270,6 +304,7 @@ def _check_counts(
             )
         filled = {field for name in names for field in tables[name].stats["filled"]}
         _check_filled(source, filled)
+        check_usable(source, [tables[name] for name in names])
         if source.count is not None and source.count != rows:
             logger.warning(
                 "Source %r has %d rows, but its `count` is %d", source.name, rows, source.count

@@ -114,6 +114,9 @@ class Annotations:
 
 def _identity(value: Any) -> str | None:
     """Return an id as text that tells numbers and texts apart; None if it can be none."""
+    if isinstance(value, float) and value.is_integer():
+        # pandas writes the whole numbers of a column with gaps so.
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
     text = json.dumps(value)

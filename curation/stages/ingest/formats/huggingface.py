@@ -97,6 +97,15 @@ def _image(file: SourceFile, schema: pa.Schema, features: Features) -> str:
     if len(images) == 1:
         return str(images[0])
     place = f"{file.label} has"
+    lists = [field.name for field in schema if _is_list_of_images(field.type)]
+    if not images and lists:
+        raise RecipeError(
+            f"{place} several images in a row (lists in {listed_names(lists)}), and no column with one",
+            fix=(
+                "Write a column with one of them, as dataset.map(lambda row: {'image': "
+                f"row[{lists[0]!r}][0]}})"
+            ),
+        )
     if not images:
         raise RecipeError(
             f"{place} no column of images. It has: {listed_names(schema.names)}",
@@ -116,6 +125,13 @@ def _is_image_struct(kind: pa.DataType) -> bool:
     if not pa.types.is_struct(kind) or {f.name for f in kind} != {"bytes", "path"}:
         return False
     return image_leaf(pa.schema([("image", kind)]), 0) is not None
+
+
+def _is_list_of_images(kind: pa.DataType) -> bool:
+    kind = plain_type(kind)
+    types = pa.types
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return is_list and _is_image_struct(kind.value_type)
 
 
 def _kind(feature: Any) -> Any:

@@ -6,8 +6,10 @@ A row that img2dataset did not get is a row with its status as reason; `metadata
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -28,7 +30,7 @@ from curation.stages.ingest.formats.mapped import (
 )
 from curation.stages.ingest.formats.parquet import Layout, read_table
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
-from curation.stages.ingest.formats.values import as_json, shortened
+from curation.stages.ingest.formats.values import as_json, shortened, text
 from curation.stages.ingest.sources import IMAGE_ENDINGS
 from curation.stages.ingest.sources.folder_images import ending_of, stem_of
 from curation.stages.ingest.sources.notices import Notice, Notices, note
@@ -37,6 +39,8 @@ from curation.stages.ingest.sources.source_file import SourceFile
 _KEY, _STATUS, _ERROR = "key", "status", "error_message"
 _SUCCESS = "success"
 _TEXTS = ("txt", "json")
+_MAX_DIGITS = 18
+"""Digits of a key that may be a number."""
 
 
 def read(file: SourceFile) -> Iterator[Item]:
@@ -116,9 +120,9 @@ class _Shard:
                 raise
             except TAR_DAMAGE as error:
                 damage = f"{type(error).__name__}: {error}"
-        for text in texts:
-            if stem_of(text) not in self.places:
-                note(notices, Notice("other_member", shown(text)))
+        for beside in texts:
+            if stem_of(beside) not in self.places:
+                note(notices, Notice("other_member", shown(beside)))
         for code, entry in notices.items():
             yield Notice(code, entry["example"], entry["count"])
         if damage:
@@ -167,25 +171,43 @@ class _Shard:
         if status != _SUCCESS:
             row.reason = status if status in LISTED_FAILURES else OTHER_LISTED_FAILURE
         elif "image" not in columns:
-            self._place(row, str(values.get(_KEY)))
+            self._place(row, values.get(_KEY))
         return row
 
-    def _place(self, row: SourceRow, key: str) -> None:
+    def _place(self, row: SourceRow, key: Any) -> None:
         """Say where the picture of a row is."""
-        place = self.places.get(key)
-        if place is None:
+        name = self._name_of(key)
+        place = None if name is None else self.places.get(name)
+        if name is None or place is None:
             row.reason = "no_image"
             row.unreadable = row.unreadable or "its picture is not beside the Parquet"
             return
-        self.used.add(key)
+        self.used.add(name)
         if self.tar is None:
             row.path = place
         else:
             row.container, row.member = self.tar, place
 
+    def _name_of(self, key: Any) -> str | None:
+        """Return the name of the picture with a key, which may have become a number."""
+        name = text(key)
+        number = None if name is None or name in self.places else _number(name)
+        return name if number is None else self._names_by_number.get(number)
+
+    @cached_property
+    def _names_by_number(self) -> dict[int, str]:
+        """The names that are numbers with zeros before them, as img2dataset writes its keys."""
+        numbers = {name: n for name in self.places if (n := _number(name)) is not None}
+        times = Counter(numbers.values())
+        return {number: name for name, number in numbers.items() if times[number] == 1}
+
     def unlisted(self) -> Iterator[str]:
         """Yield the places of pictures that no row has."""
         yield from (shown(place) for key, place in self.places.items() if key not in self.used)
+
+
+def _number(name: str) -> int | None:
+    return int(name) if name.isdecimal() and len(name) <= _MAX_DIGITS else None
 
 
 def _holds_bytes(column: pa.Field) -> bool:

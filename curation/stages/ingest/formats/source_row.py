@@ -15,6 +15,7 @@ from curation.engine.contract import contract
 from curation.media.files.limits import BATCH_BYTES, PATH_BYTES
 from curation.media.files.location import OutsideFolderError, escape, shown
 from curation.media.web.failure_reasons import FORGOTTEN
+from curation.media.web.params import is_web
 from curation.media.web.urls import UrlRules
 from curation.stages.ingest.formats.forgotten import forgotten_row
 from curation.stages.ingest.formats.values import as_json, clean, shortened
@@ -201,6 +202,8 @@ def _staged_row(
     checked = rules.check(row.url) if row.url else (None, None)
     if row.path is not None and len(row.path) > PATH_BYTES:
         raise ValueError(f"the path has more than {PATH_BYTES:,} characters")
+    if row.path is not None and row.url is None and is_web(row.path) and not file.source.is_web:
+        raise ValueError("the path is an address on the web: map its column to `url`")
     pair_id = identities.pair_id(row, checked[0])
     location, url, reason = _place(file, row, rules, file_location, checked)
     is_local = location is not None

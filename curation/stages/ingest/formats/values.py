@@ -12,6 +12,11 @@ from curation.media.files.limits import BOXES, FIELD_CHARACTERS, JSON_VALUES
 
 ALTERED = "halves of surrogate pairs, which no encoding has, became replacement characters"
 _NO_BOXES = "no boxes of four fractions each"
+_PIXELS = (
+    "boxes far outside of the image: they must be parts of its width and height, and not pixels"
+)
+_FARTHEST = 1.0
+"""How far from an image a box of a face in it may reach, as a part of its width or height."""
 _SHORT_CHARACTERS = 300
 _NOT_JSON = object()
 _encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
@@ -136,6 +141,9 @@ def boxes(value: Any) -> str | None:
         raise BadTextError(_NO_BOXES) from error
     if not all(len(box) == 4 and all(math.isfinite(v) for v in box) for box in rows):
         raise BadTextError(_NO_BOXES)
+    if any(not -_FARTHEST <= v <= 1 + _FARTHEST for box in rows for v in box):
+        # Clipped to the image, nothing would be left of them, and no face would be blurred.
+        raise BadTextError(_PIXELS)
     clipped = [[min(max(v, 0.0), 1.0) for v in box] for box in rows]
     if any(box[2] < box[0] or box[3] < box[1] for box in clipped):
         raise BadTextError(_NO_BOXES)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.errors import RecipeError
-from curation.media.files.location import shown
+from curation.media.files.location import as_spelled, shown
 from curation.stages.ingest.recognise.place import Place, place_of
 
 NAMES = 100
@@ -22,6 +22,8 @@ def fields_of_root(place: Place, named: Sequence[str]) -> tuple[dict[str, Any], 
         place: of the list.
         named: the paths of some pictures, as the list has them; at least one.
     """
+    # As Windows writes them.
+    named = [name if "/" in name else name.replace("\\", "/") for name in named]
     root = _root(place, named[:NAMES])
     if root is None:
         note = (
@@ -74,4 +76,6 @@ def _candidates(folder: str, name: str) -> Iterator[str]:
 
 def _is_below(root: str, name: str) -> bool:
     """Whether a folder has a picture, without a way out of it."""
-    return not os.path.normpath(name).startswith("..") and Path(root, name).is_file()
+    return (
+        not os.path.normpath(name).startswith("..") and Path(root, as_spelled(root, name)).is_file()
+    )

@@ -70,23 +70,23 @@ FORMATS = Registry(
     "format",
     "curation.stages.ingest.formats",
     {
-        "parquet": FormatEntry(version=6, endings=_PARQUET, recognise=_by("tables:parquet")),
+        "parquet": FormatEntry(version=7, endings=_PARQUET, recognise=_by("tables:parquet")),
         "csv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
-            version=5,
+            version=6,
             function="read_csv",
             endings=_compressed(".csv"),
             recognise=_by("tables:comma_separated"),
         ),
         "tsv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
-            version=5,
+            version=6,
             function="read_tsv",
             endings=_compressed(".tsv"),
             recognise=_by("tables:tab_separated"),
         ),
         "jsonl": FormatEntry(
-            version=6,
+            version=7,
             endings=_compressed(".jsonl", ".ndjson"),
             recognise=_by("tables:json_lines"),
         ),
@@ -120,7 +120,7 @@ FORMATS = Registry(
             recognise=_by("files:webdataset"),
         ),
         "img2dataset": FormatEntry(
-            version=4,
+            version=5,
             endings=(".parquet", ".tar"),
             optional_columns=("caption", "key", "url", "sha256"),
             holds_images=True,
@@ -131,7 +131,7 @@ FORMATS = Registry(
             recognise=_by("outputs:img2dataset"),
         ),
         "huggingface": FormatEntry(
-            version=4,
+            version=5,
             endings=(".parquet",),
             optional_columns=("image", "caption", "key", "url", "sha256", "faces"),
             holds_images=True,
@@ -141,14 +141,14 @@ FORMATS = Registry(
             recognise=_by("outputs:hub_parquet"),
         ),
         "coco": FormatEntry(
-            version=3,
+            version=4,
             endings=_compressed(".json"),
             optional_columns=("caption", "key"),
             names_files=True,
             recognise=_by("outputs:annotated"),
         ),
         "clip_retrieval": FormatEntry(
-            version=4,
+            version=5,
             endings=(".parquet",),
             optional_columns=("url", "path", "caption", "key", "sha256"),
             columns={"caption": ("caption",), "key": ("image_path",)},

@@ -9,12 +9,20 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from pyarrow import fs
 
+from curation.masking import mask_address
 from curation.media.files.file_cache import changed_ns
-from curation.media.files.location import OutsideFolderError, escape, filesystem_of, unescape
+from curation.media.files.location import (
+    OutsideFolderError,
+    escape,
+    filesystem_of,
+    shown,
+    unescape,
+)
 from curation.stages.ingest.sources.source_file import SourceFile
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
@@ -75,14 +83,27 @@ def _place_of(file: SourceFile, path: str) -> str | None:
         return None
 
 
-def named_files(staged: Fragment) -> str | None:
-    """Return a digest of the size and the time of change of each image file that staged rows name.
+class NamedFiles(NamedTuple):
+    """The image files that staged rows name.
+
+    Attributes:
+        digest: of the size and the time of change of each; None if no row names a file.
+        files: number of rows that name one.
+        missing: number of those whose file is not there, or cannot be asked for.
+        example: the place of the first.
+    """
+
+    digest: str | None = None
+    files: int = 0
+    missing: int = 0
+    example: str = ""
+
+
+def named_files(staged: Fragment) -> NamedFiles:
+    """Look at each image file that staged rows name.
 
     A file that is missing counts as such, so that its row is read once it is there. Images inside
     other files (a table, a tar) are not looked at: the source lists those files.
-
-    Returns:
-        None if no row names a file.
     """
     locations = [
         location
@@ -91,13 +112,16 @@ def named_files(staged: Fragment) -> str | None:
         if location is not None and "#" not in location
     ]
     if not locations:
-        return None
+        return NamedFiles()
     states = [
         state
         for is_uri, group in groupby(locations, key=lambda location: "://" in location)
         for state in (_remote_states(list(group)) if is_uri else map(_local_state, group))
     ]
-    return digest([locations, states])
+    missing = states.count(None)
+    first = locations[states.index(None)] if missing else ""
+    example = mask_address(first) if "://" in first else shown(unescape(first))
+    return NamedFiles(digest([locations, states]), len(locations), missing, example)
 
 
 def _local_state(location: str) -> list[int] | None:

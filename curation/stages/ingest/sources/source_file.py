@@ -17,11 +17,13 @@ from curation.errors import StoreError
 from curation.masking import mask_address
 from curation.media.files.location import (
     OutsideFolderError,
+    as_spelled,
     escape,
     inside,
     open_local,
     open_location,
     shown,
+    unescape,
 )
 from curation.media.web.params import OutboundParams
 from curation.secrets import note_secrets
@@ -163,7 +165,9 @@ class SourceFile:
         """
         root = self.image_root
         if "://" not in root:
-            return escape(inside(root, name, self.source.follow_links))
+            path = as_spelled(root, _local_path(name))
+            return escape(inside(root, path, self.source.follow_links))
+        name = name.removeprefix(f"{root}/")
         return f"{root}/{_quoted(_clean(name))}{self.query if root == self.root else ''}"
 
     def open(self, name: str | None = None) -> pa.NativeFile:
@@ -194,6 +198,11 @@ class SourceFile:
 
 def _real(root: str) -> str:
     return root if "://" in root else os.path.realpath(root)
+
+
+def _local_path(name: str) -> str:
+    """Return a path in place of a `file:` address, as some programs write it."""
+    return unescape(name.removeprefix("file://")) if name.startswith("file:///") else name
 
 
 def _quoted(name: str) -> str:
