@@ -70,7 +70,7 @@ FORMATS = Registry(
     "format",
     "curation.stages.ingest.formats",
     {
-        "parquet": FormatEntry(version=6, endings=_PARQUET, recognise=_by("tables:parquet")),
+        "parquet": FormatEntry(version=7, endings=_PARQUET, recognise=_by("tables:parquet")),
         "csv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
             version=5,
@@ -120,7 +120,7 @@ FORMATS = Registry(
             recognise=_by("files:webdataset"),
         ),
         "img2dataset": FormatEntry(
-            version=4,
+            version=5,
             endings=(".parquet", ".tar"),
             optional_columns=("caption", "key", "url", "sha256"),
             holds_images=True,
@@ -131,7 +131,7 @@ FORMATS = Registry(
             recognise=_by("outputs:img2dataset"),
         ),
         "huggingface": FormatEntry(
-            version=4,
+            version=5,
             endings=(".parquet",),
             optional_columns=("image", "caption", "key", "url", "sha256", "faces"),
             holds_images=True,
@@ -148,7 +148,7 @@ FORMATS = Registry(
             recognise=_by("outputs:annotated"),
         ),
         "clip_retrieval": FormatEntry(
-            version=4,
+            version=5,
             endings=(".parquet",),
             optional_columns=("url", "path", "caption", "key", "sha256"),
             columns={"caption": ("caption",), "key": ("image_path",)},
