@@ -52,6 +52,8 @@ VALUES_RATIO = 8
 after the other: they take time even where a row keeps none of them."""
 ROWS = 1_000_000
 """Rows that any file may have; a larger file may have as many more as it has bytes."""
+PICTURES = 1_000_000
+"""Pictures within one file that have a key or a URL: what tells them apart is held in memory."""
 LINES_OF_ROW = 4
 """How many times as many lines a text file may have: rows may have several, and some are empty."""
 
