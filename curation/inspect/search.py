@@ -205,11 +205,11 @@ class ImageSearch:
 
     def _shown(self, path: Path) -> npt.NDArray[np.uint8]:
         """Return the pixels of a file as `fetch` would show them, RGB."""
-        from curation.media.pictures.apart import decode_apart
+        from curation.media.pictures.apart import decode_apart, read_picture
 
         settings = self._settings
         try:
-            pixels = decode_apart(path.read_bytes(), settings.max_pixels, settings.formats)
+            pixels = decode_apart(read_picture(path), settings.max_pixels, settings.formats)
             # torch warns of arrays that cannot be written.
             return np.array(pixels)
         except OSError as error:

@@ -119,3 +119,20 @@ def test_a_folder_without_the_named_files_is_an_error(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "model" / "m.onnx", tmp_path / "model" / "n.onnx")
     with pytest.raises(RecipeError, match=r"has 2 files .onnx"):
         load(spec)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "é" * 200, "a/" * 600 + "b", "x" * 10**6])
+def test_a_path_that_no_file_system_has_is_refused_in_a_short_message(name: str) -> None:
+    with pytest.raises(RecipeError, match="which is not read") as error:
+        external_files(_in_initializer(_external(name)).SerializeToString(), "m.onnx")
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("names", [["w.bin", "./w.bin"], ["m.onnx"]])
+def test_a_graph_may_name_a_file_twice_or_itself(names: list[str], tmp_path: Path) -> None:
+    tensors = [_external(name, name) for name in names]
+    model = helper.make_model(helper.make_graph([], "g", [], [], tensors))
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    (tmp_path / "w.bin").write_bytes(bytes(8))
+    with pytest.raises(RecipeError, match=r"onnxruntime cannot load|inputs"):
+        load({"model": "onnx", "weights": str(tmp_path), "input_size": 32})

@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from curation.errors import RecipeError
+from curation.media.encoders.encoder import load_encoder
+from curation.media.encoders.params import EncoderSpec
 from curation.media.encoders.private_copy import PrivateCopy
 from curation.media.encoders.state import tensors_of
 from curation.stages.score.heads import HEADS
@@ -142,6 +144,15 @@ def test_archives_and_tensors_that_expand_are_refused(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(1).expand(1, 10**12)}, view)
     with pytest.raises(RecipeError, match="larger than the file: 'weight'"):
         tensors_of(view, "view.pth")
+
+
+@pytest.mark.parametrize("name", ["w.npz", "w.npy"])
+def test_archives_of_numpy_that_expand_are_refused(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("params/t.npy", b"\0" * (2**28 + 2**20))
+    spec = EncoderSpec(model="open_clip/ViT-B-16-SigLIP", weights=str(tmp_path / name))
+    with pytest.raises(RecipeError, match="expands to"):
+        load_encoder(spec, "cpu")
 
 
 class _Program:

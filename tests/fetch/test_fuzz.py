@@ -15,7 +15,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from curation.media.web.content_coding import decode_body
 from curation.media.web.fetch_error import FetchError
-from curation.media.web.opt_outs.headers import header_opt_out
+from curation.media.web.opt_outs.headers import header_opt_out, linked_license
 from curation.media.web.opt_outs.policy import opt_out_policy
 from curation.media.web.opt_outs.robots_txt import MAX_DELAY_S
 from curation.media.web.opt_outs.site import SiteRules, read_rules
@@ -70,6 +70,8 @@ words = st.sampled_from(
 tags = st.lists(st.one_of(words, st.sampled_from([":", ",", ";", " ", '"', "*"]), odd_text)).map(
     "".join
 )
+link_parts = [*"<>;,='\"", " rel=", "license", " type=", "application/rsl+xml", "/l.xml"]
+links = st.lists(st.sampled_from(link_parts) | odd_text, max_size=16).map("".join)
 FIELDS = ["User-agent", "user agent", "useragent", "Disallow", "Allow", "disalow", "Crawl-delay"]
 FIELDS += [
     "Content-Usage",
@@ -167,6 +169,14 @@ def opt_outs_are_read(tag: str) -> None:
     assert header_opt_out(CIMultiDictProxy(headers), "http://h.example/", POLICY)
 
 
+def a_link_is_a_licence_or_none(value: str) -> None:
+    license = linked_license([value, ""], "http://h.example/a/b?c")
+    assert license is None or normalize(license) == license
+    # Whatever other links a response has, one of its own is read.
+    own = [value, '</l.xml>; rel="license"; type="application/rsl+xml"']
+    assert linked_license(own, "http://h.example/a") is not None
+
+
 def rules_survive_the_cache(text: str) -> None:
     rules = rules_of(text.encode("utf-8", "surrogatepass"))
     assert 0 <= rules.delay_s <= MAX_DELAY_S
@@ -202,6 +212,7 @@ PROPERTIES: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "redirects": (urls, a_redirect_leads_to_a_url_or_has_a_reason),
     "pauses": (numbers | dates | odd_text, a_pause_is_finite),
     "opt-outs": (tags, opt_outs_are_read),
+    "links": (links, a_link_is_a_licence_or_none),
     "robots.txt": (robots_texts, rules_survive_the_cache),
     "responses": (responses, a_response_is_repaired_or_refused),
     "codings": (st.binary(max_size=300), a_body_is_decoded_within_its_limit),

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curation.media.web.opt_outs.data_mining import data_mining_opt_out
+from curation.media.web.opt_outs.headers import linked_license
 from curation.media.web.opt_outs.path_rules import PathRule, RuleSet
 from curation.media.web.opt_outs.rsl import read_rsl
 from curation.media.web.opt_outs.signals import ROBOTS
@@ -127,6 +128,24 @@ def test_spaces_in_headers_and_lines_take_no_time() -> None:
     robots_of_spaces = b"User-agent: *\n" + (b"Content-Usage: a" + b" " * 16_000 + b"b\n") * 30
     assert rules_of(robots_of_spaces).sets == ()
     assert time.process_time() - started < 3
+
+
+LINKS = {
+    "many": "<a>," * 16_000,
+    "open": "<" * 60_000,
+    "with types": "<a>; type=application/rsl+xml," * 1_900,
+    "with parameters": "<a>; type=application/rsl+xml" + ";a=b" * 15_000,
+    "with spaces": f"<a>application/rsl+xml;{' ' * 60_000}rel=license",
+    "with quotes": "<a>application/rsl+xml" + ';a="' * 15_000,
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_thousands_of_links_take_no_time(name: str) -> None:
+    """All hosts share the time in which the headers of a response are read."""
+    started = time.process_time()
+    linked_license([LINKS[name]] * 4, "http://h.example/a.jpg")
+    assert time.process_time() - started < 0.1
 
 
 @pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"])

@@ -70,6 +70,10 @@ REFUSED: dict[str, tuple[bytes | Handler, str]] = {
     "hangs-up": (b"", "connection_error"),
     "half": (answer(LIST, length=len(LIST) + 9), "connection_error|bad_response"),
     "flood": (answer(LIST, X_Long="x" * 100_000), "bad_response"),
+    "enormous": (
+        answer(b"h", "206 Partial Content", Content_Range=f"bytes 0-0/{10**18 - 1}"),
+        "more than 256 GiB.*name your copy",
+    ),
 }
 
 

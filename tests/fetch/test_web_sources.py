@@ -160,6 +160,16 @@ def test_a_signed_archive_is_read_again_though_no_table_holds_its_signature(
     assert all("/a.bin?se=***&sig=***&x=1#" in r["location"] for r in listed)
 
 
+def test_a_server_may_name_the_version_of_a_file_in_any_bytes(tmp_path: Path, web: Web) -> None:
+    async def latin(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        write = writer.write
+        writer.write = lambda data: write(data.replace(b"TAG", b"caf\xe9"))  # type: ignore[method-assign]
+        await ranged(LIST, ETag='"TAG"')(head, writer)
+
+    web.pages["/l"] = latin
+    assert [r["status"] for r in listed(tmp_path / "store", web.url("/l"))].count("ok")
+
+
 def test_a_file_that_changes_is_read_again_and_never_mixed(tmp_path: Path, web: Web) -> None:
     store, counts = tmp_path / "store", []
     for urls, tag in ((URLS[:1], "1"), (URLS[1:2], "2")):

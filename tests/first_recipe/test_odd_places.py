@@ -289,3 +289,12 @@ def test_a_path_that_no_encoding_has_is_named_in_a_message(path: str) -> None:
     with pytest.raises(RecipeError, match="no file at") as error:
         list_source(recipe.sources[0], 10)
     str(error.value).encode()
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 5_000 + ".jpg", f"/{'a/' * 3_000}b.jpg", "../" * 2_000 + "b.jpg"]
+)
+def test_a_list_may_name_pictures_that_no_file_system_has(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text(f"image_path,caption\n{name},a fine picture\n")
+    assert "set `root` to their folder" in str(draft([str(file)]).notes)

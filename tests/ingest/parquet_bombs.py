@@ -55,6 +55,24 @@ def _of_one_row(text: str) -> Write:
     return write
 
 
+def _between_small_ones(mib: int) -> Write:
+    """Large texts in pages of their own, without compression: the file, Arrow and the row hold each."""
+
+    def write(path: Path) -> None:
+        texts = ["a" * mib * MIB, "b"] * 2
+        pq.write_table(
+            pa.table({"url": [URL] * 4, "more": texts}),
+            path,
+            compression="none",
+            use_dictionary=False,
+            write_statistics=False,
+            write_batch_size=1,
+            data_page_size=1,
+        )
+
+    return write
+
+
 def _with_name(kind: pa.DataType) -> Write:
     """A column of a type with a long name, in many rows."""
     value = {kind.field(0).name: 1} if pa.types.is_struct(kind) else 1
@@ -92,9 +110,18 @@ PARQUET_BOMBS: dict[str, Bomb] = {
     "nested deep": Bomb("parquet", _lists(_objects(28, 1_000_000), 4096), "expand to more than"),
     "nested objects": Bomb("parquet", _lists(_objects(6, 500_000), 1), "very many parts"),
     "nested objects of many rows": Bomb("parquet", _lists(_objects(6, 500_000), 4096), "", 4096),
-    "nested numbers": Bomb("parquet", _lists(_numbers(12_000_000), 1), "very many parts"),
+    "nested numbers": Bomb("parquet", _lists(_numbers(12_000_000), 1), "memory to read"),
     "nested numbers of many rows": Bomb("parquet", _lists(_numbers(4_000_000), 4096), "", 4096),
     "nested: a long text": Bomb("parquet", _of_one_row("a" * 31 * MIB + FISH), "a value of"),
+    "nested: large texts between small ones": Bomb(
+        "parquet", _between_small_ones(51), "a value of", 2
+    ),
+    "nested: larger texts between small ones": Bomb(
+        "parquet", _between_small_ones(100), "memory to read"
+    ),
+    "nested: a few objects deep": Bomb(
+        "parquet", _lists(_objects(7, 4_000_000), 65536), "its nested values", 20_000
+    ),
     "nested: control characters": Bomb(
         "parquet", _of_one_row("\x01" * 4 * MIB + FISH), "metadata of more than", 1
     ),
@@ -112,5 +139,10 @@ PARQUET_BOMBS: dict[str, Bomb] = {
     ),
 }
 """None has a caption, which the word `nested` in the name of the file says."""
-SLOW_PARQUET = ("nested objects of many rows", "nested numbers of many rows", "nested objects")
+SLOW_PARQUET = (
+    "nested: a few objects deep",
+    "nested objects of many rows",
+    "nested numbers of many rows",
+    "nested objects",
+)
 """What `make nightly` alone reads."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable
 
 import pytest
@@ -185,3 +187,26 @@ def test_any_line_is_read_or_refused(line: str) -> None:
     except RecipeError:
         return
     assert all(domain.isascii() and domain == domain.lower() for domain in domains)
+
+
+LONG = {
+    "spaces": "a" + " " * 8_000 + "b\n",
+    "heads": "x SOA (\n",
+    "names of heads": " SOA" * 2_000 + "\n",
+    "a long line": "a" * 2_000_000 + " b\n",
+    "wrong lines": "a b\n",
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_no_list_takes_long(name: str) -> None:
+    text, started = LONG[name] * (1 + 1_000_000 // len(LONG[name])), time.process_time()
+    with contextlib.suppress(RecipeError):
+        parse(text)
+    assert time.process_time() - started < 10
+
+
+def test_a_line_of_a_book_is_refused() -> None:
+    with pytest.raises(RecipeError, match="it has more than 8,192 characters"):
+        parse("a" * 10_000)
+    assert parse("# " + "a" * 10_000) == frozenset()

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curation.stages.ingest.formats import source_row
 from tests.ingest.helpers import run, source, table, write
 
 KEYS = (
@@ -147,3 +148,18 @@ def test_a_path_with_a_link_and_dots_is_another_path(tmp_path: Path) -> None:
     rows = table(tmp_path / "store", "pairs").read().to_pylist()
     assert [r["status"] for r in rows] == ["ok", "ok"]
     assert len({r["location"] for r in rows}) == len({r["pair_id"] for r in rows}) == 2
+
+
+def test_a_file_of_more_pictures_than_can_be_told_apart_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few bytes of a Parquet file may be millions of rows with the same picture."""
+    monkeypatch.setattr(source_row, "PICTURES", 3)
+    (tmp_path / "web").mkdir()
+    spec = inline(tmp_path / "web", 0, [("a", "c"), ("b", "c"), ("a", "c"), ("d", "c"), ("e", "c")])
+    run(tmp_path / "store", spec)
+    rows = table(tmp_path / "store", "pairs").read().to_pylist()
+    assert sorted(str(r["reason"]) for r in rows) == ["None"] * 4 + ["bad_row"]
+    assert len({r["pair_id"] for r in rows}) == 5
+    (bad,) = (r["metadata"] for r in rows if r["reason"] == "bad_row")
+    assert "one file holds more than 3 pictures; split it" in bad

@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -219,3 +220,16 @@ def test_a_disk_that_fails_is_no_damage(tmp_path: Path, after: int) -> None:
         )
         == 50_000
     )
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy"])
+def test_many_pictures_in_one_large_page_are_read(compression: str) -> None:
+    """The datasets library writes pages of a hundred pictures: all together are not in memory twice."""
+    draw = np.random.default_rng(0)
+    pictures = [draw.bytes(720 * 1024) for _ in range(100)]
+    out = io.BytesIO()
+    table = pa.table({"image": pa.array(pictures, pa.binary())})
+    pq.write_table(table, out, compression=compression, use_dictionary=False)
+    parts = list(BoundedParquet(pa.BufferReader(out.getvalue())).batches([0], 64))
+    read = [row for p in parts if isinstance(p, Batch) for row in p.rows.column(0).to_pylist()]
+    assert read == pictures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -32,6 +33,24 @@ def store_picture(header: Header, content: bytes) -> Message:
     from curation.stages.fetch import picture
 
     return picture.store_picture(header, content)
+
+
+def lie(header: Header, content: bytes) -> Message:
+    """Answer what the content says after `LIE `, as JSON; store other pictures."""
+    if content[:4] == b"LIE ":
+        return Message(
+            json.loads(content[4:]), b"\xff\xd8\xff" if b"stored" in content else b"GIF89a"
+        )
+    from curation.stages.fetch import picture
+
+    return picture.store_picture(header, content)
+
+
+def refuse_words(header: Header, content: bytes) -> Message:
+    """Answer as if the recipe could not be followed, for a file that is no JPEG."""
+    if not content.startswith(b"\xff\xd8"):
+        raise RecipeError("fetch.faces.weights: no network")
+    return Message({"pid": os.getpid()}, content)
 
 
 def _nothing() -> None:

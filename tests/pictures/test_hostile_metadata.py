@@ -59,6 +59,14 @@ def test_chunks_that_unpack_to_gigabytes_are_bounded() -> None:
     assert time.process_time() - started < 2
 
 
+def test_thousands_of_chunks_that_unpack_are_bounded() -> None:
+    bomb = chunk(b"zTXt", b"Copyright\0\0" + zlib.compress(bytes(2**20), 9))
+    picture = with_chunks(encode(PICTURE, "PNG"), *[bomb] * 9_000)
+    started = time.process_time()
+    metadata_columns(picture, "png", ALL)
+    assert time.process_time() - started < 2
+
+
 def box(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I4s", len(data) + 8, kind) + data
 
@@ -113,3 +121,18 @@ def test_metadata_of_mutated_files_is_columns() -> None:
 @pytest.mark.nightly
 def test_metadata_of_many_mutated_files_is_columns() -> None:
     assert mutants(120, seed=random.randrange(2**32)) > 5000
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        chunk(b"zTXt", b"Comment\0\0no zlib"),
+        chunk(b"iTXt", b"Comment\0\1\0\0\0no zlib"),
+        chunk(b"tEXt", b"Raw profile type exif\0\nexif\n4\nno digits"),
+        chunk(b"tEXt", b""),
+    ],
+)
+def test_a_broken_chunk_hides_none_of_those_behind_it(broken: bytes) -> None:
+    good = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(RIGHTS))
+    picture = with_chunks(encode(PICTURE, "PNG"), broken, good)
+    assert metadata_columns(picture, "png", ALL)["rights"]

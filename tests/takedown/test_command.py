@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,11 @@ def test_what_cannot_take_effect_is_refused(tiny: Tiny) -> None:
         done = call("forget", "--store", store, *words)
         assert isinstance(done.exception, CurationError)
         assert text in str(done.exception)
+
+
+def test_a_long_list_is_read_in_linear_time(tmp_path: Path) -> None:
+    listed, started = tmp_path / "list", time.process_time()
+    listed.write_text("".join(f"http://h{n}.example/a.jpg\nh{n}.example\n" for n in range(100_000)))
+    request = read_list(listed, Request())
+    assert len(request.urls) == len(request.hosts) == 100_000
+    assert time.process_time() - started < 5

@@ -27,6 +27,7 @@ from curation.media.encoders.encoder import (
     override_config,
 )
 from curation.media.encoders.onnx_files import WRITE_AGAIN, external_files
+from curation.media.encoders.onnx_trial import check_graph, sides_of
 from curation.media.encoders.params import EncoderSpec
 from curation.media.encoders.private_copy import PrivateCopy
 from curation.media.encoders.probe import measure_dim
@@ -91,6 +92,9 @@ def load(name: str, spec: EncoderSpec) -> Encoder:
     path = str(spec.weights)
     model = _read_graph(path, spec.sha256)
     sha256 = model.copy.check(spec.sha256)
+    check_graph(
+        model.path, path, _bytes_of(model.copy.path), spec.input_size, torch.get_num_threads()
+    )
     config = override_config(CONFIG | {"input_size": _size(model, spec)}, spec)
     blank = blank_image(config)
     dim = measure_dim(model, blank.shape[1], path)
@@ -127,6 +131,11 @@ def _read_graph(path: str, sha256: str | None) -> Graph:
             fix="Put them there",
         )
     return Graph(file, copy)
+
+
+def _bytes_of(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _graph_in(folder: Path) -> str:
@@ -176,6 +185,8 @@ def _open(path: Path, shown: str, providers: list[Any]) -> onnxruntime.Inference
     # Spark runs one task per core.
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
+    # Files of its other format may name tensors in any file.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:
@@ -192,9 +203,7 @@ def _size(model: Graph, spec: EncoderSpec) -> tuple[int, int, int]:
             f"{spec.weights!r} has the inputs {described}",
             fix="It must have one input: images of shape (n, 3, side, side)",
         )
-    sides = {side for side in shape[2:] if isinstance(side, int)}
-    if spec.input_size is not None:
-        sides.add(spec.input_size)
+    sides = sides_of(shape, spec.input_size)
     if len(sides) != 1:
         raise RecipeError(
             f"{spec.weights!r} takes images of shape {shape}",

@@ -16,6 +16,8 @@ WRITE_AGAIN = "Export the model again, or download the file again"
 MAX_DEPTH = 64
 """Graphs within graphs."""
 MAX_FILES = 10_000
+MAX_PATH, MAX_NAME = 1000, 255
+"""Characters of a path, and bytes of the name of a file or of a folder around it."""
 MAX_FIELDS = 20_000_000
 """Fields of a graph that are looked at: seconds."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -62,10 +64,12 @@ def external_files(content: bytes | mmap, shown: str) -> list[str]:
             or "\\" in name
             or "\0" in name
             or not path.name
+            or len(name) > MAX_PATH
+            or any(len(part.encode()) > MAX_NAME for part in path.parts)
         ):
             raise RecipeError(
-                f"{shown!r} names a file outside its folder for its tensors: {name!r}, which "
-                "is not read",
+                f"{shown!r} names a file outside its folder for its tensors, or none: "
+                f"{name[:MAX_NAME]!r}, which is not read",
                 fix="Export the model into one file, or into a folder with all its files",
             )
     if len(names) > MAX_FILES:

@@ -33,7 +33,7 @@ from curation.media.encoders.folder_config import check_size
 from curation.media.encoders.hub import hub_or_cache
 from curation.media.encoders.open_clip_source import ModelSource, copied, find_model
 from curation.media.encoders.params import EncoderSpec
-from curation.media.encoders.state import read_content
+from curation.media.encoders.state import check_expansion, read_content
 from curation.media.encoders.texts import (
     MAX_CHARACTERS,
     check_transformers_files,
@@ -168,7 +168,9 @@ def _check_weights(file: Path, shown: str) -> None:
 
     If torch fails in a certain way, open_clip loads the file again by torch's defaults.
     """
-    if file.suffix not in (".safetensors", ".npz", ".npy"):
+    if file.suffix in (".npz", ".npy"):
+        check_expansion(file, shown)
+    elif file.suffix != ".safetensors":
         read_content(file, shown)
 
 

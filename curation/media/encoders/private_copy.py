@@ -62,7 +62,9 @@ class PrivateCopy:
     def add(self, names: Iterable[str]) -> None:
         """Copy further files of the folder."""
         for name in names:
-            if self._source.is_dir() and (self._source / name).is_file():
+            # A graph may name a file in two ways, or itself.
+            is_copied = Path(self._folder.name, name).exists()
+            if self._source.is_dir() and (self._source / name).is_file() and not is_copied:
                 self._copy(self._source / name, name)
 
     def check(self, sha256: str | None, program: bool = False) -> str:

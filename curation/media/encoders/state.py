@@ -19,6 +19,7 @@ MAX_DIRECTORY = 2**24
 """Bytes of the list of the members of an archive: Python takes ten times as many for it."""
 _PICKLES = 5
 """Pickles at the beginning of a file that torch wrote before it wrote archives."""
+_ARCHIVE = b"PK\x03\x04"
 
 
 def tensors_of(
@@ -96,10 +97,12 @@ def _check_steps(file: Path) -> None:
     Raises:
         ValueError: they make more than a state dict needs, or are none.
     """
-    if not zipfile.is_zipfile(file):
-        with file.open("rb") as stream:
+    with file.open("rb") as stream:
+        # As torch tells them apart: an archive may stand behind the pickles.
+        if stream.read(len(_ARCHIVE)) != _ARCHIVE:
+            stream.seek(0)
             check_steps(stream, _PICKLES)
-        return
+            return
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
             # torch takes any case, and one of several.

@@ -47,8 +47,13 @@ EXPANSION_RATIO = 200
 """How many times its size a larger file may expand to. Text expands 3 to 20 times."""
 DECOMPRESSOR_BYTES = 128 * MIB
 """Memory of a decompressor, in bytes: xz and zstd files name a window, and `xz -9` takes 65 MiB."""
+VALUES_RATIO = 8
+"""How many times as much memory the nested values of a Parquet file may take in Python, all of them one
+after the other: they take time even where a row keeps none of them."""
 ROWS = 1_000_000
 """Rows that any file may have; a larger file may have as many more as it has bytes."""
+PICTURES = 1_000_000
+"""Pictures within one file that have a key or a URL: what tells them apart is held in memory."""
 LINES_OF_ROW = 4
 """How many times as many lines a text file may have: rows may have several, and some are empty."""
 

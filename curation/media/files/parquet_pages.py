@@ -33,7 +33,7 @@ _CODECS = {"SNAPPY": "snappy", "GZIP": "gzip", "BROTLI": "brotli", "ZSTD": "zstd
     ("LZ4", "LZ4_RAW"), "lz4_raw"
 )
 DICTIONARY_ENCODINGS = (2, 8)
-_RLE = 3
+_PLAIN, _RLE = 0, 3
 
 
 class Page(NamedTuple):
@@ -243,14 +243,29 @@ def _largest_entry(
     except ThriftError:
         # Hadoop's own LZ4: Arrow knows it.
         return size
+    return min(_largest(memoryview(content)), size)
+
+
+def largest_value(
+    stream: Any, column: pq.ColumnChunkMetaData, levels: tuple[int, int], page: Page
+) -> int:
+    """Return the size of the largest text of a page, or what none exceeds; the page is read for it."""
+    if column.physical_type != "BYTE_ARRAY" or page.encoding != _PLAIN:
+        return page.size
+    try:
+        return min(_largest(_values_of(stream, column, page, levels)), page.size)
+    except ThriftError:
+        return page.size
+
+
+def _largest(content: memoryview) -> int:
+    """Return the size of the largest of some texts, each after its length, or what none exceeds."""
     largest, place, end = 0, 0, len(content) - 4
     for _ in range(PARQUET_ENTRIES):
         if place > end:
-            break
+            return largest
         length = int.from_bytes(content[place : place + 4], "little")
         largest = max(largest, length)
         place += 4 + length
-    else:
-        # What follows is not looked at.
-        largest = max(largest, len(content) - place)
-    return min(largest, size)
+    # What follows is not looked at.
+    return max(largest, len(content) - place)

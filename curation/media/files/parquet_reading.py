@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.media.files import parquet_deltas
 from curation.media.files.limits import (
     BATCH_BYTES,
     EXPANSION_BYTES,
@@ -25,13 +25,13 @@ from curation.media.files.location import FileSystemError, check_file_system
 from curation.media.files.parquet_footer import TooLargeError, read_footer
 from curation.media.files.parquet_images import leaf_depths
 from curation.media.files.parquet_levels import Rows, rows_of
+from curation.media.files.parquet_memory import Column, cut_rows
 from curation.media.files.parquet_names import check_names
 from curation.media.files.parquet_pages import (
-    DICTIONARY_ENCODINGS,
     Budget,
     Budgets,
-    Chunk,
     Page,
+    largest_value,
     read_chunk,
     unpacked,
 )
@@ -39,11 +39,7 @@ from curation.media.files.thrift import ThriftError
 
 _READ_AHEAD_BYTES = MIB
 _LEAST_READ_AHEAD_BYTES = 1 << 14
-_VALUE_BYTES = 16
-"""What Arrow needs for a value besides its bytes: levels, offset, validity, or the number itself."""
 
-_LEAST_VALUES = 1024
-"""Values of a fixed width for which Arrow takes memory at once, however few are asked for."""
 _NESTED_BYTES = 4
 """What a value of a column with lists counts for besides its page, in bytes."""
 _USUAL_DEPTH, _DEEP_BYTES = 8, 64
@@ -92,6 +88,7 @@ class BoundedParquet:
     Attributes:
         file: the file.
         group_starts: number of the first row of each row group, and of all rows.
+        most_bytes: that its pages may expand to.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -102,7 +99,7 @@ class BoundedParquet:
             PARQUET_PAGES + PARQUET_REREAD_RATIO * (size // PARQUET_LEAST_PAGE_BYTES),
             "its row groups name more pages than a file of its size has",
         )
-        self._most_unpacked = EXPANSION_BYTES + EXPANSION_RATIO * size
+        self.most_bytes = EXPANSION_BYTES + EXPANSION_RATIO * size
         share = 64 * MIB // max(self._footer.columns, 1)
         try:
             self.file = pq.ParquetFile(
@@ -141,7 +138,7 @@ class BoundedParquet:
             FileSystemError: the file system failed.
         """
         leaves = sorted(leaves)
-        most = self._most_unpacked
+        most = self.most_bytes
         unpacked = Budget(
             most, f"its pages expand to more than {most:,} bytes, too many for its size"
         )
@@ -184,21 +181,23 @@ class BoundedParquet:
         Raises:
             TooLargeError: one is too many.
         """
-        held, columns = 0, list[_Column]()
+        held, columns = 0, list[Column]()
         for leaf in leaves:
             column = self._column(group, leaf, budgets)
             columns.append(column)
             held += column.held
             if held > PARQUET_BYTES:
                 raise TooLargeError(_too_large(held))
-        while rows > 1 and sum(column.widest(rows) for column in columns) > BATCH_BYTES:
-            rows = max(rows // 4, 1)
-        needed = held + sum(column.widest(rows) for column in columns)
-        if needed > PARQUET_BYTES:
-            raise TooLargeError(_too_large(needed))
-        return rows
+        cut, needed = cut_rows(columns, rows)
+        if held + needed > PARQUET_BYTES:
+            for column in columns:
+                column.look_at_values()
+            cut, needed = cut_rows(columns, rows)
+        if held + needed > PARQUET_BYTES:
+            raise TooLargeError(_too_large(held + needed))
+        return cut
 
-    def _column(self, group: int, leaf: int, budgets: Budgets) -> _Column:
+    def _column(self, group: int, leaf: int, budgets: Budgets) -> Column:
         chunk_of = self.file.metadata.row_group(group).column(leaf)
         node = self.file.schema.column(leaf)
         levels = (node.max_repetition_level, node.max_definition_level)
@@ -208,7 +207,8 @@ class BoundedParquet:
         each = deep + (_NESTED_BYTES if node.max_repetition_level else 0)
         budgets.unpacked.take(each * sum(page.values for page in chunk.pages))
         width = max(node.length, 0) if node.physical_type == "FIXED_LEN_BYTE_ARRAY" else 0
-        column = _Column(chunk, chunk_of.compression != "UNCOMPRESSED", width)
+        largest = partial(largest_value, self._stream, chunk_of, levels)
+        column = Column(chunk, width, None if node.max_repetition_level else largest)
         if node.max_repetition_level and column.total > BATCH_BYTES:
             bits = node.max_repetition_level.bit_length()
             column.set_rows(list(self._rows_of_pages(chunk.pages, chunk_of, bits)))
@@ -237,87 +237,3 @@ def _too_large(needed: int) -> str:
         f"it takes {needed // MIB:,} MiB of memory to read, more than {PARQUET_BYTES // MIB}. Write "
         "the file with smaller row groups, pages or dictionaries"
     )
-
-
-class _Span(NamedTuple):
-    """The rows of one page, and what its values take.
-
-    Attributes:
-        first: number of its first row.
-        rows: how many of its rows follow.
-        values: its values.
-        longest: values of a row, at most.
-        content: bytes of all its values, where these limit them.
-        each: bytes of a value besides.
-        least: values for which Arrow takes memory at least.
-    """
-
-    first: int
-    rows: int
-    values: int
-    longest: int
-    content: int
-    each: int
-    least: int
-
-    def needed(self, rows: int) -> int:
-        """Return what some rows take in bytes."""
-        return self.content + min(self.values, max(rows * self.longest, self.least)) * self.each
-
-
-class _Column:
-    """What reading a column of a row group takes.
-
-    Attributes:
-        chunk: its pages.
-        held: bytes that stay while its rows are read: the largest page and the dictionary.
-        total: bytes that all its values take.
-    """
-
-    def __init__(self, chunk: Chunk, is_packed: bool, width: int) -> None:
-        self.chunk, self._width = chunk, width
-        pages = max((_page_bytes(page, is_packed) for page in chunk.pages), default=0)
-        # A dictionary is decompressed, and then copied.
-        self.held = pages + 2 * chunk.dictionary
-        self._spans: list[_Span] = []
-        self._end = 0
-        for page in chunk.pages:
-            # Of a nested column, all values may belong to one row.
-            self._append(page, page.values, 1)
-        self.total = sum(span.needed(span.values) for span in self._spans)
-
-    def set_rows(self, rows_of_pages: list[Rows]) -> None:
-        """Say how many rows begin in each page of a nested column, and how long they are."""
-        self._spans, self._end = [], 0
-        for page, rows in zip(self.chunk.pages, rows_of_pages, strict=True):
-            self._append(page, rows.number, rows.longest)
-
-    def _append(self, page: Page, rows: int, longest: int) -> None:
-        content, each = page.size, self._width
-        if page.encoding in DICTIONARY_ENCODINGS:
-            content, each = 0, max(each, self.chunk.entry)
-        elif page.encoding == parquet_deltas.BYTES:
-            # Each may begin as the one before it.
-            content, each = 0, page.size
-        # The row that the page begins with may be the last of the page before.
-        first = max(self._end - 1, 0)
-        self._end += rows
-        rows, each = self._end - first, each + _VALUE_BYTES
-        least = _LEAST_VALUES if self._width else 0
-        self._spans.append(_Span(first, rows, page.values, longest, content, each, least))
-
-    def widest(self, rows: int) -> int:
-        """Return what the largest batch of so many rows takes in bytes."""
-        windows: dict[int, int] = {}
-        for span in self._spans:
-            needed = span.needed(rows)
-            for window in {span.first // rows, (span.first + max(span.rows, 1) - 1) // rows}:
-                windows[window] = windows.get(window, 0) + needed
-        return max(windows.values(), default=0)
-
-
-def _page_bytes(page: Page, is_packed: bool) -> int:
-    lengths = (
-        page.values * 8 if page.encoding in (parquet_deltas.BYTES, parquet_deltas.LENGTHS) else 0
-    )
-    return page.size + lengths + (page.packed if is_packed else 0)

@@ -25,6 +25,8 @@ _PART_BYTES = 2 * 2**20
 """Bytes that one request asks for."""
 MAX_WITHOUT_RANGES = 2 * 2**30
 """Largest file, in bytes, of a server that gives no parts: it is copied to a temporary file."""
+MAX_BYTES = 256 * 2**30
+"""Largest file, in bytes. What may be read of a list depends on its size, which its server claims."""
 _MENDS = {
     "private_address": "its host has no public address. If it is a server of yours, list it under "
     "`fetch.allow_hosts`",
@@ -38,6 +40,8 @@ _MENDS = {
     "insecure_redirect": "it redirects from https to http, where anybody may change it. Name an "
     "address that you trust",
     "changed": "it changed while it was read. Run again",
+    "too_large": f"its server says that it has more than {MAX_BYTES >> 30} GiB. Download the file, "
+    "and name your copy",
     "too_large_without_ranges": "its server gives no parts of files (byte ranges), and it has more "
     f"than {MAX_WITHOUT_RANGES >> 30} GiB. Download the file, and name your copy",
     "bad_url": "it is no valid URL, or has a user name or password. Correct it, or download the file, "
@@ -71,6 +75,8 @@ class WebFile(io.RawIOBase):
         try:
             self._remote: RemoteFile = sync(get_loop(), self._open, normalize(address))
             self.size = self._copied() if self._remote.size is None else self._remote.size
+            if self.size > MAX_BYTES:
+                raise FetchError("too_large")
         except (FetchError, InvalidURLError) as error:
             self.close()
             raise self._error(error) from error
@@ -78,7 +84,7 @@ class WebFile(io.RawIOBase):
     @property
     def version(self) -> int:
         """A number that changes with the file as far as its server says so; 0 if it says nothing."""
-        digest = hashlib.sha256(self._remote.validator.encode()).digest()
+        digest = hashlib.sha256(self._remote.validator.encode("utf-8", "surrogateescape")).digest()
         return int.from_bytes(digest[:7]) if self._remote.validator else 0
 
     def readable(self) -> bool:

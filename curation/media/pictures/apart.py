@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,27 @@ from curation.media.pictures.upright import make_upright
 from curation.media.web.fetch_error import FetchError
 
 Pixels = npt.NDArray[np.uint8]
+
+
+MAX_FILE_BYTES = 2**30
+"""Largest file that somebody names, in bytes: the largest `fetch.max_bytes`."""
+
+
+def read_picture(path: Path) -> bytes:
+    """Return a file that somebody names as a picture.
+
+    Raises:
+        FetchError: `too_large`.
+        OSError: it cannot be read, or is no file.
+    """
+    # It imports file systems, which the process with limits does not need.
+    from curation.media.files.location import open_local
+
+    with open_local(str(path)) as stream:
+        content = bytes(stream.read(MAX_FILE_BYTES + 1))
+    if len(content) > MAX_FILE_BYTES:
+        raise FetchError("too_large")
+    return content
 
 
 def decode_apart(content: bytes, max_pixels: int, formats: Sequence[str] = ()) -> Pixels:
@@ -39,7 +61,7 @@ def decode_apart(content: bytes, max_pixels: int, formats: Sequence[str] = ()) -
         raise FetchError(reason_of(outcome.header.get("reason")))
     try:
         return np.frombuffer(outcome.content, np.uint8).reshape(shape[0], shape[1], 3)
-    except (TypeError, ValueError, LookupError):
+    except (TypeError, ValueError, LookupError, OverflowError):
         raise FetchError("decoder_died") from None
 
 

@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from curation.errors import ContractError, CurationError, RecipeError, StoreError
-from curation.media.pictures.decoder_messages import Message, packed, reason_of
+from curation.media.pictures.decoder_messages import Header, Message, packed, reason_of
 from curation.media.pictures.decoder_process import DecoderProcess
 from curation.media.pictures.decoder_worker import Limits
+from curation.media.pictures.nobodys_picture import nobodys_picture
 from curation.media.web.fetch_error import FetchError
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ _ERRORS = {kind.__name__: kind for kind in (RecipeError, ContractError, StoreErr
 
 
 class _Asked(NamedTuple):
+    header: Header
     parts: list[bytes]
     done: Callable[[Outcome], None]
     otherwise: list[bytes] | None = None
@@ -95,7 +97,9 @@ class Decoder:
         Raises:
             CurationError: what the function raises for any picture, or the process does not start.
         """
-        asked = _Asked(packed(request), done, packed(otherwise) if otherwise else None)
+        asked = _Asked(
+            request.header, packed(request), done, packed(otherwise) if otherwise else None
+        )
         batch_bytes = self._running().pipe_bytes // _BATCH_SHARE
         if self._waiting and _size([*self._waiting, asked]) > batch_bytes:
             self._send()
@@ -142,11 +146,31 @@ class Decoder:
         """Deliver the outcome of the oldest picture on its way."""
         try:
             answer = self._running().receive()
+            if "refused" in answer.header:
+                self._check_refusal(self._sent[0].header)
         except FetchError as error:
             self._replace_process(error)
             return
         asked = self._sent.popleft()
         asked.done(_outcome(answer))
+
+    def _check_refusal(self, header: Header) -> None:
+        """Check an error that would end the run: a picture may have taken the process over.
+
+        Raises:
+            CurationError: a new process raises it for a picture of nobody, too.
+            FetchError: `decoder_died`: it does not.
+        """
+        process = DecoderProcess(self._function, self._limits)
+        try:
+            process.send(packed(Message(header, nobodys_picture())), 1)
+            answer = process.receive()
+        finally:
+            process.close()
+        if "refused" not in answer.header:
+            raise FetchError("decoder_died")
+        kind = _ERRORS.get(str(answer.header["refused"]), CurationError)
+        raise kind(str(answer.header.get("message")))
 
     def _replace_process(self, error: FetchError) -> None:
         """The process has ended at the oldest picture on its way; send the others to another one."""
@@ -172,13 +196,10 @@ def _size(batch: Sequence[_Asked]) -> int:
 
 
 def _outcome(answer: Message) -> Outcome:
-    """Return the outcome; raise an error that the function has raised for any picture."""
+    """Return the outcome of an answer that is no refusal."""
     if "failed" in answer.header:
         logger.info("a picture cannot be decoded: %s", answer.header.get("error"))
         return FetchError(reason_of(answer.header["failed"]))
-    if "refused" in answer.header:
-        kind = _ERRORS.get(str(answer.header["refused"]), CurationError)
-        raise kind(str(answer.header.get("message")))
     return answer
 
 

@@ -41,7 +41,10 @@ def unpacked(header: bytes, content: bytes) -> Message:
     Raises:
         ValueError: the header is not a JSON object.
     """
-    values = json.loads(header)
+    try:
+        values = json.loads(header)
+    except RecursionError as error:
+        raise ValueError("the header is nested too deep") from error
     if not isinstance(values, dict):
         raise ValueError("the header is no object")
     return Message(values, content)

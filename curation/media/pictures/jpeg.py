@@ -31,6 +31,7 @@ _MAX_SCANNED_PIXELS = 2_000_000_000
 _EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x(..)")
 _FEW_BYTES = 4
 _LONG_PADDING = 8
+_HEAD_BYTES = 2**17
 
 
 class Segment(NamedTuple):
@@ -192,6 +193,21 @@ def segments(content: bytes) -> Iterator[Segment]:
                 return
             at = segment.end
     raise FetchError("truncated")
+
+
+def frame_size(content: bytes) -> tuple[int, int] | None:
+    """Return the width and height that a JPEG states near its beginning; None if it states none."""
+    if not content.startswith(_SOI):
+        return None
+    try:
+        frame = next(s for s in segments(content[:_HEAD_BYTES]) if s.marker in FRAMES)
+    except (FetchError, StopIteration):
+        return None
+    height, width = (
+        content[frame.start + 5 : frame.start + 7],
+        content[frame.start + 7 : frame.start + 9],
+    )
+    return int.from_bytes(width), int.from_bytes(height)
 
 
 def _is_complete(content: bytes) -> bool:

@@ -27,6 +27,7 @@ ID_CHARACTERS = 128 * 1024
 """Longest id, as the longest key of a source."""
 _PART_BYTES = 16 * 2**20
 _PART_ROWS = 65_536
+_MAX_ITEM_BYTES = 4 * ID_CHARACTERS
 _DIGEST_BYTES = 16
 _DIGESTS = np.dtype(f"S{_DIGEST_BYTES}")
 _SHA256_BYTES = 32
@@ -93,6 +94,11 @@ def _of_npy(path: Path) -> Iterator[list[Any]]:
             f"{str(path)!r} holds {array.dtype} of shape {array.shape}",
             fix="Write ids as texts or whole numbers, of shape (n,)",
         )
+    if array.dtype.itemsize > _MAX_ITEM_BYTES:
+        raise RecipeError(
+            f"{str(path)!r} holds {array.dtype}: ids of more than {ID_CHARACTERS:,} characters",
+            fix="Write shorter ids, in the source too",
+        )
     rows = max(1, min(_PART_ROWS, _PART_BYTES // max(array.dtype.itemsize, 1)))
     for start in range(0, len(array), rows):
         yield array[start : start + rows].tolist()
@@ -123,7 +129,14 @@ def _of_parquet(path: Path, column: str) -> Iterator[list[Any]]:
                 f"{str(path)!r}: column {column!r} has the type {values.type}",
                 fix="Name a column of texts, bytes or whole numbers",
             )
-        yield values.to_pylist()
+        try:
+            part = values.to_pylist()
+        except UnicodeDecodeError as error:
+            raise RecipeError(
+                f"{str(path)!r}: column {column!r} holds a text that is not UTF-8",
+                fix="Write ids as texts in UTF-8",
+            ) from error
+        yield part
 
 
 def _as_text(value: Any, path: str) -> str | None:

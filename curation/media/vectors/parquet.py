@@ -61,7 +61,11 @@ def column_batches(
                 f"{str(path)!r}: {part.problem}",
                 fix="Write the file again, with smaller row groups if it is not damaged",
             )
-        yield part.start, part.rows.column(0)
+        start, values = part.start, part.rows.column(0)
+        # They would stay while the next ones are read.
+        del part
+        yield start, values
+        del values
 
 
 def place_of(path: Path, schema: pa.Schema, column: str) -> int:

@@ -13,15 +13,21 @@ from curation.media.web.host_names import canonical_host
 
 MAX_LINES_NAMED = 10
 """Lines that an error names."""
+MAX_CHARACTERS = 8192
+"""Longest line in characters."""
 VALID = (
     "one per line, a domain (`x.example`, `*.x.example`), a URL without a path, a line of a hosts file "
     "(`0.0.0.0 x.example`), of AdBlock (`||x.example^`), of dnsmasq (`address=/x.example/`) or of a "
     "response policy zone (`x.example CNAME .`); comments begin with `#`, `!`, `;` or `//`"
 )
 _COMMENT = re.compile(r"(?:[#!;]|//|\[adblock).*", re.IGNORECASE)
-_REST_COMMENT = re.compile(r"(?:\s+(?:[!;]|//)|\s+#|(?<!/)#).*")
+# Without the look-behind, a run of spaces is read again from each of them.
+_REST_COMMENT = re.compile(r"(?:(?<!\s)\s+(?:[!;#]|//)|(?<!/)#).*")
 _COSMETIC = re.compile(r"[^\s#]+#[@?$%]*#")
-_SOA = re.compile(r"^[^\n;#]*\sSOA\s[^()\n]*\([^)]*\)", re.IGNORECASE | re.MULTILINE)
+# Bounded, since it is looked for from each line on.
+_SOA = re.compile(
+    r"^[^\n;#]{0,255}\sSOA\s[^()\n]{0,255}\([^)]{0,2000}\)", re.IGNORECASE | re.MULTILINE
+)
 _RECORD = r"(?:\d+[smhdw]?\s+)?(?:in\s+)?(?:\d+[smhdw]?\s+)?"
 _HEADINGS = frozenset({"domain", "domains", "host", "hosts", "hostname", "name", "url", "urls"})
 # Lines that hosts files have beside those that block.
@@ -60,19 +66,20 @@ def parse_block_list(content: bytes, place: str) -> frozenset[str]:
         RecipeError: it names each line that has none of the valid forms.
     """
     domains: set[str] = set()
-    wrong: list[Detail] = []
+    named, wrong = list[Detail](), 0
     for number, line in _lines(content):
         try:
             domains.update(_domains(line))
         except ValueError as error:
-            where = f"{place}, line {number}"
-            wrong.append(Detail(f"{line[:100]!r}: {_describe(error)}", where, line[:100]))
+            wrong += 1
+            if len(named) < MAX_LINES_NAMED:
+                where = f"{place}, line {number}"
+                named.append(Detail(f"{line[:100]!r}: {_describe(error)}", where, line[:100]))
     if wrong:
-        named = wrong[:MAX_LINES_NAMED]
-        if more := len(wrong) - len(named):
+        if more := wrong - len(named):
             named.append(Detail(f"and {more:,} more"))
         named[-1] = replace(named[-1], fix=f"Valid is, {VALID}. Mend these lines or remove them")
-        what = f"ingest.blocked_domains: {len(wrong):,} lines would block nothing"
+        what = f"ingest.blocked_domains: {wrong:,} lines would block nothing"
         raise RecipeError(*named, within=what)
     return frozenset(domains)
 
@@ -105,6 +112,8 @@ def _domains(line: str) -> list[str]:
     Raises:
         ValueError: why it has none of the valid forms.
     """
+    if len(line) > MAX_CHARACTERS:
+        raise ValueError(f"it has more than {MAX_CHARACTERS:,} characters")
     if _COSMETIC.match(line):
         raise ValueError("a rule that hides parts of pages blocks no domain")
     line = _REST_COMMENT.sub("", line).lower()

@@ -34,6 +34,8 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 # reserves: another meaning is possible, so it stays.
 _UNSAFE_IN_PATH = re.compile(r"[^!$%&\'()*+,\-./0-9:;=@A-Z\[\]_a-z|~]+")
 _UNSAFE_IN_QUERY = re.compile(r"[^!$%&\'()*+,\-./0-9:;=?@A-Z\[\\\]^_`a-z{|}~]+")
+MAX_BLOCK_LIST_BYTES = 256 * 2**20
+"""Largest block list, in bytes."""
 
 
 class InvalidURLError(ValueError):
@@ -301,13 +303,21 @@ def url_rules(params: UrlParams, context: Context) -> UrlRules:
 
 
 def _read(blocked_domains: str) -> bytes:
+    fix = "Give a text file with one domain per line"
     try:
-        return Path(blocked_domains).read_bytes()
+        with Path(blocked_domains).open("rb") as stream:
+            content = stream.read(MAX_BLOCK_LIST_BYTES + 1)
     except OSError as error:
         raise RecipeError(
-            f"ingest.blocked_domains: {blocked_domains!r} cannot be read ({error})",
-            fix="Give a text file with one domain per line",
+            f"ingest.blocked_domains: {blocked_domains!r} cannot be read ({error})", fix=fix
         ) from error
+    if len(content) > MAX_BLOCK_LIST_BYTES:
+        raise RecipeError(
+            f"ingest.blocked_domains: {blocked_domains!r} has more than "
+            f"{MAX_BLOCK_LIST_BYTES >> 20} MiB",
+            fix=fix,
+        )
+    return content
 
 
 def _is_blocked(normalized: str, domains: frozenset[str]) -> bool:

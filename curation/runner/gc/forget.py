@@ -125,12 +125,13 @@ def _copies(store: Store, request: Request) -> tuple[FoundCopies, ...]:
     if request.hash_only or not request.likes:
         return ()
     # It imports decoders of images, which other requests do not need.
+    from curation.media.pictures.apart import read_picture
     from curation.runner.takedown.copies import find_copies
 
     return tuple(
         copies
         for path in request.likes
-        for copies in find_copies(store, path.read_bytes(), request.cosine)
+        for copies in find_copies(store, read_picture(path), request.cosine)
     )
 
 
@@ -235,10 +236,10 @@ def _image(text: str) -> str:
 
 
 def _like(path: Path, within: int) -> Likeness:
-    from curation.media.pictures.apart import decode_apart
+    from curation.media.pictures.apart import decode_apart, read_picture
 
     try:
-        pixels = decode_apart(path.read_bytes(), FetchParams().max_pixels)
+        pixels = decode_apart(read_picture(path), FetchParams().max_pixels)
     except OSError as error:
         message = f"{path} cannot be read ({error})"
         fix = f"Name a picture that can. {start_of_paths()}"
@@ -275,7 +276,8 @@ def read_list(path: Path, request: Request) -> Request:
     images = [
         line for line in lines if len(line) in (IMAGE_ID_DIGITS, SHA256_DIGITS) and _is_hex(line)
     ]
-    hosts = [line for line in lines if line not in {*urls, *images}]
+    others = {*urls, *images}
+    hosts = [line for line in lines if line not in others]
     return replace(
         request,
         urls=[*request.urls, *urls],

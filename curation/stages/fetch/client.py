@@ -165,8 +165,9 @@ class Client:
                 raise OptOutError(opt_out)
             if redirected:
                 return Redirect(_redirect_target(url, response.headers.get("Location")))
+            license = linked_license(response.headers.getall("Link", ()), url)
             read = self._read_rules if of_site else self._read_image
-            return await read(response, reservation), _license(response)
+            return await read(response, reservation), license
 
     async def _read_rules(
         self, response: aiohttp.ClientResponse, reservation: Reservation
@@ -221,14 +222,6 @@ def _emptied_at_the_end() -> Iterator[bytearray]:
         yield body
     finally:
         body.clear()
-
-
-def _license(response: aiohttp.ClientResponse) -> str | None:
-    """Return the address of the licence that the headers name; None if they cannot be read."""
-    try:
-        return linked_license(response.links.items())
-    except ValueError:
-        return None
 
 
 async def _decoded(body: bytearray, coding: str, limit: int) -> bytes:

@@ -119,6 +119,8 @@ def _parquet(stream: pa.NativeFile, contained: Contained, max_bytes: int) -> Ite
         ]
         for part in bounded.batches([leaf], _BATCH_ROWS, groups):
             yield from _rows_of(part, rows, numbers, max_bytes)
+            # It would stay while the next one is read.
+            del part
         missing = (rows[number] for number in numbers if number >= ends[-1])
         yield from (FetchResult(row, reason="file_missing") for row in missing)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from curation.errors import CurationError
 from curation.media.pictures.decoder_messages import Header, Message, reason_of
+from curation.media.pictures.jpeg import frame_size
 from curation.media.pictures.metadata.columns import metadata_columns
 from curation.media.pictures.metadata.content_credentials import (
     NO_MANIFESTS,
@@ -18,7 +19,7 @@ from curation.media.pictures.metadata.content_credentials import (
 from curation.media.pictures.upright import UprightImage, decode_error, make_upright
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.opt_outs.data_mining import data_mining_opt_out
-from curation.media.web.opt_outs.signals import OptOutError
+from curation.media.web.opt_outs.signals import OptOutError, is_opt_out_json
 from curation.media.web.opt_outs.training_mining import training_mining_opt_out
 from curation.stages.fetch.faces import Box, check_boxes, find_faces, listed_boxes
 from curation.stages.fetch.params import FetchParams
@@ -39,6 +40,8 @@ COLUMNS: dict[str, type] = {
     "kept_metadata": str,
 }
 """The columns of `images` that a picture gives, and the types of their values."""
+_OF_STORED = frozenset(COLUMNS) - {"data_mining", "opt_out", "rights", "credit", "kept_metadata"}
+_MAX_NUMBER = 2**31 - 1
 MAX_CAUSE = 200
 MAX_TEXT = 16_000
 """Longest text of a column in characters."""
@@ -69,21 +72,46 @@ def header_without_manifests(header: Header, content: bytes) -> Header | None:
 
 
 def columns_of(answer: Message) -> dict[str, Any]:
-    """Return the columns of an answer, and its `reason`, as far as they are of the right types."""
+    """Return the columns of an answer, and its `reason`, as far as tables can hold them.
+
+    A decoder that a picture has taken over may answer anything.
+    """
     columns, reason = answer.header.get("columns"), answer.header.get("reason")
     given: dict[str, Any] = columns if isinstance(columns, dict) else {}
     valid = {name: given[name] for name, kind in COLUMNS.items() if _is(given.get(name), kind)}
+    if not is_opt_out_json(valid.get("opt_out", "")):
+        valid.pop("opt_out", None)
     return valid | {"reason": None if reason is None else reason_of(reason)}
+
+
+def is_stored(answer: Message, sample: dict[str, Any], max_pixels: int) -> bool:
+    """Whether an answer without a reason has a stored image, and the columns that each of them has.
+
+    Later stages decode it without limits: it is a JPEG of the size that the columns say.
+    """
+    if any(sample[name] is None for name in _OF_STORED):
+        return False
+    width, height = sample["width"], sample["height"]
+    return width * height <= max_pixels and frame_size(answer.content) == (width, height)
 
 
 def detail_of(answer: Message) -> str | None:
     """Return the kind and text of an exception that nothing foresaw, if there was one."""
     error = answer.header.get("error")
-    return error[:MAX_CAUSE] if isinstance(error, str) else None
+    return _unicode(error[:MAX_CAUSE]) if isinstance(error, str) else None
 
 
 def _is(value: object, kind: type) -> bool:
-    return type(value) is kind and (not isinstance(value, str) or len(value) <= MAX_TEXT)
+    if isinstance(value, str):
+        return kind is str and len(value) <= MAX_TEXT and _unicode(value) == value
+    if isinstance(value, bool) or not isinstance(value, int):
+        return type(value) is kind
+    return kind is int and 0 <= value <= _MAX_NUMBER
+
+
+def _unicode(text: str) -> str:
+    """Return a text without halves of surrogate pairs, which no table can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def store_picture(header: Header, content: bytes) -> Message:

@@ -17,6 +17,7 @@ from curation.stages.fetch.picture import (
     detail_of,
     header_of,
     header_without_manifests,
+    is_stored,
     store_picture,
 )
 from curation.stages.fetch.progress import TaskProgress
@@ -58,6 +59,7 @@ class SampleWriter:
 
     def __init__(self, folder: str, params: FetchParams, shards: ShardStore) -> None:
         self._folder, self._header, self._shards = folder, header_of(params), shards
+        self._max_pixels = params.max_pixels
         self._shard = shards.next_shard
         self._progress = TaskProgress(shards.write_progress)
         self._decoder = Decoder(store_picture)
@@ -122,6 +124,9 @@ class SampleWriter:
         if sample["reason"] is not None:
             error = FetchError(sample["reason"], detail=detail_of(outcome))
             self._write_failed(row, sample, error)
+            return
+        if not is_stored(outcome, sample, self._max_pixels):
+            self._write_failed(row, sample, FetchError("decoder_died"))
             return
         sample |= {"status": "ok", "stored_bytes": len(outcome.content)}
         self._write(row, outcome.content, sample)

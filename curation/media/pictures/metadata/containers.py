@@ -20,6 +20,8 @@ from curation.media.web.fetch_error import FetchError
 
 MAX_BLOCKS = 10_000
 """Segments, chunks or boxes of one picture that are read."""
+MAX_TEXT_BYTES = 16 * 2**20
+"""Texts of one PNG that are read, in bytes: thousands of small chunks may expand to a mebibyte each."""
 _APP1, _APP11, _APP13, _SOS = 0xE1, 0xEB, 0xED, 0xDA
 _EXIF = b"Exif\0\0"
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
@@ -77,16 +79,20 @@ def _add_jpeg(texts: Texts, content: bytes) -> None:
 
 
 def _add_png(texts: Texts, content: bytes) -> None:
+    left = MAX_TEXT_BYTES
     for name, data in _chunks(content, 8, ">I4s", 4, padded=False):
         if name == b"eXIf":
             add_tags(texts, data.removeprefix(_EXIF))
         elif name == b"caBX":
             add_text(texts, "c2pa", "chunk")
-        elif name in (b"tEXt", b"zTXt", b"iTXt"):
-            _add_png_text(texts, name, data)
+        elif name in (b"tEXt", b"zTXt", b"iTXt") and left > 0:
+            # A broken chunk hides none of those behind it.
+            with suppress(zlib.error, ValueError):
+                left -= _add_png_text(texts, name, data)
 
 
-def _add_png_text(texts: Texts, name: bytes, data: bytes) -> None:
+def _add_png_text(texts: Texts, name: bytes, data: bytes) -> int:
+    """Add the text of a chunk, and return its bytes."""
     key, _, rest = data.partition(b"\0")
     keyword, value = decoded(key[:80]).lower(), rest
     if name == b"zTXt":
@@ -100,6 +106,7 @@ def _add_png_text(texts: Texts, name: bytes, data: bytes) -> None:
         _add_raw_profile(texts, value)
     elif keyword in _PNG_FIELDS:
         add_text(texts, _PNG_FIELDS[keyword], decoded(value))
+    return len(value)
 
 
 def _add_raw_profile(texts: Texts, value: bytes) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain, islice
 
 from multidict import CIMultiDictProxy
 
@@ -13,11 +14,15 @@ from curation.media.web.opt_outs.policy import OptOutPolicy
 from curation.media.web.opt_outs.signals import OptOut
 from curation.media.web.opt_outs.usage import FIELDS, forbids_training
 from curation.media.web.opt_outs.x_robots_tag import forbids_use
-from curation.media.web.urls import InvalidURLError, normalize
+from curation.media.web.urls import InvalidURLError, join
 
 HEADERS = ("x-robots-tag", tdmrep.HEADER, *FIELDS, "link")
 """Headers that are read, in lower case."""
+MAX_LINKS, MAX_PARAMETERS = 100, 1000
+"""Links of one response that are looked at for a licence, and characters of the parameters of each."""
 _RSL = "application/rsl+xml"
+_LINK = re.compile(r"<([^<>]*)>([^<]*)")
+_PARAMETER = re.compile(r""";\s*([\w*-]+)\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s;,"']+))""")
 _WORD = re.compile(r"[^\w:*./+-]+")
 
 
@@ -35,18 +40,28 @@ def header_opt_out(headers: CIMultiDictProxy[str], url: str, policy: OptOutPolic
     return None
 
 
-def linked_license(links: Iterable[tuple[str, Mapping[str, object]]]) -> str | None:
+def linked_license(values: Iterable[str], url: str) -> str | None:
     """Return the address of the first licence (RSL) of headers `Link`, normalised, or None.
 
     Args:
-        links: relation, and the parameters `type` and `url`, of each link.
+        values: of these headers.
+        url: that the response answers.
     """
-    for relation, link in links:
-        kind = str(link.get("type", "")).strip().lower()
-        if "license" in relation.lower().split() and kind == _RSL:
+    # Every response may bring thousands of links, and all hosts share the time of the event loop.
+    naming = (value for value in values if _RSL in value.lower())
+    links = chain.from_iterable(map(_LINK.finditer, naming))
+    for target, parameters in (link.groups() for link in islice(links, MAX_LINKS)):
+        named = dict(_parameters(parameters[:MAX_PARAMETERS]))
+        if "license" in named.get("rel", "").lower().split() and named.get("type") == _RSL:
             with suppress(InvalidURLError):
-                return normalize(str(link["url"]))
+                return join(url, target)
     return None
+
+
+def _parameters(text: str) -> Iterator[tuple[str, str]]:
+    """Yield names and values of the parameters of a link, those that stand first last."""
+    for name, *forms in reversed(_PARAMETER.findall(text)):
+        yield name.lower(), max(forms).strip().lower()
 
 
 def _signals(

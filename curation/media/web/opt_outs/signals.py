@@ -56,6 +56,19 @@ class OptOutError(FetchError):
         self.opt_out = opt_out
 
 
+def is_opt_out_json(text: str) -> bool:
+    """Whether a text is what `OptOut.as_json` gives."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        isinstance(values, dict)
+        and values.keys() == set(OptOut._fields)
+        and all(isinstance(value, str) for value in values.values())
+    )
+
+
 def is_opt_out(reason: str) -> bool:
     """Whether a reason of the table `images` is an opt-out."""
     return reason == ROBOTS_REASON or reason.startswith(f"{OPTED_OUT}_")

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import RecipeError
-from curation.media.files.limits import BATCH_BYTES
+from curation.media.files.limits import BATCH_BYTES, VALUES_RATIO
 from curation.media.files.location import FileSystemError, escape
 from curation.media.files.parquet_images import (
     image_at,
@@ -24,6 +24,7 @@ from curation.media.files.parquet_images import (
     path_values,
     plain_type,
 )
+from curation.media.files.parquet_pages import Budget
 from curation.media.files.parquet_reading import BoundedParquet, Unread
 from curation.stages.ingest.formats.arrow_values import (
     decoded,
@@ -93,7 +94,8 @@ def read_table(file: SourceFile, layout_of: LayoutOf) -> Iterator[SourceRow | No
     try:
         with file.open() as stream:
             bounded = BoundedParquet(stream)
-            yield from _rows(_Opened(file, bounded, layout_of(file, bounded.file.schema_arrow)))
+            layout, values = layout_of(file, bounded.file.schema_arrow), _budget_of_values(bounded)
+            yield from _rows(_Opened(file, bounded, layout, values))
     except FileSystemError:
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -107,6 +109,7 @@ class _Opened:
     file: SourceFile
     bounded: BoundedParquet
     layout: Layout
+    values: Budget
 
     @property
     def columns(self) -> Columns:
@@ -128,6 +131,11 @@ class _Opened:
     def place(self, name: str) -> int:
         """Return the place of a column; -1 if only the names of folders hold it."""
         return self.schema.names.index(name) if name in self.schema.names else -1
+
+
+def _budget_of_values(bounded: BoundedParquet) -> Budget:
+    most = VALUES_RATIO * bounded.most_bytes
+    return Budget(most, f"its nested values take more than {most:,} bytes, too many for its size")
 
 
 def _rows(opened: _Opened) -> Iterator[SourceRow | Notice]:
@@ -289,6 +297,8 @@ def _batch_rows(opened: _Opened, batch: pa.RecordBatch, start: int) -> Iterator[
     names = batch.schema.names
     columns = [decoded(column) for column in batch.columns]
     plain = pa.RecordBatch.from_arrays(columns, names) if names else batch
+    nested = (column for column in plain.columns if pa.types.is_nested(column.type))
+    opened.values.take(sum(map(python_bytes, nested)))
     for part in parts_of(plain, BATCH_BYTES):
         yield from _part_rows(opened, part, start)
         start += part.num_rows

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.engine.contract import contract
-from curation.media.files.limits import BATCH_BYTES, PATH_BYTES
+from curation.media.files.limits import BATCH_BYTES, PATH_BYTES, PICTURES
 from curation.media.files.location import OutsideFolderError, escape, shown
 from curation.media.web.failure_reasons import FORGOTTEN
 from curation.media.web.params import is_web
@@ -161,7 +161,8 @@ class Identities:
 
     def __init__(self, file: SourceFile) -> None:
         self._file = file
-        self._seen: dict[bytes, int] = {}
+        self._seen: set[int] = set()
+        self._repeated: dict[int, int] = {}
 
     def pair_id(self, row: SourceRow, url: str | None) -> str:
         """Return the id of the pair of a row, with its normalised URL."""
@@ -176,13 +177,25 @@ class Identities:
             # With other boxes, the stored image of the same file differs.
             identity.append(row.faces)
         named = _hash(_encode(identity))
-        if inside:
-            number = self._seen.get(named.digest(), 0)
-            self._seen[named.digest()] = number + 1
-            if number:
-                named = _hash(_encode([*identity, number]))
+        if inside and (number := self._number(named.digest())):
+            named = _hash(_encode([*identity, number]))
         pair_id: str = named.hexdigest()[:32]
         return pair_id
+
+    def _number(self, digest: bytes) -> int:
+        """Return how many pictures of the file had the same identity before.
+
+        Raises:
+            ValueError: there are too many pictures to know.
+        """
+        known = int.from_bytes(digest[:8])
+        if known in self._seen:
+            self._repeated[known] = self._repeated.get(known, 0) + 1
+            return self._repeated[known]
+        if len(self._seen) >= PICTURES:
+            raise ValueError(f"one file holds more than {PICTURES:,} pictures; split it")
+        self._seen.add(known)
+        return 0
 
 
 def _plain_path(path: str) -> str:

@@ -54,7 +54,7 @@ def _root(place: Place, named: Sequence[str]) -> str | None:
 
 
 def _of_absolute(folder: str, named: Sequence[str]) -> str | None:
-    if not any(Path(name).is_file() for name in named):
+    if not any(_is_file(Path(name)) for name in named):
         return None
     root = os.path.commonpath([str(Path(name).parent) for name in named])
     return folder if os.path.commonpath([folder, root]) == folder else root
@@ -76,6 +76,14 @@ def _candidates(folder: str, name: str) -> Iterator[str]:
 
 def _is_below(root: str, name: str) -> bool:
     """Whether a folder has a picture, without a way out of it."""
-    return (
-        not os.path.normpath(name).startswith("..") and Path(root, as_spelled(root, name)).is_file()
-    )
+    if os.path.normpath(name).startswith(".."):
+        return False
+    return _is_file(Path(root, as_spelled(root, name)))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # A list may hold names that no file system has.
+        return False
