@@ -141,7 +141,7 @@ class Run:
             error: why it failed.
         """
         progress = self.activity.progress() if state == "failed" else None
-        self.record = replace(self.record, state=state, error=error[:MAX_ERROR], progress=progress)
+        self.record = replace(self.record, state=state, error=error, progress=progress)
         self.save()
 
     def save(self) -> None:
@@ -187,7 +187,7 @@ def recorded_run(
         yield run
     except BaseException as error:
         try:
-            run.end("failed", _describe(error))
+            run.end("failed", describe_failure(error))
         except (OSError, StoreError) as problem:
             # The reason of the failure matters more.
             logger.warning("The end of run %s could not be recorded: %s", run.record.run, problem)
@@ -205,9 +205,10 @@ def refreshed(run: Run, clock: Clock) -> Iterator[None]:
         end()
 
 
-def _describe(error: BaseException) -> str:
+def describe_failure(error: BaseException) -> str:
     """Return what the record says of an error: of one that nobody foresaw, only its kind."""
-    return str(error) if isinstance(error, CurationError) else type(error).__name__
+    text = str(error) if isinstance(error, CurationError) else type(error).__name__
+    return text[:MAX_ERROR]
 
 
 def save_record(store: Store, record: RunRecord) -> None:

@@ -74,7 +74,7 @@ def delete_tag(store: Store, name: str) -> None:
     Raises:
         StoreError: there is no such tag.
     """
-    if store.storage.status(tag_path(name)) is None:
+    if not VALID_NAME.fullmatch(name) or store.storage.status(tag_path(name)) is None:
         names = [PurePosixPath(p).stem for p in sorted(store.storage.files(FOLDER))]
         raise StoreError(unknown("tag", name, names, where=store.uri))
     store.storage.delete([tag_path(name)])
