@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from curation.store.tags import Tag
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LONGEST_S = 36_500 * UNITS["d"]
+"""Times longer ago than this may be before those that a computer knows."""
 
 NoWait = Annotated[
     bool,
@@ -35,13 +37,17 @@ def seconds_of(text: str, option: str) -> float:
     """Return a length of time, such as `30d` or `90m`, in seconds.
 
     Raises:
-        RecipeError: it is not one.
+        RecipeError: it is not one, or longer than LONGEST_S.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if match is None:
         fix = "Write a number and s, m, h or d, such as 24h"
         raise RecipeError(Detail(f"{text!r} is no length of time", option, text, fix=fix))
-    return float(match[1]) * UNITS[match[2]]
+    seconds = float(match[1]) * UNITS[match[2]]
+    if seconds > LONGEST_S:
+        fix = f"Write at most {LONGEST_S / UNITS['d']:.0f}d"
+        raise RecipeError(Detail(f"{text!r} is too long", option, text, fix=fix))
+    return seconds
 
 
 def _waiting(no_wait: bool) -> Waiting:
@@ -167,9 +173,12 @@ def tag(
     from curation.runner.gc.restore import tag_run
     from curation.store.tags import delete_tag, read_tags
 
-    if name is None and (delete or run):
+    if name is None and (delete or run is not None):
         fix = "Name the tag: curation tag NAME --store STORE"
         raise RecipeError(Detail("no tag is named", "NAME", fix=fix))
+    if delete and run is not None:
+        fix = "Leave it out: a tag has one run"
+        raise RecipeError(Detail("it has no effect beside --delete", "--run", run, fix=fix))
     opened = existing_store(store)
     done = ""
     if name is not None and delete:
