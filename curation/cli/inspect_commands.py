@@ -148,13 +148,14 @@ def _print_run(table: Table, run: str | None) -> str | None:
 
 
 def _folder(table: Table, version: str | None, run: str | None) -> str:
+    from curation.engine.iceberg import open_address
     from curation.engine.table import refuse_withheld
     from curation.inspect.open_folder import open_folder
     from curation.store.store import DATASET
 
     refuse_withheld({table.manifest.table: table})
     if table.manifest.table == DATASET:
-        return table.store.address(dataset_folder(table))
+        return open_address(table.store, dataset_folder(table))
     return open_folder(table, run, any_recipe=version is not None)
 
 
