@@ -66,8 +66,8 @@ RunName = Annotated[
     str | None,
     typer.Option(
         "--run",
-        help="Run of the store, or the beginning of its name. The default is the latest finished run "
-        "that has the tables.",
+        help="Run of the store: a tag, or the beginning of its name. The default is the latest "
+        "finished run that has the tables.",
         autocompletion=complete_run,
     ),
 ]

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table as Grid
 
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, err, out, print_facts
-from curation.cli.completion import complete_run, complete_run_or_tag, complete_tag
+from curation.cli.completion import complete_run, complete_tag
 from curation.cli.existing_store import existing_store
 from curation.cli.facts import files as facts
 from curation.cli.facts.runs import Restored
@@ -156,7 +156,7 @@ def tag(
         str | None,
         typer.Option(
             "--run",
-            help="Run, or the beginning of its name. The default is the latest finished run.",
+            help="Run: a tag, or the beginning of its name. The default is the latest finished run.",
             autocompletion=complete_run,
         ),
     ] = None,
@@ -209,7 +209,7 @@ def restore(
         typer.Argument(
             metavar="RUN_OR_TAG",
             help="A tag, a run, or the beginning of a run's name.",
-            autocompletion=complete_run_or_tag,
+            autocompletion=complete_run,
         ),
     ],
     store: StorePath,
@@ -218,10 +218,10 @@ def restore(
 ) -> None:
     """Make the tables of an earlier run the latest again. No row is computed."""
     from curation.runner.gc.restore import restore_run
-    from curation.store.tags import tagged_run
+    from curation.store.run_log import find_run
 
     opened = existing_store(store)
-    restored = restore_run(opened, tagged_run(opened, run), _waiting(no_wait))
+    restored = restore_run(opened, find_run(opened, run), _waiting(no_wait))
     if as_json:
         print_facts(Restored(run=restored.run, restored_from=restored.restored_from))
     else:

@@ -47,7 +47,7 @@ def sql(
     run: Annotated[
         str | None,
         typer.Option(
-            "--run", help="Query the tables of this run: its name, or the beginning of it."
+            "--run", help="Query the tables of this run: a tag, or the beginning of its name."
         ),
     ] = None,
     rows: Annotated[

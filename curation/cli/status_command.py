@@ -30,7 +30,7 @@ def status(
         str | None,
         typer.Option(
             "--run",
-            help="Show this run alone: its name, or the beginning of it.",
+            help="Show this run alone: a tag, or the beginning of its name.",
             autocompletion=complete_run,
         ),
     ] = None,

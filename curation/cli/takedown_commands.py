@@ -141,21 +141,16 @@ def forget(
     request = Request(
         url or [], host or [], images, like or [], within, cosine, hash_only, by, reason
     )
-    if listed is not None:
-        request = read_list(listed, request)
     if proof:
-        compared = within is not None or cosine is not None or hash_only
-        if (
-            compared
-            or after
-            or any((url, host, images, like, listed, opt_outs, by, reason, no_wait))
-        ):
+        if request != Request([], [], [], []) or any((listed, opt_outs, after, no_wait)):
             raise RecipeError(
                 "--prove takes nothing down",
                 fix="Leave out all else but --store and --json",
             )
         _print_proof(prove(existing_store(store)), as_json)
         return
+    if listed is not None:
+        request = read_list(listed, request)
     # Before the search for opt-outs: one that hits nothing today may hit something tomorrow.
     check_options(request)
     withheld = _withheld(store, opt_outs, after)

@@ -31,6 +31,7 @@ from curation.store.run_record import (
 )
 from curation.store.sealed_json import seal
 from curation.store.store import Store
+from curation.store.tags import find_tag
 
 logger = logging.getLogger(__name__)
 
@@ -272,11 +273,13 @@ def read_runs(store: Store) -> Iterator[RunRecord]:
 
 
 def find_run(store: Store, name: str) -> RunRecord:
-    """Return the run with a name, or with a name that begins so, if it is the only one.
+    """Return the run with a tag or a name, or with a name that begins so, if it is the only one.
 
     Raises:
-        StoreError: there is no such run, or several; the message lists them.
+        StoreError: there is no such run, or several; the message lists them. Or the tag is damaged.
     """
+    tag = find_tag(store, name)
+    name = tag.run if tag else name
     paths = run_paths(store.storage.files(FOLDER))
     matching = [name] if name in paths else sorted(n for n in paths if n.startswith(name))
     if len(matching) == 1:
@@ -294,7 +297,9 @@ def find_run(store: Store, name: str) -> RunRecord:
             "run",
             name,
             valid=matching or list(paths)[:10],
-            fix="Write more of its name" if matching else "`curation runs` lists all of them",
+            fix="Write more of its name"
+            if matching
+            else "`curation runs` lists all of them, and `curation tag` the tags",
         )
     )
 

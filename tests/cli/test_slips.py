@@ -319,3 +319,20 @@ def test_what_is_wrong_with_options_is_said_before_the_store_is_verified(
     monkeypatch.setattr("curation.launch.verify_store", lambda *_: pytest.fail("verified"))
     words = ["run", world.recipe, "--store", world.store, "--verify", option, "no/such/thing"]
     assert refused(*words).where == option
+
+
+def test_a_run_is_named_by_its_tag_everywhere(world: World, command: Command) -> None:
+    store = str(world.store)
+    command("tag", "paper-1", "--store", store)
+    for words in (
+        ["show", "images", "--store", store],
+        ["path", "images", "--store", store],
+        ["status", "--store", store],
+        ["sql", store, "FROM images"],
+        ["why", "p1", "--store", store],
+        ["opt-outs", "--store", store],
+        ["report", str(world.recipe), "--store", store],
+    ):
+        assert command(*words, "--run", "paper-1") == command(*words, "--run", world.run), words
+    command("diff", f"{store}@paper-1", store)
+    assert "curation tag" in refused("show", "images", "--store", store, "--run", "paper-2").fix

@@ -13,11 +13,11 @@ from curation.cli import app
 from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
 from curation.runner.gc.restore import restore_run, tag_run
-from curation.store.run_log import read_runs
+from curation.store.run_log import find_run, read_runs
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.store import Store
-from curation.store.tags import add_tag, delete_tag, read_tags, tagged_run
+from curation.store.tags import add_tag, delete_tag, read_tags
 
 from .conftest import TwoRuns
 from .helpers import build_tiny, contents, gc, run_recipe, runs_of
@@ -33,7 +33,7 @@ def command(*arguments: str | Path) -> str:
 def restore(store: Path, name: str) -> RunRecord:
     """Restore a run."""
     opened = Store(store)
-    return restore_run(opened, tagged_run(opened, name), Waiting())
+    return restore_run(opened, find_run(opened, name), Waiting())
 
 
 def test_a_tagged_run_stays_until_the_tag_is_deleted(two_runs: TwoRuns) -> None:
