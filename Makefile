@@ -83,8 +83,8 @@ coverage: setup ## the tests with coverage of curation/; fails below the bound i
 	$(BIN)/coverage html --quiet --fail-under=0
 	$(BIN)/coverage report --skip-covered
 
-nightly: setup setup-airflow ## the checks that are too long for every change, in parts that resume
-	$(BIN)/python scripts/nightly.py
+nightly: setup setup-airflow ## the checks that are too long for every change, in parts that resume (PART=…)
+	$(BIN)/python scripts/nightly.py $(addprefix --only ,$(PART))
 
 wheel: setup ## build the wheel and the source archive into dist/, and try the wheel in a fresh environment
 	rm -rf dist

@@ -24,7 +24,8 @@ def open(path: str | Path, recipe: str | None = None, run: str | None = None) ->
         path: folder or URI of the store.
         recipe: name of a recipe that ran on it, or the path of its file. It may be left out where the
             store has runs of one recipe.
-        run: a run, or the beginning of its name. The default is the latest finished run of the recipe.
+        run: a run: a tag, or the beginning of its name. The default is the latest finished run of the
+            recipe.
 
     Raises:
         StoreError: the store has no finished run, there is no such recipe or run, or there are several

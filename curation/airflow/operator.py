@@ -159,6 +159,11 @@ class CurationOperator(SparkSubmitOperator):
             message = "the run leaves out the stage fetch, which alone repeats requests"
             fix = "Let the run include fetch, or leave `retry` out"
             raise RecipeError(Detail(message, "retry", request["retry"], fix=fix))
+        if request["retry"] and request["force"]:
+            message = "it has no effect beside `force`, which asks for every row again"
+            raise RecipeError(
+                Detail(message, "retry", request["retry"], fix="Leave one of them out")
+            )
         return [step.name for step in chosen if step.name in self.stages]
 
     @contextlib.contextmanager

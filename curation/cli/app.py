@@ -19,9 +19,12 @@ from curation.cli.errors import (
     fields_of,
     interruption,
     print_error,
+    refuse_empty,
+    termination,
     wants_json,
 )
 from curation.cli.facts.base import Facts
+from curation.cli.signals import Terminated, ending_in_order
 from curation.logs import LogFormat, log_of, prepare_streams
 from curation.store.store import DATASET
 from curation.streams import clean_output
@@ -63,8 +66,8 @@ RunName = Annotated[
     str | None,
     typer.Option(
         "--run",
-        help="Run of the store, or the beginning of its name. The default is the latest finished run "
-        "that has the tables.",
+        help="Run of the store: a tag, or the beginning of its name. The default is the latest "
+        "finished run that has the tables.",
         autocompletion=complete_run,
     ),
 ]
@@ -87,7 +90,9 @@ def main() -> None:
 def _run() -> int:
     """Run the command line; return the exit status."""
     try:
-        status: int = app(standalone_mode=False) or 0
+        refuse_empty(sys.argv[1:])
+        with ending_in_order():
+            status: int = app(standalone_mode=False) or 0
         if status == INTERRUPTED:
             print_error(interruption())
         return status
@@ -95,6 +100,9 @@ def _run() -> int:
         return end_with_usage_error(error)
     except typer.Abort:
         return 1
+    except Terminated as error:
+        print_error(termination(error), log_of(error))
+        return error.status
     except Exception as error:
         fields = fields_of(error)
         if fields is not None:

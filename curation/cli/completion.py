@@ -53,9 +53,8 @@ def _versions(store: Store, ctx: typer.Context) -> list[str]:
     return store.versions(table) if table else []
 
 
-complete_run = _of_store(_runs)
 complete_tag = _of_store(_tags)
-complete_run_or_tag = _of_store(lambda store, ctx: [*_tags(store, ctx), *_runs(store, ctx)])
+complete_run = _of_store(lambda store, ctx: [*_tags(store, ctx), *_runs(store, ctx)])
 complete_version = _of_store(_versions)
 _stored_tables = _of_store(lambda store, _: store.tables())
 

@@ -7,12 +7,14 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, cast
 
 import typer
 
-from curation.errors import CurationError, Detail, error_json
+from curation.cli.signals import Terminated
+from curation.errors import CurationError, Detail, RecipeError, error_json
 from curation.logs import log_json_error, log_of
 from curation.terminal import Terminal, ascii_json, one_line, styled, visible
 
@@ -58,6 +60,21 @@ def wants_json() -> bool:
     return "--json" in arguments[:end]
 
 
+def refuse_empty(words: Sequence[str]) -> None:
+    """Refuse a command line with an empty value, as a shell makes of a variable that is not set.
+
+    Otherwise `--run "$RUN"` would mean the latest run.
+
+    Raises:
+        RecipeError: a value is empty.
+    """
+    for before, word in pairwise(("", *words)):
+        if word == "" or re.fullmatch(r"--[a-z0-9-]+=", word):
+            option = word.removesuffix("=") or (before if before.startswith("-") else "")
+            fix = "Leave it out, or set the variable from which the shell took it"
+            raise RecipeError(Detail("the command line has an empty value", option, "", fix=fix))
+
+
 OF_THE_MACHINE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EFBIG, errno.ESTALE),
@@ -100,6 +117,12 @@ def interruption() -> dict[str, Any]:
     """Return the fields of the error that Ctrl-C is."""
     detail = Detail("Interrupted", fix="Run again: what is finished is kept")
     return error_json(KeyboardInterrupt.__name__, INTERRUPTED, str(detail), (detail,))
+
+
+def termination(error: Terminated) -> dict[str, Any]:
+    """Return the fields of the error that a signal is by which others end the process."""
+    detail = Detail(f"Asked to end ({error})", fix="Run again: what is finished is kept")
+    return error_json(type(error).__name__, error.status, str(detail), (detail,))
 
 
 def end_with_usage_error(error: Any) -> int:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table as Grid
 
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, err, out, print_facts
-from curation.cli.completion import complete_run, complete_run_or_tag, complete_tag
+from curation.cli.completion import complete_run, complete_tag
 from curation.cli.existing_store import existing_store
 from curation.cli.facts import files as facts
 from curation.cli.facts.runs import Restored
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from curation.store.tags import Tag
 
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LONGEST_S = 36_500 * UNITS["d"]
+"""Times longer ago than this may be before those that a computer knows."""
 
 NoWait = Annotated[
     bool,
@@ -35,13 +37,17 @@ def seconds_of(text: str, option: str) -> float:
     """Return a length of time, such as `30d` or `90m`, in seconds.
 
     Raises:
-        RecipeError: it is not one.
+        RecipeError: it is not one, or longer than LONGEST_S.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if match is None:
         fix = "Write a number and s, m, h or d, such as 24h"
         raise RecipeError(Detail(f"{text!r} is no length of time", option, text, fix=fix))
-    return float(match[1]) * UNITS[match[2]]
+    seconds = float(match[1]) * UNITS[match[2]]
+    if seconds > LONGEST_S:
+        fix = f"Write at most {LONGEST_S / UNITS['d']:.0f}d"
+        raise RecipeError(Detail(f"{text!r} is too long", option, text, fix=fix))
+    return seconds
 
 
 def _waiting(no_wait: bool) -> Waiting:
@@ -150,7 +156,7 @@ def tag(
         str | None,
         typer.Option(
             "--run",
-            help="Run, or the beginning of its name. The default is the latest finished run.",
+            help="Run: a tag, or the beginning of its name. The default is the latest finished run.",
             autocompletion=complete_run,
         ),
     ] = None,
@@ -167,9 +173,12 @@ def tag(
     from curation.runner.gc.restore import tag_run
     from curation.store.tags import delete_tag, read_tags
 
-    if name is None and (delete or run):
+    if name is None and (delete or run is not None):
         fix = "Name the tag: curation tag NAME --store STORE"
         raise RecipeError(Detail("no tag is named", "NAME", fix=fix))
+    if delete and run is not None:
+        fix = "Leave it out: a tag has one run"
+        raise RecipeError(Detail("it has no effect beside --delete", "--run", run, fix=fix))
     opened = existing_store(store)
     done = ""
     if name is not None and delete:
@@ -200,7 +209,7 @@ def restore(
         typer.Argument(
             metavar="RUN_OR_TAG",
             help="A tag, a run, or the beginning of a run's name.",
-            autocompletion=complete_run_or_tag,
+            autocompletion=complete_run,
         ),
     ],
     store: StorePath,
@@ -209,10 +218,10 @@ def restore(
 ) -> None:
     """Make the tables of an earlier run the latest again. No row is computed."""
     from curation.runner.gc.restore import restore_run
-    from curation.store.tags import tagged_run
+    from curation.store.run_log import find_run
 
     opened = existing_store(store)
-    restored = restore_run(opened, tagged_run(opened, run), _waiting(no_wait))
+    restored = restore_run(opened, find_run(opened, run), _waiting(no_wait))
     if as_json:
         print_facts(Restored(run=restored.run, restored_from=restored.restored_from))
     else:

@@ -27,7 +27,7 @@ from curation.cli.describe import by_number, describe_table
 from curation.cli.facts.files import TablePaths
 from curation.cli.facts.tables import Change, ComparedDataset, Difference
 from curation.cli.output_file import as_parquet, whole_file
-from curation.errors import StoreError, TakenDownError
+from curation.errors import Detail, RecipeError, StoreError, TakenDownError
 from curation.progress import shown_wait
 from curation.terminal import echo, start_of, styled
 
@@ -66,6 +66,7 @@ def show(
     from curation.store.manifest import TABLE_STATS
     from curation.store.store import Store
 
+    _refuse_both(version, run)
     opened = open_table(Store(store), table, version, run)
     place: str | None = None
     manifest = opened.manifest
@@ -96,6 +97,13 @@ def show(
     )
     out.print(f"libraries: {libraries or 'none recorded'}")
     _print_rows(_first_rows(opened, rows))
+
+
+def _refuse_both(version: str | None, run: str | None) -> None:
+    """Refuse a version beside a run, which may have another one."""
+    if version is not None and run is not None:
+        message, fix = "it has no effect beside --version", "Leave one of the two out"
+        raise RecipeError(Detail(message, "--run", run, fix=fix))
 
 
 def _print_place(table: Table, version: str | None, run: str | None) -> None:
@@ -140,13 +148,14 @@ def _print_run(table: Table, run: str | None) -> str | None:
 
 
 def _folder(table: Table, version: str | None, run: str | None) -> str:
+    from curation.engine.iceberg import open_address
     from curation.engine.table import refuse_withheld
     from curation.inspect.open_folder import open_folder
     from curation.store.store import DATASET
 
     refuse_withheld({table.manifest.table: table})
     if table.manifest.table == DATASET:
-        return table.store.address(dataset_folder(table))
+        return open_address(table.store, dataset_folder(table))
     return open_folder(table, run, any_recipe=version is not None)
 
 
@@ -194,6 +203,7 @@ def path(
     from curation.engine.table import open_table, refuse_withheld
     from curation.store.store import Store
 
+    _refuse_both(version, run)
     committed = open_table(Store(store), table, version, run)
     # Who opens the files gets all of their rows.
     refuse_withheld({table: committed})

@@ -6,13 +6,15 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
-from curation.cli.errors import fields_of, interruption
+from curation.cli.errors import fields_of, interruption, refuse_empty, termination
 from curation.cli.output_file import check_folder
 from curation.cli.run_printer import RunPrinter
+from curation.cli.signals import Terminated, ending_in_order
 from curation.cli.summary import summarise
 from curation.cli.telemetry_options import (
     METRICS_HELP,
@@ -27,9 +29,8 @@ from curation.launch import RunOptions, run_steps
 from curation.logs import ERROR_FIELD, log_of, prepare_streams
 from curation.recipe import Recipe, load_recipe
 from curation.runner.observer import RunObserver
-from curation.runner.outcomes import check_retry
+from curation.runner.outcomes import asked_again
 from curation.runner.step import StepResult
-from curation.store.run_log import Again
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.store import DATASET, Store
@@ -53,15 +54,23 @@ def _main(stage: str | None) -> None:
     arguments = _parser(stage).parse_args()
     prepare_streams(logging.INFO, "%(asctime)s %(levelname)s %(message)s", arguments.log_format)
     try:
-        _run(arguments)
+        refuse_empty(sys.argv[1:])
+        with ending_in_order():
+            _run(arguments)
+    except Terminated as error:
+        _end(error, termination(error))
     except (Exception, KeyboardInterrupt) as error:
         fields = fields_of(error) if isinstance(error, Exception) else interruption()
         if fields is None:
             raise
-        log, text = log_of(error), fields["message"]
-        extra = {ERROR_FIELD: fields | {"log": log}}
-        logger.error("%s", f"{text}\nlog: {log}" if log else text, extra=extra)
-        sys.exit(fields["exit_status"])
+        _end(error, fields)
+
+
+def _end(error: BaseException, fields: Mapping[str, Any]) -> NoReturn:
+    log, text = log_of(error), fields["message"]
+    extra = {ERROR_FIELD: {**fields, "log": log}}
+    logger.error("%s", f"{text}\nlog: {log}" if log else text, extra=extra)
+    sys.exit(fields["exit_status"])
 
 
 def _parser(stage: str | None) -> argparse.ArgumentParser:
@@ -113,7 +122,7 @@ def _run(arguments: argparse.Namespace) -> None:
     cluster = _cluster(arguments.cluster)
     recipe, store = load_recipe(arguments.recipe), Store(arguments.store)
     steps = select_steps(plan(recipe), arguments.only, arguments.first, arguments.until)
-    again = Again(arguments.force, check_retry(steps, arguments.retry))
+    again = asked_again(steps, arguments.force, arguments.retry)
     telemetry = TelemetryOptions(
         arguments.metrics, arguments.openlineage, arguments.openlineage_parent
     )

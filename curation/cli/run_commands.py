@@ -167,16 +167,18 @@ def run(
     from curation.cli.verify_commands import print_problems
     from curation.engine.spark import load_cluster, with_ui
     from curation.launch import RunOptions, run_steps, verify_inputs
-    from curation.runner.outcomes import check_retry
-    from curation.store.run_log import Again
+    from curation.runner.outcomes import asked_again
     from curation.store.step_log import Waiting
     from curation.store.store import Store
     from curation.telemetry.run_log import RunLog
 
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
-    again = Again(force, check_retry(steps, retry or ()))
+    again = asked_again(steps, force, retry or ())
     opened = Store(store)
+    # Before --verify, which may read for hours.
+    where = with_ui(load_cluster(cluster)) if spark_ui else load_cluster(cluster)
+    observers = TelemetryOptions(metrics, openlineage, openlineage_parent).observers(opened, {})
     err.print(styled("Recipe ", (loaded.name, "bold"), f" into {opened.uri}"))
     damaged = verify_inputs(steps, opened) if verify else []
     if not as_json:
@@ -184,9 +186,6 @@ def run(
     printer = RunPrinter(loaded, opened, err)
     printer.before(steps)
     waiting = Waiting(wait=not no_wait, notify=err.print)
-    telemetry = TelemetryOptions(metrics, openlineage, openlineage_parent)
-    observers = telemetry.observers(opened, {})
-    where = with_ui(load_cluster(cluster)) if spark_ui else load_cluster(cluster)
     with RunLog(opened, _print_log) as log:
         options = RunOptions(printer, waiting, again, [log, *observers])
         outcomes = run_steps(steps, loaded, opened, where, options)

@@ -47,7 +47,7 @@ def sql(
     run: Annotated[
         str | None,
         typer.Option(
-            "--run", help="Query the tables of this run: its name, or the beginning of it."
+            "--run", help="Query the tables of this run: a tag, or the beginning of its name."
         ),
     ] = None,
     rows: Annotated[
@@ -77,8 +77,13 @@ def sql(
     if as_json and parquet is not None:
         message = "--json prints the rows, and --out writes them to a file instead"
         raise RecipeError(Detail(message, "--out", parquet, fix="Leave one of the two out"))
+    is_shell = _is_shell(query)
+    if is_shell and (as_json or parquet is not None):
+        option = "--json" if as_json else "--out"
+        message = "it has no effect in the shell, which opens where no query is given"
+        raise RecipeError(Detail(message, option, parquet, fix="Write the query after the store"))
     with OpenStore(store, recipe, run) as opened:
-        if query is None and sys.stdin.isatty():
+        if is_shell:
             _shell(opened, PRINTED_ROWS if rows is None else rows)
             return
         result = opened.sql(query if query is not None else sys.stdin.read())
@@ -88,6 +93,10 @@ def sql(
             _print_json(result if rows is None else result.limit(rows))
         else:
             _print_rows(result, PRINTED_ROWS if rows is None else rows)
+
+
+def _is_shell(query: str | None) -> bool:
+    return query is None and sys.stdin.isatty()
 
 
 def _shell(opened: OpenStore, rows: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from curation.activity import format_duration
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out, print_facts
 from curation.cli.completion import complete_run
 from curation.cli.facts.runs import RunStatus as Facts
@@ -29,7 +30,7 @@ def status(
         str | None,
         typer.Option(
             "--run",
-            help="Show this run alone: its name, or the beginning of it.",
+            help="Show this run alone: a tag, or the beginning of its name.",
             autocompletion=complete_run,
         ),
     ] = None,
@@ -112,13 +113,3 @@ def failures(by_stage: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
             listed = ", ".join(f"{rows:,} {reason}" for reason, rows in by_count[:_SHOWN_REASONS])
             more = len(by_count) - _SHOWN_REASONS
             yield f"{stage}: {listed}{f' and {more} other reasons' if more > 0 else ''}"
-
-
-def format_duration(seconds: float) -> str:
-    """Return a time as people say it: 12 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

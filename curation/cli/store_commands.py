@@ -33,6 +33,7 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
             "stages": list(record.stages),
             "rows": dict(record.rows),
             "tables": dict(record.tables),
+            "restored_from": record.restored_from,
         }
         for record in read_runs(opened)
     ]
@@ -50,7 +51,7 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
             row["recipe"],
             _in_two_words(row["started"]),
             f"{row['seconds']:,.1f}",
-            row["state"],
+            f"{row['state']}{' (restored)' if row['restored_from'] else ''}",
             span,
             last,
         )

@@ -132,7 +132,7 @@ def forget(
 
     Run the recipes again, then gc, then this command with --prove.
     """
-    from curation.runner.gc.forget import Request, read_list
+    from curation.runner.gc.forget import Request, check_options, read_list
     from curation.runner.gc.forget import forget as take_down
     from curation.runner.takedown.prove import prove
     from curation.store.step_log import Waiting
@@ -141,17 +141,18 @@ def forget(
     request = Request(
         url or [], host or [], images, like or [], within, cosine, hash_only, by, reason
     )
-    if listed is not None:
-        request = read_list(listed, request)
     if proof:
-        compared = within is not None or cosine is not None or hash_only
-        if compared or after or any((url, host, images, like, listed, opt_outs, by, reason)):
+        if request != Request([], [], [], []) or any((listed, opt_outs, after, no_wait)):
             raise RecipeError(
                 "--prove takes nothing down",
                 fix="Leave out all else but --store and --json",
             )
         _print_proof(prove(existing_store(store)), as_json)
         return
+    if listed is not None:
+        request = read_list(listed, request)
+    # Before the search for opt-outs: one that hits nothing today may hit something tomorrow.
+    check_options(request)
     withheld = _withheld(store, opt_outs, after)
     if withheld is not None:
         urls, named = [*request.urls, *withheld.urls], [*request.images, *withheld.images]

@@ -11,10 +11,14 @@ from typing import Any
 import pyarrow.compute as pc
 
 from curation.engine.table import Table, open_table
+from curation.errors import Detail, StoreError
+from curation.flow import plan
 from curation.inspect.lineage import finished_table, recipe_tables
 from curation.media.web.opt_outs.signals import is_opt_out
 from curation.media.web.urls import host_in
 from curation.recipe import Recipe
+from curation.store.run_log import find_run
+from curation.store.run_record import RunRecord
 from curation.store.store import Store
 
 _COLUMNS = ("url", "status", "reason", "opt_out", "rsl_license")
@@ -62,12 +66,31 @@ def images_of(store: Store, run: str | None, recipe: Recipe | None) -> Table:
     """Return the table `images` of a recipe, or of a run.
 
     Raises:
-        StoreError: there is none.
+        StoreError: there is none, or the run has not fetched what the recipe asks for.
     """
-    if recipe is not None and run is None:
-        finished = finished_table(recipe, store, "images")
-        return finished or recipe_tables(recipe, store, ["images"])["images"]
-    return open_table(store, "images", None, run)
+    if recipe is None:
+        return open_table(store, "images", None, run)
+    if run is not None:
+        _check_run(store, find_run(store, run), recipe)
+        return open_table(store, "images", None, run)
+    finished = finished_table(recipe, store, "images")
+    return finished or recipe_tables(recipe, store, ["images"])["images"]
+
+
+def _check_run(store: Store, record: RunRecord, recipe: Recipe) -> None:
+    """Check that a run has the images of a recipe, so that neither of the two is passed over.
+
+    Raises:
+        StoreError: they are of another recipe, or of an earlier form of this one.
+    """
+    step = next(step for step in plan(recipe) if "images" in step.tables)
+    if record.steps.get("images") != step.fingerprint:
+        message = (
+            f"The images of run {record.run} in {store.uri} (recipe {record.recipe!r}) are not those "
+            f"that recipe {recipe.name!r} asks for now"
+        )
+        fix = "Leave out the recipe, or name a run of it"
+        raise StoreError(Detail(message, "--run", record.run, fix=fix))
 
 
 def count_opt_outs(images: Table) -> OptOuts:

@@ -12,6 +12,7 @@ from curation.flow import Step
 from curation.media.web.failure_reasons import check_failure
 from curation.runner.work import StepContext
 from curation.store.manifest import FragmentRecord, Manifest, count_outcomes
+from curation.store.run_log import Again
 from curation.store.step_log import Entry
 from curation.store.storage.base import FileStatus
 from curation.store.store import Store, in_parallel
@@ -20,11 +21,16 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 
-def check_retry(steps: Sequence[Step], names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of failures that a run was asked to try again.
+def asked_again(steps: Sequence[Step], force: bool, names: Sequence[str]) -> Again:
+    """Return what a run was asked to compute again.
+
+    Args:
+        steps: its steps.
+        force: whether it computes again everything that they write.
+        names: of failures whose rows it asks for again.
 
     Raises:
-        RecipeError: one is no failure, or none of the steps fetches.
+        RecipeError: a name is that of no failure, or has no effect on these steps or beside `force`.
     """
     try:
         checked = tuple(check_failure(name) for name in names)
@@ -40,7 +46,10 @@ def check_retry(steps: Sequence[Step], names: Sequence[str]) -> tuple[str, ...]:
                 fix="Leave it out, or run the stage fetch too",
             )
         )
-    return checked
+    if checked and force:
+        message = "it has no effect beside --force, which asks for every row again"
+        raise RecipeError(Detail(message, "--retry", list(names), fix="Leave one of the two out"))
+    return Again(force, checked)
 
 
 def stale_part(step: Step, last: Entry, within: StepContext) -> Stale:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from curation.store.access import RETRY, is_out_of_reach
@@ -23,7 +24,10 @@ class Problem:
         table: the table, or the folder of work tables; empty if it belongs to none.
         versions: the versions of the table that name the file.
         fragments: the fragments that it is part of.
-        recipe: name of the recipe whose latest run has one of the versions; empty if there is none.
+        recipe: name of the recipe whose run has one of the versions; empty if there is none.
+        earlier_run: that run, if its recipe has finished with another version since: then the recipe as
+            it is now does not read the file. Empty otherwise.
+        tags: the tags of the runs that have one of the versions, if there is an earlier run.
         to_set_aside: paths to rename with `Store.set_aside`, so that running the recipe again reuses
             neither the file nor the completion records that name it.
         set_aside: their new paths, if that was done.
@@ -36,16 +40,24 @@ class Problem:
     versions: tuple[str, ...] = ()
     fragments: tuple[str, ...] = ()
     recipe: str = ""
+    earlier_run: str = ""
+    tags: tuple[str, ...] = ()
     to_set_aside: tuple[str, ...] = ()
     set_aside: tuple[str, ...] = ()
     mend: str = ""
 
     def remedy(self, store: str) -> str:
-        """Return the command that mends it, for a store with an address."""
+        """Return the command that mends it, for a store with an address; a shell takes it as it is."""
+        store = shlex.quote(store)
         if self.mend:
             return self.mend.replace("STORE", store)
         named = f" (that of recipe {self.recipe!r})" if self.recipe else ""
+        if self.earlier_run:
+            named = f" (recipe {self.recipe!r} as it was in run {self.earlier_run})"
         run = f"curation run RECIPE.yaml --store {store}{named}"
+        if self.earlier_run:
+            untag = (f"curation tag {tag} --delete --store {store}, " for tag in self.tags)
+            run += f"; or give the run up: {''.join(untag)}curation gc --store {store}"
         if not self.to_set_aside or self.set_aside:
             return run
         table = f" --table {self.table}" if self.table else ""

@@ -31,6 +31,7 @@ from curation.store.run_record import (
 )
 from curation.store.sealed_json import seal
 from curation.store.store import Store
+from curation.store.tags import find_tag
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class Run:
             error: why it failed.
         """
         progress = self.activity.progress() if state == "failed" else None
-        self.record = replace(self.record, state=state, error=error[:MAX_ERROR], progress=progress)
+        self.record = replace(self.record, state=state, error=error, progress=progress)
         self.save()
 
     def save(self) -> None:
@@ -187,7 +188,7 @@ def recorded_run(
         yield run
     except BaseException as error:
         try:
-            run.end("failed", _describe(error))
+            run.end("failed", describe_failure(error))
         except (OSError, StoreError) as problem:
             # The reason of the failure matters more.
             logger.warning("The end of run %s could not be recorded: %s", run.record.run, problem)
@@ -205,9 +206,10 @@ def refreshed(run: Run, clock: Clock) -> Iterator[None]:
         end()
 
 
-def _describe(error: BaseException) -> str:
+def describe_failure(error: BaseException) -> str:
     """Return what the record says of an error: of one that nobody foresaw, only its kind."""
-    return str(error) if isinstance(error, CurationError) else type(error).__name__
+    text = str(error) if isinstance(error, CurationError) else type(error).__name__
+    return text[:MAX_ERROR]
 
 
 def save_record(store: Store, record: RunRecord) -> None:
@@ -271,11 +273,13 @@ def read_runs(store: Store) -> Iterator[RunRecord]:
 
 
 def find_run(store: Store, name: str) -> RunRecord:
-    """Return the run with a name, or with a name that begins so, if it is the only one.
+    """Return the run with a tag or a name, or with a name that begins so, if it is the only one.
 
     Raises:
-        StoreError: there is no such run, or several; the message lists them.
+        StoreError: there is no such run, or several; the message lists them. Or the tag is damaged.
     """
+    tag = find_tag(store, name)
+    name = tag.run if tag else name
     paths = run_paths(store.storage.files(FOLDER))
     matching = [name] if name in paths else sorted(n for n in paths if n.startswith(name))
     if len(matching) == 1:
@@ -293,7 +297,9 @@ def find_run(store: Store, name: str) -> RunRecord:
             "run",
             name,
             valid=matching or list(paths)[:10],
-            fix="Write more of its name" if matching else "`curation runs` lists all of them",
+            fix="Write more of its name"
+            if matching
+            else "`curation runs` lists all of them, and `curation tag` the tags",
         )
     )
 

@@ -9,8 +9,6 @@ from pathlib import PurePosixPath
 from curation.activity import utc_now
 from curation.errors import Detail, StoreError, unknown
 from curation.store.layout import TAG_NAME
-from curation.store.run_log import find_run
-from curation.store.run_record import RunRecord
 from curation.store.sealed_json import seal, unseal
 from curation.store.store import Store
 
@@ -74,7 +72,7 @@ def delete_tag(store: Store, name: str) -> None:
     Raises:
         StoreError: there is no such tag.
     """
-    if store.storage.status(tag_path(name)) is None:
+    if not VALID_NAME.fullmatch(name) or store.storage.status(tag_path(name)) is None:
         names = [PurePosixPath(p).stem for p in sorted(store.storage.files(FOLDER))]
         raise StoreError(unknown("tag", name, names, where=store.uri))
     store.storage.delete([tag_path(name)])
@@ -108,16 +106,6 @@ def find_tag(store: Store, name: str) -> Tag | None:
             f"{store.address(tag_path(name))} is damaged ({error})",
             fix=f"Delete the tag (curation tag {name} --delete --store STORE), and tag the run again",
         ) from error
-
-
-def tagged_run(store: Store, name: str) -> RunRecord:
-    """Return the run that a tag names, or the run with a name, or with a name that begins so.
-
-    Raises:
-        StoreError: there is no such run, or several.
-    """
-    tag = find_tag(store, name)
-    return find_run(store, tag.run if tag else name)
 
 
 def tag_path(name: str) -> str:

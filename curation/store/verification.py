@@ -27,6 +27,7 @@ from curation.store.run_log import read_runs
 from curation.store.run_record import RunRecord
 from curation.store.small_records import check_notes, check_records, known_files
 from curation.store.store import DATASET, Store, manifest_path
+from curation.store.tags import read_tags
 from curation.store.used_work import SHARED
 
 EXECUTION_ONLY = True
@@ -173,8 +174,8 @@ def verify_store(
         problems += _missing_manifests(store, runs, tables)
     if tables is None:
         problems += check_records(store)
-    recipes = {(t, v): run.recipe for run in reversed(runs) for t, v in run.tables.items()}
-    problems = [_with_recipe(problem, recipes) for problem in problems]
+    tags = _tags_by_run(store) if problems else {}
+    problems = [_with_run(problem, runs, tags) for problem in problems]
     return [_set_aside(store, problem) for problem in problems] if set_aside else problems
 
 
@@ -236,9 +237,38 @@ def _missing_manifests(
             yield Problem(manifest_path(table, version), "is missing", table, (version,))
 
 
-def _with_recipe(problem: Problem, recipes: Mapping[tuple[str, str], str]) -> Problem:
-    names = [recipes.get((problem.table, version), "") for version in problem.versions]
-    return replace(problem, recipe=next(filter(None, names), ""))
+def _tags_by_run(store: Store) -> dict[str, list[str]]:
+    tags: dict[str, list[str]] = {}
+    # One that is damaged is a problem of its own.
+    with suppress(StoreError):
+        for tag in read_tags(store):
+            tags.setdefault(tag.run, []).append(tag.name)
+    return tags
+
+
+def _with_run(
+    problem: Problem, runs: Sequence[RunRecord], tags: Mapping[str, Sequence[str]]
+) -> Problem:
+    """Return a problem with the recipe that mends it, and the run if that is an earlier one."""
+    having = [
+        run
+        for run in runs
+        # One that could not be restored is no run that would be the latest.
+        if run.tables.get(problem.table) in problem.versions
+        and (run.restored_from is None or run.state == "finished")
+    ]
+    latest: dict[str, str] = {}
+    for run in runs:
+        if run.state == "finished" and problem.table in run.tables:
+            latest.setdefault(run.recipe, run.run)
+    for run in having:
+        if run.run >= latest.get(run.recipe, ""):
+            return replace(problem, recipe=run.recipe)
+    if not having:
+        return problem
+    names = sorted(name for run in having for name in tags.get(run.run, ()))
+    first = having[0]
+    return replace(problem, recipe=first.recipe, earlier_run=first.run, tags=tuple(names))
 
 
 def _set_aside(store: Store, problem: Problem) -> Problem:

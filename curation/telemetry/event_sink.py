@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -71,8 +72,11 @@ class EventFile:
             logger.warning("A lineage event was not written to %s: %s", self._path, error)
 
     def _append(self, text: str) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        content = text.encode("ascii")
+        # In one write: other runs may append to the same file, and their lines must not mix.
+        with self._path.open("ab", buffering=0) as file:
+            if file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class EventServer:

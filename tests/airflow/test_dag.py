@@ -116,19 +116,20 @@ def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None
         ("small", {"stor": other}),
         ("small", {"from": "select", "until": "fetch"}),
         ("small", {"from": "select", "retry": "transient"}),
+        ("small", {"force": True, "retry": "transient"}),
         ("small", {"recipe": str(folder / "recipes" / "broken.yaml")}),
         CURATION_METRICS=str(telemetry),
         CURATION_OPENLINEAGE=str(telemetry / "events.jsonl"),
         CURATION_LOG_FORMAT="json",
     )
-    whole, part, more, unknown, backwards, vain, broken = dags["runs"]
+    whole, part, more, unknown, backwards, vain, doubled, broken = dags["runs"]
     done = {"ingest-fetch": "success", "screen-assemble": "success"}
     assert whole["states"] == done
     assert part["states"] == {"ingest-fetch": "success", "screen-assemble": "skipped"}
     assert more["states"] == done
     # Who waits for a dataset is not started by a run that makes none.
     assert part["events"] == more["events"] == []
-    for failed in (unknown, backwards, vain, broken):
+    for failed in (unknown, backwards, vain, doubled, broken):
         assert "success" not in failed["states"].values()
         assert "failed" in failed["states"].values()
     store = Store(folder / "store")

@@ -46,6 +46,7 @@ def test_names_of_a_store(world: World, command: Command) -> None:
     assert completed(f"curation show {place} images --version ") == store.versions("images")
     command("tag", "paper-1", "--store", world.store)
     assert completed(f"curation restore {place} pa") == ["paper-1"]
+    assert completed(f"curation show {place} images --run pa") == ["paper-1"]
     assert completed(f"curation tag {place} ") == ["paper-1"]
 
 

@@ -255,3 +255,84 @@ def test_labels_of_another_kind(
     words_of_command = ["train-filter", world.recipe, "--store", world.store, "--labels", path]
     detail = refused(*words_of_command, "--out", tmp_path / "head.safetensors")
     assert detail.where == "--labels" and words in detail.message and detail.fix
+
+
+CONTRADICTIONS = [
+    (["show", "images", "--version", "a", "--run", "b"], "--run"),
+    (["path", "images", "--version", "a", "--run", "b"], "--run"),
+    (["tag", "v1", "--delete", "--run", "a"], "--run"),
+    (["gc", "--keep", "2", "--older-than", "3d"], "--keep"),
+    (["run", "RECIPE", "--force", "--retry", "all"], "--retry"),
+    (["run", "RECIPE", "--only", "fetch", "--until", "fetch"], "--until"),
+    (["run", "RECIPE", "--only", "screen", "--retry", "all"], "--retry"),
+    (["run", "RECIPE", "--spark-ui", "--cluster", "yarn"], "--spark-ui"),
+]
+
+
+@pytest.mark.parametrize(("words", "option"), CONTRADICTIONS, ids=" ".join)
+def test_an_option_that_cannot_take_effect_is_refused(
+    words: list[str], option: str, world: World
+) -> None:
+    words = [str(world.recipe) if word == "RECIPE" else word for word in words]
+    detail = refused(*words, "--store", world.store)
+    assert detail.where == option and detail.fix
+
+
+@pytest.mark.parametrize("words", [["--json"], ["--out", "rows.parquet"]], ids=" ".join)
+def test_the_shell_of_queries_writes_no_file_and_no_json(
+    words: list[str], world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.cli.sql_command._is_shell", lambda query: query is None)
+    detail = refused("sql", world.store, *words)
+    assert detail.where == words[0] and "query" in detail.fix
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["show", "images", "--store", "s", "--run", ""], "--run"),
+        (["tag", "v1", "--store", "s", "--run="], "--run"),
+        (["run", "r.yaml", "--store", ""], "--store"),
+        (["restore", "", "--store", "s"], ""),
+    ],
+    ids=str,
+)
+def test_a_variable_of_the_shell_that_is_not_set_is_refused(
+    words: list[str],
+    option: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Otherwise `tag v1 --run "$RUN"` would tag the latest run."""
+    monkeypatch.setattr(sys, "argv", ["curation", *words, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    error = json.loads(capfd.readouterr().err)
+    assert (ended.value.code, error["where"] or "") == (2, option)
+    assert "empty value" in error["message"]
+
+
+@pytest.mark.parametrize("option", ["--cluster", "--metrics", "--openlineage-parent"])
+def test_what_is_wrong_with_options_is_said_before_the_store_is_verified(
+    option: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("curation.launch.verify_store", lambda *_: pytest.fail("verified"))
+    words = ["run", world.recipe, "--store", world.store, "--verify", option, "no/such/thing"]
+    assert refused(*words).where == option
+
+
+def test_a_run_is_named_by_its_tag_everywhere(world: World, command: Command) -> None:
+    store = str(world.store)
+    command("tag", "paper-1", "--store", store)
+    for words in (
+        ["show", "images", "--store", store],
+        ["path", "images", "--store", store],
+        ["status", "--store", store],
+        ["sql", store, "FROM images"],
+        ["why", "p1", "--store", store],
+        ["opt-outs", "--store", store],
+        ["report", str(world.recipe), "--store", store],
+    ):
+        assert command(*words, "--run", "paper-1") == command(*words, "--run", world.run), words
+    command("diff", f"{store}@paper-1", store)
+    assert "curation tag" in refused("show", "images", "--store", store, "--run", "paper-2").fix

@@ -11,10 +11,15 @@ from typer.testing import CliRunner, Result
 
 from curation.cli import app
 from curation.engine.table import open_table
+from curation.errors import StoreError
 from curation.flow import plan
 from curation.launch import verify_inputs
 from curation.recipe import parse_recipe
+from curation.runner.gc.restore import restore_run
+from curation.store.run_log import read_runs
+from curation.store.step_log import Waiting
 from curation.store.store import Store
+from curation.store.tags import add_tag
 from curation.store.verification import verify_store
 
 from .conftest import Finished
@@ -165,3 +170,31 @@ def test_verify_leaves_alone_what_the_run_does_not_read(finished: Finished, stor
     assert verify_inputs(steps, store) == []
     flip(Path(store.uri, file_of(store, "scores")))
     assert [p.table for p in verify_inputs(steps, store)] == ["scores"]
+
+
+def test_what_only_an_earlier_run_names_is_mended_by_its_recipe_or_given_up(
+    finished: Finished, store: Store
+) -> None:
+    """Its recipe as it is now reads other versions, so running that would mend nothing."""
+    path = file_of(store, "claims")
+    first = next(run for run in read_runs(store) if run.state == "finished")
+    add_tag(store, "v1", first.run)
+    Path(store.uri, path).unlink()
+    spec = finished.spec | {"retrieve": [finished.spec["retrieve"][0] | {"k": 1}]}
+    run_recipe(spec, store)
+    with pytest.raises(StoreError, match="is not whole"):
+        restore_run(store, first, Waiting())
+    (problem,) = verify_store(store)
+    remedy = problem.remedy(store.uri)
+    assert f"(recipe 'shapes' as it was in run {first.run}); or give the run up: " in remedy
+    assert problem.tags == ("v1",)
+    given_up = remedy.partition("give the run up: ")[2].split(", ")
+    run_recipe(finished.spec, store)
+    assert verify_store(store) == []
+    Path(store.uri, file_of(store, "claims")).unlink()
+    run_recipe(spec, store)
+    for command in given_up:
+        options = ["--grace", "0s"] if command.startswith("curation gc") else []
+        done = CliRunner().invoke(app, [*shlex.split(command)[1:], *options])
+        assert done.exit_code == 0, done.output
+    assert verify_store(store) == []

@@ -24,7 +24,7 @@ from tests.ingest.helpers import source, write
 
 def test_progress_is_formatted_as_one_line() -> None:
     line = format_progress({"ok": 700, "http_404": 200, "timeout": 100}, 3_210_000_000, 4000, 50.0)
-    begin = "1,000 of 4,000 rows · 3.2 GB · 14 images/s · 2 min left"
+    begin = "1,000 of 4,000 rows · 3.2 GB · 14 images/s · 2 min 30 s left"
     assert line == f"{begin} · ok 70 % · http_404 20 % · timeout 10 %"
     assert format_progress({}, 0, 10, 0.0) == "0 of 10 rows · 0 bytes"
 

@@ -15,7 +15,7 @@ from curation.errors import BoundsError, RecipeError
 from curation.flow import plan
 from curation.media.web.failure_reasons import DROPPED, TRANSIENT_REASONS, check_failure
 from curation.recipe import parse_recipe
-from curation.runner.outcomes import check_retry
+from curation.runner.outcomes import asked_again
 from curation.runner.step import run_step
 from curation.stages.fetch.failures import outcomes_to_retry, too_many_failures
 from curation.stages.fetch.params import FetchStep
@@ -160,17 +160,20 @@ def test_every_documented_failure_has_a_name() -> None:
 def test_what_is_no_failure_is_refused(name: str) -> None:
     fetching = plan(parse_recipe({"name": "r", "sources": [source(Path("l"))]}), "fetch")
     with pytest.raises(RecipeError, match="is no failure of a fetch"):
-        check_retry(fetching, [name])
+        asked_again(fetching, False, [name])
     with pytest.raises(RecipeError, match="is no failure of a fetch"):
         parse_recipe(
             {"name": "r", "sources": [source(Path("l"))], "fetch": {"fail_over": {name: 0.5}}}
         )
 
 
-def test_retry_without_a_fetch_is_refused() -> None:
+def test_retry_that_has_no_effect_is_refused() -> None:
     steps = plan(parse_recipe({"name": "r", "sources": [source(Path("l"))]}))
     with pytest.raises(RecipeError, match="has an effect on the stage fetch alone"):
-        check_retry([s for s in steps if s.name != "fetch"], ["transient"])
+        asked_again([s for s in steps if s.name != "fetch"], False, ["transient"])
+    with pytest.raises(RecipeError, match="--retry: it has no effect beside --force"):
+        asked_again(steps, True, ["transient"])
+    assert asked_again(steps, False, ["all"]) == Again(retry=("all",))
 
 
 def fetch_lists(

@@ -13,11 +13,11 @@ from curation.cli import app
 from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
 from curation.runner.gc.restore import restore_run, tag_run
-from curation.store.run_log import read_runs
+from curation.store.run_log import find_run, read_runs
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.store import Store
-from curation.store.tags import add_tag, delete_tag, read_tags, tagged_run
+from curation.store.tags import add_tag, delete_tag, read_tags
 
 from .conftest import TwoRuns
 from .helpers import build_tiny, contents, gc, run_recipe, runs_of
@@ -33,7 +33,7 @@ def command(*arguments: str | Path) -> str:
 def restore(store: Path, name: str) -> RunRecord:
     """Restore a run."""
     opened = Store(store)
-    return restore_run(opened, tagged_run(opened, name), Waiting())
+    return restore_run(opened, find_run(opened, name), Waiting())
 
 
 def test_a_tagged_run_stays_until_the_tag_is_deleted(two_runs: TwoRuns) -> None:
@@ -56,6 +56,9 @@ def test_a_name_belongs_to_one_run(two_runs: TwoRuns) -> None:
     assert read_tags(store) == [tag]
     with pytest.raises(StoreError, match=r"unknown tag 'b'. Valid: a"):
         delete_tag(store, "b")
+    with pytest.raises(StoreError, match="unknown tag"):
+        delete_tag(store, f"../runs/{two_runs.first.run}")
+    assert len(runs_of(two_runs.store)) == 2
 
 
 @pytest.mark.parametrize("name", ["", "A", "../x", ".x", "a b", "a/b", "x" * 101, "ä", "a.tmp"])
@@ -117,10 +120,13 @@ def test_restoring_undoes_a_change_of_the_sources_until_the_next_run(
 def test_a_run_that_lost_a_file_is_not_restored(two_runs: TwoRuns) -> None:
     manifest = open_table(Store(two_runs.store), "claims", two_runs.first.tables["claims"]).manifest
     (two_runs.store / manifest.fragments[0].files[0].path).unlink()
-    with pytest.raises(StoreError, match=r"is not whole: .* missing of claims \(version"):
+    with pytest.raises(
+        StoreError, match=r"is not whole: .* missing of claims \(version .*as it was then"
+    ):
         restore(two_runs.store, two_runs.first.run)
     latest = next(read_runs(Store(two_runs.store)))
     assert (latest.state, latest.restored_from) == ("failed", two_runs.first.run)
+    assert f"Run {two_runs.first.run} in" in latest.error
     assert (
         open_table(Store(two_runs.store), "dataset").manifest.version
         == (two_runs.second.tables["dataset"])
@@ -156,6 +162,9 @@ def test_the_commands(two_runs: TwoRuns) -> None:
         (("gc", "--grace", "3"), r"--grace: '3' is no length of time.* 24h"),
         (("gc", "--older-than", "-1d"), r"--older-than: '-1d' is no length"),
         (("tag", "--delete"), "Name the tag"),
+        (("tag", "--run", "x"), "Name the tag"),
+        (("tag", "v1", "--run", "x", "--delete"), "--run: it has no effect beside --delete"),
+        (("gc", "--older-than", "1000000d"), "--older-than: .* is too long. Write at most 36500d"),
     ],
 )
 def test_wrong_options(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:

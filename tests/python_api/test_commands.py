@@ -165,3 +165,17 @@ def test_help_groups_the_commands_with_one_valid_example_each() -> None:
         _, command, rest = group.resolve_command(context, arguments)  # type: ignore[attr-defined]
         # Raises an error of the command line if an option or argument is missing or unknown.
         command.make_context(name, list(rest), parent=context)
+
+
+def test_opt_outs_of_a_recipe_are_not_those_of_a_run_of_another(
+    made: Made, tmp_path: Path, recipe_file: str
+) -> None:
+    """Whichever of the two was passed over, nobody would be told."""
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(edited(made.recipe, ingest={"rows_per_fragment": 3})))
+    words = ["opt-outs", "--store", str(made.store), "--run", made.second.run]
+    assert run(app, [*words, recipe_file]).exit_code == 0
+    other.write_text(yaml.safe_dump(edited(made.recipe, fetch={"max_pixels": 10_000})))
+    refused = run(app, [*words, str(other)])
+    assert isinstance(refused.exception, StoreError)
+    assert f"images of run {made.second.run}" in str(refused.exception)

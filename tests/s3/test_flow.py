@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from pyarrow.fs import FileSelector
+from typer.testing import CliRunner
 
 from benchmarks.object_store.proxy import Proxy, Request
 from benchmarks.object_store.shapes import write_shapes
+from curation.cli import app
 from curation.engine.spark_workers import SparkWorkers
 from curation.store.run_log import read_runs
 from curation.store.store import Store
@@ -147,6 +150,18 @@ def test_two_runs_at_once(new_address: Callable[[], str], sources: Path, on_disk
         assert not (first.computed and second.computed), first.step.name
         assert first.rows == second.rows
     assert rows_of(Store(address)) == rows_of(on_disk)
+    other_programs_open_the_dataset(Store(address))
+
+
+def other_programs_open_the_dataset(store: Store) -> None:
+    """They know nothing of the options in an address; a pattern behind these would match no file."""
+    words = ["show", "dataset", "--store", store.uri, "--json"]
+    facts = json.loads(CliRunner().invoke(app, words).stdout)
+    assert "?" in store.uri and "?" not in facts["folder"]
+    assert facts["open_with"] == f"FROM '{facts['folder']}/*.parquet'"
+    root = facts["folder"].removeprefix("s3://")
+    names = [info.path for info in store.storage.filesystem.get_file_info(FileSelector(root))]
+    assert names and all(name.endswith(".parquet") for name in names)
 
 
 def every(number: int, kind: Callable[[Request], bool]) -> Callable[[Request], bool]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from scripts.nightly import (
+from scripts.nightly import State, run_command, run_parts, summary
+from scripts.nightly_parts import (
+    HISTORIES,
     PARTS,
+    SLOW_TESTS,
     Command,
     Part,
-    State,
     UnavailableError,
     find_interpreter,
-    run_command,
-    run_parts,
-    summary,
     tiny_benchmarks,
 )
 
@@ -121,3 +122,54 @@ def test_every_benchmark_has_a_tiny_run(root: Path) -> None:
 
 def test_parts_have_names_for_a_table() -> None:
     assert all(len(name) < 18 for name in PARTS)
+
+
+MARKED = re.compile(r"mark\.(slow|nightly)\b")
+
+
+def selects(command: Command, path: str) -> bool:
+    """Whether a command of pytest collects the slow tests of a file."""
+    words = command.arguments[command.arguments.index("pytest") :]
+    ignored = [word.removeprefix("--ignore=") for word in words if word.startswith("--ignore=")]
+    chosen = [word for word in words if word.startswith("tests")] or ["tests"]
+    is_slow = words[words.index("-m") + 1] == "slow or nightly"
+    below = [any(path.startswith(f"{f}/") for f in folders) for folders in (chosen, ignored)]
+    return is_slow and below == [True, False]
+
+
+def test_every_slow_test_is_in_exactly_one_part(root: Path) -> None:
+    marked = [
+        str(path.relative_to(root))
+        for path in sorted((root / "tests").rglob("test_*.py"))
+        if MARKED.search(path.read_text(encoding="utf-8"))
+    ]
+    assert len(marked) > 30
+    slow = {n: p.commands() for n, p in PARTS.items() if n.startswith("slow-") or n == "histories"}
+    parts_of = {
+        path: [n for n, commands in slow.items() if any(selects(c, path) for c in commands)]
+        for path in marked
+    }
+    assert {path: parts for path, parts in parts_of.items() if len(parts) != 1} == {}
+    # No part is empty, and no folder is named that is gone.
+    assert {part for (part,) in parts_of.values()} == slow.keys()
+    folders = [folder for each in SLOW_TESTS.values() for folder in each]
+    assert [folder for folder in (HISTORIES, *folders) if not (root / folder).is_dir()] == []
+
+
+def test_other_interpreters_run_what_make_test_runs() -> None:
+    try:
+        *_, tests = PARTS[f"python-3.{sys.version_info.minor + 1}"].commands()
+    except (KeyError, UnavailableError):
+        pytest.skip("no other interpreter")
+    assert tests.arguments[-2:] == ("-m", "not nightly")
+
+
+def test_the_page_and_the_workflow_have_every_part(root: Path) -> None:
+    page = (root / "docs" / "nightly.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    listed = [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    assert listed == list(PARTS)
+    workflow = yaml.safe_load((root / ".github" / "workflows" / "nightly.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    assert job["strategy"]["matrix"]["part"] == list(PARTS)
+    assert job["strategy"]["fail-fast"] is False

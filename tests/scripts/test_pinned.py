@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scripts import nightly
+from scripts import nightly_parts as nightly
 from scripts.setup import pinned_uv
 
 ROOT = Path(__file__).resolve().parents[2]

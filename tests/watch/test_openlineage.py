@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
@@ -333,3 +336,34 @@ def unused_port() -> int:
 def test_other_targets_are_refused(target: str, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         open_sink(target)
+
+
+APPEND = """
+import sys
+from curation.telemetry.event_sink import open_sink
+sink = open_sink(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(200):
+    sink.send({"run": sys.argv[2], "text": sys.argv[2] * 20_000})
+"""
+
+
+def test_events_of_runs_at_once_do_not_mix_in_a_file(target: Path) -> None:
+    """Tasks of Airflow have one file; an event of a wide recipe is longer than a buffer."""
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", APPEND, str(target), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in "abc"
+    ]
+    for writer in writers:
+        assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.communicate("go\n", timeout=60)
+    events = [json.loads(line) for line in target.read_text().splitlines()]
+    assert Counter(event["run"] for event in events) == dict.fromkeys("abc", 200)
+    assert all(event["text"] == event["run"] * 20_000 for event in events)

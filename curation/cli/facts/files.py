@@ -19,7 +19,7 @@ class DamagedFile(Facts):
     fragments: list[str]
     """Fragments that it is part of."""
     recipe: str
-    """Recipe whose latest run has one of the versions; empty if there is none."""
+    """Recipe of the latest run that has one of the versions; empty if there is none."""
     to_set_aside: list[str]
     """Paths to rename, so that running the recipe again reuses none of them."""
     set_aside: list[str]

@@ -89,6 +89,8 @@ class Run(Facts):
     """Rows by stage."""
     tables: dict[str, str]
     """Version by table."""
+    restored_from: str | None
+    """Run whose tables it has, if `restore` made it."""
 
 
 class Counts(Facts):

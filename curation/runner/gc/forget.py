@@ -108,6 +108,7 @@ def forget(store: Store, request: Request, waiting: Waiting | None = None) -> Fo
         RecipeError: something that is named has no valid form, or nothing is named.
         LeaseError: gc is at work, and `waiting.wait` is False; the tombstone is in force.
     """
+    check_options(request)
     takedowns = open_takedowns(store.storage)
     unsigned = _tombstone(request, takedowns)
     copies = _copies(store, request)
@@ -118,6 +119,31 @@ def forget(store: Store, request: Request, waiting: Waiting | None = None) -> Fo
     assert hits is not None
     reports, closed = delete_reports(store), close_folders(store)
     return Forgotten(tombstone, hits, copies, reports, closed)
+
+
+def check_options(request: Request) -> None:
+    """Check that options have an effect, and that it is said who asks and why.
+
+    Raises:
+        RecipeError: one has none, or it is not said.
+    """
+    likes = bool(request.likes)
+    if (request.cosine is not None) + request.hash_only > likes:
+        raise RecipeError(
+            "--cosine and --hash-only say how pictures are compared with one of --like",
+            fix="Give --like and one of the two",
+        )
+    if request.within is not None and not likes:
+        raise RecipeError(
+            "--within says how near a hash is to that of one of --like, and has no effect without it",
+            fix="Give --like, or leave --within out",
+        )
+    for option, text in (("--by", request.by), ("--reason", request.reason)):
+        if not text.strip():
+            raise RecipeError(
+                f"{option} is empty",
+                fix="Say it in words: it stays in the record",
+            )
 
 
 def _copies(store: Store, request: Request) -> tuple[FoundCopies, ...]:
@@ -147,22 +173,6 @@ def _tombstone(request: Request, takedowns: Takedowns) -> Tombstone:
     if request.is_empty:
         options = "--url, --host, --sha256, --image-id, --like, --list or --opt-outs"
         raise RecipeError("Nothing is named to take down", fix=f"Name it by {options}")
-    if (request.cosine is not None) + request.hash_only > bool(likes):
-        raise RecipeError(
-            "--cosine and --hash-only say how pictures are compared with one of --like",
-            fix="Give --like and one of the two",
-        )
-    if request.within is not None and not likes:
-        raise RecipeError(
-            "--within says how near a hash is to that of one of --like, and has no effect without it",
-            fix="Give --like, or leave --within out",
-        )
-    for option, text in (("--by", request.by), ("--reason", request.reason)):
-        if not text.strip():
-            raise RecipeError(
-                f"{option} is empty",
-                fix="Say it in words: it stays in the record",
-            )
     hashes: dict[str, tuple[str, ...]] = {
         kind: sorted_hashes(takedowns, kind, values) for kind, values in named.items()
     }
@@ -272,18 +282,22 @@ def read_list(path: Path, request: Request) -> Request:
         raise RecipeError(Detail(message, "--list", str(path), fix=fix)) from error
     lines = [_COMMENT.sub("", line).strip() for line in text.splitlines()]
     lines = [line for line in lines if line]
-    urls = [line for line in lines if "://" in line]
-    images = [
-        line for line in lines if len(line) in (IMAGE_ID_DIGITS, SHA256_DIGITS) and _is_hex(line)
-    ]
-    others = {*urls, *images}
-    hosts = [line for line in lines if line not in others]
+    named: dict[Kind, list[str]] = {"url": [], "image": [], "host": []}
+    for line in lines:
+        named[_kind_of(line)].append(line)
     return replace(
         request,
-        urls=[*request.urls, *urls],
-        images=[*request.images, *images],
-        hosts=[*request.hosts, *hosts],
+        urls=[*request.urls, *named["url"]],
+        images=[*request.images, *named["image"]],
+        hosts=[*request.hosts, *named["host"]],
     )
+
+
+def _kind_of(line: str) -> Kind:
+    if "://" in line:
+        return "url"
+    is_image = len(line) in (IMAGE_ID_DIGITS, SHA256_DIGITS) and _is_hex(line)
+    return "image" if is_image else "host"
 
 
 def _is_hex(text: str) -> bool:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from curation.engine.iceberg import publish_all
-from curation.errors import Detail, StoreError
+from curation.errors import Detail, StoreError, TakenDownError
 from curation.flow import STAGES
 from curation.runner.work import map_key
 from curation.store.commits import find_commit
 from curation.store.holder import Holder, this_process
 from curation.store.manifest import TABLE_STATS, Committed, Manifest
 from curation.store.removal import wait_for_removal
-from curation.store.run_log import find_run, read_runs, run_names, save_record
+from curation.store.run_log import (
+    describe_failure,
+    find_run,
+    read_runs,
+    run_names,
+    save_record,
+)
 from curation.store.run_record import RunRecord, new_run
 from curation.store.step_log import StepLog, Waiting, hold
 from curation.store.store import Store
@@ -33,7 +39,8 @@ def tag_run(store: Store, name: str, run: str | None, waiting: Waiting) -> Tag:
         waiting: what to do while gc is at work.
 
     Raises:
-        StoreError: there is no such run, it lost a table, or the name is in use.
+        StoreError: there is no such run, it lost a table or has rows that were taken down, or the name
+            is in use.
         LeaseError: gc is at work, and `waiting.wait` is False.
     """
     record = find_run(store, run) if run else _latest(store)
@@ -72,7 +79,8 @@ def restore_run(store: Store, record: RunRecord, waiting: Waiting) -> RunRecord:
         The record of a new run with the same tables.
 
     Raises:
-        StoreError: the run has not finished, or a table or file of it is missing.
+        StoreError: the run has not finished, or a table or file of it is missing, or has rows that were
+            taken down.
         LeaseError: another run or gc is at work, and `waiting.wait` is False.
     """
     if record.state != "finished":
@@ -95,8 +103,9 @@ def restore_run(store: Store, record: RunRecord, waiting: Waiting) -> RunRecord:
     save_record(store, restored)
     try:
         _commit_again(store, restored, waiting)
-    except BaseException:
-        save_record(store, replace(restored, state="failed"))
+    except BaseException as error:
+        failed = replace(restored, state="failed", error=describe_failure(error))
+        save_record(store, failed)
         raise
     finished = replace(restored, state="finished")
     save_record(store, finished)
@@ -107,18 +116,32 @@ def read_manifests(store: Store, record: RunRecord) -> dict[str, Manifest]:
     """Return the manifests of the tables of a run.
 
     Raises:
+        TakenDownError: tables hold rows that were taken down; the message names them.
         StoreError: a manifest or a file is missing; the message names the tables.
     """
+    name = record.restored_from or record.run
+    again = f"Run its recipe {record.recipe!r} again as it was then: it computes"
     manifests = {t: store.manifest(t, version) for t, version in record.tables.items()}
+    withheld = [t for t, m in manifests.items() if m is not None and store.is_withheld(m)]
+    if withheld:
+        raise TakenDownError(
+            f"Run {name} in {store.uri} has rows that were taken down, in "
+            f"{_named(withheld, record)}, and they do not come back",
+            fix=f"{again} the other rows",
+        )
     complete = {t: m for t, m in manifests.items() if m is not None and store.is_complete(m)}
     lost = [t for t in manifests if t not in complete]
     if lost:
         raise StoreError(
-            f"Run {record.run} in {store.uri} is not whole: a manifest or a file is missing "
-            f"of {', '.join(f'{t} (version {record.tables[t][:12]})' for t in lost)}",
-            fix=f"Run its recipe {record.recipe!r} again: it computes what is missing",
+            f"Run {name} in {store.uri} is not whole: a manifest or a file is missing "
+            f"of {_named(lost, record)}",
+            fix=f"{again} what is missing",
         )
     return complete
+
+
+def _named(tables: Iterable[str], record: RunRecord) -> str:
+    return ", ".join(f"{table} (version {record.tables[table][:12]})" for table in tables)
 
 
 def _commit_again(store: Store, record: RunRecord, waiting: Waiting) -> None:

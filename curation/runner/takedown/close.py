@@ -31,7 +31,8 @@ def delete_reports(store: Store) -> int:
         if version_of_report(folder) not in clean - other:
             paths = store.storage.files(f"{REPORTS}/{folder}", recursive=True)
             store.storage.delete(paths)
-            deleted += 1
+            # Some object stores list a folder whose files are gone.
+            deleted += bool(paths)
     return deleted
 
 

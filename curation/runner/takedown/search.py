@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
@@ -193,7 +194,7 @@ def _search_file(store: Store, search: FileSearch, path: str, result: _SearchRes
             "holds what was taken down. The tombstone is in force",
             fix=(
                 "Set damaged files aside (curation verify-store --set-aside --store "
-                f"{store.uri}), then run curation gc"
+                f"{shlex.quote(store.uri)}), then run curation gc"
             ),
         ) from error
 

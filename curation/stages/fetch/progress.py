@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from curation.activity import Counts
+from curation.activity import Counts, format_duration
 from curation.engine.units import Unit
 from curation.store.clock import SystemClock
 from curation.store.manifest import FragmentRecord, count_outcomes
@@ -169,14 +169,8 @@ def format_progress(reasons: Mapping[str, int], size: int, rows: int, seconds: f
     if seconds > 0 and finished:
         seconds_left = max(rows - finished, 0) * seconds / finished
         parts.append(f"{reasons.get('ok', 0) / seconds:,.0f} images/s")
-        parts.append(f"{_format_duration(seconds_left)} left")
+        parts.append(f"{format_duration(seconds_left)} left")
     if finished:
         by_count = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
         parts += [f"{reason} {100 * n / finished:.0f} %" for reason, n in by_count[:MAX_REASONS]]
     return " · ".join(parts)
-
-
-def _format_duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
