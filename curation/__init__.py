@@ -17,7 +17,7 @@ __all__ = ["__version__", "embedding_batches", "open", "read_embeddings"]
 os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 
-def open(path: str | Path, recipe: str | None = None, run: str | None = None) -> "OpenStore":
+def open(path: str | Path, recipe: str | Path | None = None, run: str | None = None) -> "OpenStore":
     """Open a store to read its tables.
 
     Args:

@@ -29,9 +29,10 @@ LAYERS = (
     ("runner", "launch"),
     ("inspect", "telemetry"),
     ("cli", "airflow"),
-    ("",),
+    ("", "__main__"),
 )
-"""Parts of the package from the bottom to the top; the last is its public interface, `__init__.py`."""
+"""Parts of the package from the bottom to the top; the last is its public interface: `__init__.py`, and
+`python -m`."""
 
 Imports = Mapping[str, frozenset[str]]
 

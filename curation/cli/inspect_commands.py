@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,7 +96,7 @@ def show(
         f"{name} {versions.replace(', ', ' and ')}" for name, versions in manifest.libraries.items()
     )
     out.print(f"libraries: {libraries or 'none recorded'}")
-    _print_rows(_first_rows(opened, rows))
+    print_records(_first_rows(opened, rows))
 
 
 def _refuse_both(version: str | None, run: str | None) -> None:
@@ -170,7 +170,8 @@ def _first_rows(table: Table, count: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _print_rows(rows: list[dict[str, Any]]) -> None:
+def print_records(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows of many columns: one line for each value."""
     for number, row in enumerate(rows):
         out.print(styled((f"row {number}", "dim")))
         for name, value in row.items():

@@ -81,8 +81,9 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find the nearest images to files, texts, image ids or vectors, and the arms that claim them."""
+    from curation.inspect.queries import read_queries
     from curation.inspect.report.search_page import write_sheet
-    from curation.inspect.search import Search, read_queries
+    from curation.inspect.search import Search
     from curation.store.store import Store
 
     _check_one({"--image": image, "--id": image_id, "--text": text, "--vectors": vectors})

@@ -16,17 +16,22 @@ from rich.table import Table as Grid
 
 from curation.cli.app import INSPECT_PANEL, RecipeName, app, err, out
 from curation.cli.errors import print_error
+from curation.cli.inspect_commands import print_records
 from curation.cli.output_file import as_parquet, whole_file
 from curation.errors import CurationError, Detail, RecipeError
 from curation.terminal import one_line, start_of
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from curation.inspect.api.store import OpenStore
 
 MAX_CELL = 200
 PRINTED_ROWS = 40
+READABLE = 8
+"""Characters that each column of a grid gets at least; rows of more columns are printed in lines."""
 PROMPT, CONTINUED = "sql> ", "...> "
 HELP = """Statements end with a semicolon. Every table of the store is a view: SHOW ALL TABLES lists
 them, and DESCRIBE copies lists the columns of one. Vectors are FLOAT[n]:
@@ -150,13 +155,26 @@ def _print_rows(result: duckdb.DuckDBPyRelation, rows: int) -> None:
     from curation.inspect.api.sql import call_duckdb
 
     fetched = call_duckdb(lambda: result.limit(rows + 1).fetchall())
-    grid = Grid(*(one_line(name) for name in result.columns))
-    for row in fetched[:rows]:
-        grid.add_row(*(_cell(value) for value in row))
-    out.print(grid)
-    shown = len(fetched[:rows])
+    names = [one_line(name) for name in result.columns]
+    cells = [[_cell(value) for value in row] for row in fetched[:rows]]
+    if _fit(names, cells):
+        grid = Grid(*names)
+        for row in cells:
+            grid.add_row(*row)
+        out.print(grid)
+    elif not cells:
+        out.print(", ".join(names))
+    else:
+        print_records([dict(zip(_distinct(names), row, strict=True)) for row in fetched[:rows]])
+    shown = len(cells)
     more = f"; there are more (--rows {10 * max(rows, 1)})" if len(fetched) > rows else ""
     out.print(f"{shown:,} row{'' if shown == 1 else 's'}{more}")
+
+
+def _fit(names: Sequence[str], cells: Sequence[Sequence[str]]) -> bool:
+    """Whether a grid of these columns leaves each some characters, or all that it needs."""
+    widths = (max(map(len, column)) for column in zip(names, *cells, strict=True))
+    return sum(min(width, READABLE) + len(" │ ") for width in widths) < out.width
 
 
 def _cell(value: Any) -> str:
@@ -199,15 +217,30 @@ def _jsonable(value: Any) -> Any:
 
 
 def _write(result: duckdb.DuckDBPyRelation, path: str) -> None:
-    """Write all rows, some at a time."""
-    import pyarrow.parquet as pq
-
+    """Write all rows, some at a time. Columns that share a name are numbered: few readers take them."""
     from curation.inspect.api.sql import call_duckdb, duckdb_batches
 
     rows = 0
     reader = call_duckdb(result.to_arrow_reader)
-    with whole_file(path) as part, pq.ParquetWriter(part, reader.schema) as writer:
+    names = _distinct(reader.schema.names)
+    with whole_file(path) as part, _parquet_writer(part, reader.schema, names) as writer:
         for batch in duckdb_batches(reader):
-            writer.write_batch(batch)
+            writer.write_batch(batch.rename_columns(names))
             rows += batch.num_rows
     out.print(f"Wrote {rows:,} rows to {path}")
+
+
+def _parquet_writer(part: str, schema: pa.Schema, names: Sequence[str]) -> pq.ParquetWriter:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from curation.inspect.api.sql import QueryError
+
+    fields = (field.with_name(name) for field, name in zip(schema, names, strict=True))
+    try:
+        return pq.ParquetWriter(part, pa.schema(fields))
+    except pa.ArrowException as error:
+        listed = ", ".join(f"{field.name} {field.type}" for field in schema)
+        message = f"Parquet cannot hold these columns: {error}"
+        fix = "Cast such a column, as `duration::VARCHAR`, or print the rows with --json"
+        raise QueryError(Detail(message, "--out", listed, fix=fix)) from error

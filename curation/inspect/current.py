@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from curation.engine.table import Table, open_table
 from curation.errors import Detail, StoreError
@@ -18,7 +17,8 @@ from curation.store.run_record import RunRecord
 from curation.store.step_log import StepLog
 from curation.store.store import Store
 
-RECIPE_SUFFIXES = (".yaml", ".yml")
+OF_PATHS = ("/", ".")
+"""Characters that no name of a recipe has."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,11 @@ def _runs_of(records: list[RunRecord], recipe: str | None, store: Store) -> list
 
 
 def _wanted(recipe: str) -> Callable[[RunRecord], bool]:
-    """Return what chooses the runs of a recipe: by its name, or as its file is now."""
-    if Path(recipe).suffix not in RECIPE_SUFFIXES:
+    """Return what chooses the runs of a recipe: by its name, or as its file is now.
+
+    A file may have any ending, as JSON has; without one, its folder tells it from a name.
+    """
+    if not any(character in recipe for character in OF_PATHS):
         return lambda record: record.recipe == recipe
     loaded = load_recipe(recipe)
     exactly = loaded.name, run_fingerprint(loaded)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,16 @@ from curation.algorithms.knn.exact import search as search_exact
 from curation.algorithms.knn.params import SearchParams
 from curation.algorithms.knn.read import read_numbered_vectors
 from curation.engine.table import Table
-from curation.errors import Detail, RecipeError, StoreError, start_of_paths
+from curation.errors import Detail, RecipeError, StoreError
 from curation.inspect.lineage import trace
+from curation.inspect.queries import read_picture
 from curation.media.encoders import ENCODERS, with_text
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
-from curation.media.vectors.npy import open_npy
 from curation.media.web.fetch_error import FetchError
 from curation.progress import ProgressBar, shown_wait
 from curation.recipe import Recipe
 from curation.store.store import Store
+from curation.store.tombstones import IMAGE_ID_DIGITS
 
 IMAGE_COLUMNS = ("image_id", "pair_id", "role", "source", "url", "caption")
 TOWERS_SHARE = ("architecture", "weights_sha256")
@@ -119,15 +121,7 @@ class ImageSearch:
         Raises:
             StoreError: an image has no vector in this run.
         """
-        vectors: dict[str, Any] = {}
-        wanted = pa.array(list(image_ids))
-        for fragment in self.embeddings.fragments.values():
-            table = fragment.read(["image_id", "vector"])
-            is_wanted = pc.is_in(table.column("image_id"), wanted)
-            rows = table.filter(pc.and_(is_wanted, table.column("vector").is_valid()))
-            if len(rows):
-                ids = rows.column("image_id").to_pylist()
-                vectors |= dict(zip(ids, vector_matrix(rows.column("vector")), strict=True))
+        vectors = self._stored_vectors(image_ids)
         missing = [i for i in image_ids if i not in vectors]
         if missing:
             message = f"This run has no vector of {', '.join(missing[:3])}"
@@ -136,18 +130,29 @@ class ImageSearch:
         return np.stack([vectors[i] for i in image_ids])
 
     def vectors_of_files(self, paths: Sequence[Path]) -> Vectors:
-        """Embed image files with the encoder, and return their vectors, (n, dim).
+        """Return the vectors of image files, (n, dim): the stored one if the run has these bytes.
+
+        Other files are embedded as they are. What is stored was encoded again, so its own file would
+        give another vector.
 
         Raises:
             RecipeError: a file is not an image, or the encoder embeds captions.
-            StoreError: the stored vectors are from another encoder.
+            StoreError: the stored vectors are from another encoder, or of none that is known.
         """
-        if self._spec.of != "image":
+        if self._settings.spec is not None and self._settings.spec.of != "image":
             message = f"Encoder {self.encoder!r} embeds captions"
             raise RecipeError(
                 Detail(message, "--image", fix="Search with --text, --id or --vectors")
             )
-        return self._embed(self._spec, [self._shown(path) for path in paths])
+        files = [(path, read_picture(path)) for path in paths]
+        ids = [sha256(content).hexdigest()[:IMAGE_ID_DIGITS] for _, content in files]
+        vectors = self._stored_vectors(ids)
+        others = {i: file for i, file in zip(ids, files, strict=True) if i not in vectors}
+        if others:
+            spec = self._spec
+            shown = [self._shown(*file) for file in others.values()]
+            vectors |= zip(others, self._embed(spec, shown), strict=True)
+        return np.stack([vectors[image_id] for image_id in ids])
 
     def vectors_of_texts(self, texts: Sequence[str]) -> Vectors:
         """Embed texts with the text tower of the encoder, and return their vectors, (n, dim).
@@ -168,6 +173,19 @@ class ImageSearch:
                 )
             )
         return self._embed(self._spec.model_copy(update={"of": "caption"}), list(texts))
+
+    def _stored_vectors(self, image_ids: Sequence[str]) -> dict[str, Any]:
+        """Return the stored vectors of those images that have one, by image id."""
+        vectors: dict[str, Any] = {}
+        wanted = pa.array(list(image_ids))
+        for fragment in self.embeddings.fragments.values():
+            table = fragment.read(["image_id", "vector"])
+            is_wanted = pc.is_in(table.column("image_id"), wanted)
+            rows = table.filter(pc.and_(is_wanted, table.column("vector").is_valid()))
+            if len(rows):
+                ids = rows.column("image_id").to_pylist()
+                vectors |= zip(ids, vector_matrix(rows.column("vector")), strict=True)
+        return vectors
 
     @property
     def _spec(self) -> EncoderSpec:
@@ -203,18 +221,15 @@ class ImageSearch:
         vectors, _ = encode(encoder, items, self._settings.batch_size, "cpu")
         return vectors
 
-    def _shown(self, path: Path) -> npt.NDArray[np.uint8]:
+    def _shown(self, path: Path, content: bytes) -> npt.NDArray[np.uint8]:
         """Return the pixels of a file as `fetch` would show them, RGB."""
-        from curation.media.pictures.apart import decode_apart, read_picture
+        from curation.media.pictures.apart import decode_apart
 
         settings = self._settings
         try:
-            pixels = decode_apart(read_picture(path), settings.max_pixels, settings.formats)
+            pixels = decode_apart(content, settings.max_pixels, settings.formats)
             # torch warns of arrays that cannot be written.
             return np.array(pixels)
-        except OSError as error:
-            message, fix = f"it cannot be read: {error.strerror}", start_of_paths()
-            raise RecipeError(Detail(message, str(path), fix=fix)) from error
         except FetchError as error:
             message = f"it cannot be decoded as an image ({error.reason})"
             fix = "Give a file that a browser shows"
@@ -295,39 +310,13 @@ class Search(ImageSearch):
 
     def __init__(self, recipe: Recipe, store: Store, run: str | None = None) -> None:
         encoder = recipe.match_encoder
+        spec = recipe.embed.encoders[encoder]
         settings = SearchSettings(
             encoder,
-            recipe.embed.encoders[encoder],
+            None if spec.is_imported else spec,
             recipe.match,
             recipe.embed.batch_size,
             recipe.fetch.max_pixels,
             tuple(recipe.fetch.formats),
         )
         super().__init__(trace(recipe, store, run).tables, settings)
-
-
-SAVE_VECTORS = "Write an array of float32 with numpy.save, one row for each vector"
-
-
-def read_queries(path: Path) -> Vectors:
-    """Return the vectors (n, dim) of a .npy file as unit vectors. Pickled objects are refused.
-
-    Raises:
-        RecipeError: the file is not an array of that shape, or a vector has no direction.
-    """
-    try:
-        vectors = open_npy(path)
-    except RecipeError as error:
-        raise RecipeError(*error.details, within="--vectors") from error
-    if vectors.ndim != 2 or vectors.dtype.kind != "f" or not len(vectors):
-        shape = f"{vectors.dtype} of shape {vectors.shape}"
-        message = f"{path} holds {shape}; it must hold floats of shape (n, dim), n at least 1"
-        raise RecipeError(Detail(message, "--vectors", shape, fix=SAVE_VECTORS))
-    doubles = vectors.astype(np.float64)
-    lengths = np.linalg.norm(doubles, axis=1, keepdims=True)
-    invalid = np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))
-    if len(invalid):
-        message = f"{path}: row {invalid[0]} is zero or not finite"
-        raise RecipeError(Detail(message, "--vectors", int(invalid[0]), fix="Leave such rows out"))
-    unit: Vectors = (doubles / lengths).astype(np.float32)
-    return unit

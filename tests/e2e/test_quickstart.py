@@ -19,7 +19,8 @@ import pytest
 from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
 from curation.flow import STAGES
-from curation.inspect.search import Search, read_queries
+from curation.inspect.queries import read_queries
+from curation.inspect.search import Search
 from curation.recipe import load_recipe
 from curation.store.store import Store
 

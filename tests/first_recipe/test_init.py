@@ -198,6 +198,14 @@ def test_nothing_is_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert CliRunner().invoke(app, ["check", "b.yaml", "--json"]).exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("Übungen", "ubungen"), ("Straße", "strasse"), ("été 2024", "ete-2024"), ("u\u0308", "u")],
+)
+def test_a_name_keeps_the_letters_under_its_accents(path: str, name: str) -> None:
+    assert name_of(path) == name
+
+
 @given(st.text(min_size=1))
 def test_names_are_valid_whatever_the_path(path: str) -> None:
     source = {"name": name_of(path), "role": "pool", "format": "folder", "path": "p"}

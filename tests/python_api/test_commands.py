@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import typer
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 import curation
@@ -123,6 +125,32 @@ def test_search_says_where_the_pictures_are(
     assert "<script" not in html
     assert "&lt;script&gt;" in html
     assert url_of("p1") in html
+
+
+def test_the_file_of_a_picture_finds_the_vector_that_is_stored(
+    made: Made, opened: OpenStore, tmp_path: Path
+) -> None:
+    """What is stored was encoded again: the file itself would give another vector."""
+    rows = pq.read_table(made.recipe["sources"][0]["path"]).to_pylist()
+    stored = opened.vectors("semantic")
+    vectors = dict(zip(stored.image_ids, stored.vectors, strict=True))
+    searched = Search(recipe_of(made.recipe), Store(made.store))
+    files = [tmp_path / f"{row['key']}.png" for row in rows]
+    for file, row in zip(files, rows, strict=True):
+        file.write_bytes(row["image"])
+    named = {f: sha256(f.read_bytes()).hexdigest()[:32] for f in files}
+    known = [file for file in files if named[file] in vectors]
+    assert len(known) > 6
+    other = tmp_path / "other.png"
+    Image.open(known[0]).rotate(90).save(other)
+    asked = [*known[:2], other, *known[2:]]
+    queries = searched.vectors_of_files(asked)
+    for query, file in zip(queries, asked, strict=True):
+        if file != other:
+            np.testing.assert_array_equal(query, vectors[named[file]])
+    assert not any((queries[2] == query).all() for query in np.delete(queries, 2, axis=0))
+    nearest, _ = searched.nearest(queries, 1)
+    assert [nearest["image_id"][n].as_py() for n in (0, 1)] == [named[f] for f in known[:2]]
 
 
 def test_search_takes_texts_where_the_encoder_has_a_text_tower(made: Made, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -14,12 +15,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 import curation
 from curation.engine.contract import contract
 from curation.engine.table import open_table
-from curation.errors import StoreError
+from curation.errors import RecipeError, StoreError
 from curation.inspect.api.store import OpenStore
 from curation.store.store import Store
 
@@ -139,7 +139,9 @@ def test_a_run_may_be_named_by_its_beginning(made: Made) -> None:
         curation.open(made.store, recipe="other", run=made.first.run)
 
 
-def test_several_recipes_must_be_told_apart(own: Made, tmp_path: Path) -> None:
+def test_several_recipes_must_be_told_apart(
+    own: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = edited(own.recipe, name="other")
     run_recipe(other, own.store, until="screen")
     with pytest.raises(
@@ -151,9 +153,16 @@ def test_several_recipes_must_be_told_apart(own: Made, tmp_path: Path) -> None:
     assert partial.tables == ("images", "pairs", "scores")
     with pytest.raises(StoreError, match=r"no finished run of recipe 'third'.*tiny"):
         curation.open(own.store, recipe="third")
-    file = tmp_path / "recipe.yaml"
-    file.write_text(yaml.safe_dump(own.recipe))
-    assert curation.open(own.store, recipe=str(file)).run == own.second.run
+    for name in ("recipe.yaml", "recipe.json", "recipe"):
+        file = tmp_path / name
+        file.write_text(json.dumps(own.recipe))
+        assert curation.open(own.store, recipe=str(file)).run == own.second.run
+        assert curation.open(own.store, recipe=file).run == own.second.run
+    monkeypatch.chdir(tmp_path)
+    assert curation.open(own.store, recipe=Path("recipe")).run == own.second.run
+    for missing in ("absent.yaml", "absent.json", "absent/recipe"):
+        with pytest.raises(RecipeError, match=f"Cannot read the recipe '{missing}'"):
+            curation.open(own.store, recipe=missing)
 
 
 def test_tables_of_an_earlier_run_complete_a_partial_one(own: Made) -> None:

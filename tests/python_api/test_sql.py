@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import duckdb
+import pandas as pd
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -238,3 +240,47 @@ def test_rows_are_printed_or_written(made: Made, tmp_path: Path) -> None:
     assert isinstance(done.exception, RecipeError)
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM copies JOIN eligible USING (pair_id)",
+        "SELECT a.pair_id, b.pair_id, 1 AS pair_id_1 FROM copies a JOIN copies b USING (image_id)",
+        "SELECT sum(weight) AS claims, 'x'::ENUM('x') AS e, MAP {1: 'a'} AS m FROM dataset",
+    ],
+)
+def test_what_is_written_can_be_read(
+    query: str, made: Made, opened: OpenStore, tmp_path: Path
+) -> None:
+    place = tmp_path / "rows.parquet"
+    done = CliRunner().invoke(app, ["sql", str(made.store), query, "--out", str(place)])
+    assert done.exit_code == 0, done.exception
+    rows = opened.sql(query).fetchall()
+    assert len(pd.read_parquet(place)) == len(rows) == len(pl.read_parquet(place))
+    assert duckdb.sql(f"FROM '{place}'").columns == list(pd.read_parquet(place).columns)
+
+
+@pytest.mark.parametrize("value", ["INTERVAL 1 DAY", "union_value(k := 1)", "{}"])
+def test_what_parquet_cannot_hold_is_named(value: str, made: Made, tmp_path: Path) -> None:
+    query = f"SELECT {value} AS odd"
+    done = CliRunner().invoke(
+        app, ["sql", str(made.store), query, "--out", str(tmp_path / "rows.parquet")]
+    )
+    assert isinstance(done.exception, QueryError), done.exception
+    (detail,) = done.exception.details
+    assert (detail.where, "odd" in str(detail.found)) == ("--out", True)
+    assert "VARCHAR" in detail.fix
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_column_of_every_table_can_be_read_in_a_terminal(
+    made: Made, opened: OpenStore
+) -> None:
+    """Rows of more columns than fit side by side are printed in lines."""
+    for table in opened.tables:
+        shown = CliRunner().invoke(app, ["sql", str(made.store), f"FROM {table} LIMIT 2"]).output
+        names = opened.table(table).columns
+        assert all(name in shown or len(names) * 11 < 80 for name in names), table
+    none = CliRunner().invoke(app, ["sql", str(made.store), "FROM images", "-n", "0"]).output
+    assert "original_width" in none and "0 rows; there are more" in none

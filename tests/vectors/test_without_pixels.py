@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,24 @@ import pytest
 
 import curation
 from curation.engine.spark import load_cluster
-from curation.errors import RecipeError
+from curation.errors import CurationError, RecipeError
 from curation.flow import STAGES, plan
 from curation.inspect.report.build import write_report
+from curation.inspect.search import Search
 from curation.launch import run_steps
 from curation.recipe import parse_recipe
 from curation.recipe.pixels import left_out
 from curation.store.store import Store
 from tests.takedown.helpers import forget
-from tests.vectors.helpers import rows, run, source, table, without_pixels, write_list
+from tests.vectors.helpers import (
+    rows,
+    run,
+    source,
+    table,
+    without_pixels,
+    write_list,
+    write_vectors,
+)
 
 GROUPS = 4
 ARMS = [
@@ -283,3 +293,25 @@ def test_why_says_that_imported_vectors_know_no_model(finished: Path, tmp_path: 
     answer = curation.open(finished).why(tmp_path / "picture.jpg")
     assert (answer.kind, answer.nearest) == (None, [])
     assert "Its vectors were imported" in answer.note and "--vectors" in answer.note
+
+
+def test_a_file_whose_bytes_the_list_states_has_an_imported_vector(tmp_path: Path) -> None:
+    """No model is needed to search with a picture that has a vector."""
+    contents = [f"picture {n}".encode() for n in range(12)]
+    sums = [sha256(content).hexdigest() for content in contents]
+    vectors = np.random.default_rng(0).normal(size=(12, 8))
+    write_list(tmp_path / "list.parquet", [f"k{n}" for n in range(12)], sha256=sums)
+    encoder = write_vectors(tmp_path / "v", "npy", vectors, [f"k{n}" for n in range(12)])
+    encoder["ids"]["join"] = "key"
+    place = source(tmp_path / "list.parquet", key="key", sha256="sha256")
+    spec = without_pixels(encoder, place, cluster={"levels": [2]})
+    run(tmp_path / "store", spec)
+    searched = Search(parse_recipe(spec), Store(tmp_path / "store"))
+    files = [tmp_path / f"{n}.jpg" for n in range(12)]
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+    nearest, _ = searched.nearest(searched.vectors_of_files(files), 1)
+    assert nearest["image_id"].to_pylist() == [digest[:32] for digest in sums]
+    files[3].write_bytes(b"another picture")
+    with pytest.raises(CurationError, match="imported"):
+        searched.vectors_of_files(files)

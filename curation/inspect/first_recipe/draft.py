@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import combining, normalize
 
 from curation.errors import Detail, RecipeError
 from curation.inspect.check.survey import Survey, survey
@@ -160,7 +161,9 @@ def name_of(path: str) -> str:
     plain = path.partition("?")[0].rstrip("/") if "://" in path else str(Path(path).absolute())
     last = next((p for p in reversed(plain.split("/")) if p and not set(p) & set("*?[")), "data")
     stem = last.partition(".")[0] or last
-    return re.sub(r"[^a-z0-9_-]+", "-", stem.lower()).strip("-_")[:40] or "data"
+    # Letters with accents are written without: ü is u, and ß is ss.
+    plain = "".join(c for c in normalize("NFKD", stem.casefold()) if not combining(c))
+    return re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-_")[:40] or "data"
 
 
 def _unique(name: str, taken: Sequence[str]) -> str:
