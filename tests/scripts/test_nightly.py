@@ -121,3 +121,8 @@ def test_every_benchmark_has_a_tiny_run(root: Path) -> None:
 
 def test_parts_have_names_for_a_table() -> None:
     assert all(len(name) < 18 for name in PARTS)
+
+
+def test_the_documentation_has_every_part(root: Path) -> None:
+    table = (root / "docs" / "nightly.md").read_text(encoding="utf-8")
+    assert [name for name in PARTS if f"`{name}`" not in table] == []
