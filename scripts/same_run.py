@@ -28,7 +28,7 @@ COUNTS = ("counts", "books")
 def manifest(store: Path, table: str) -> dict[str, Any]:
     """Return the manifest of the version of a table that the latest finished run has.
 
-    Stores of before version 3 of manifests have JSON files, and name the current version themselves.
+    Stores from before version 3 of manifests have JSON files, and name the current version themselves.
     """
     folder = store / "tables" / table
     current = folder / "current.json"

@@ -165,17 +165,17 @@ def run(
 ) -> None:
     """Run a recipe. Only stages whose inputs or parameters changed are computed again."""
     from curation.cli.verify_commands import print_problems
-    from curation.engine.spark import load_cluster, with_ui
+    from curation.engine.cluster import load_cluster, with_ui
     from curation.launch import RunOptions, run_steps, verify_inputs
     from curation.runner.outcomes import check_retry
-    from curation.store.run_log import Again
+    from curation.store.run_log import Recompute
     from curation.store.step_log import Waiting
     from curation.store.store import Store
     from curation.telemetry.run_log import RunLog
 
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
-    again = Again(force, check_retry(steps, retry or ()))
+    recompute = Recompute(force, check_retry(steps, retry or ()))
     opened = Store(store)
     err.print(styled("Recipe ", (loaded.name, "bold"), f" into {opened.uri}"))
     damaged = verify_inputs(steps, opened) if verify else []
@@ -188,12 +188,12 @@ def run(
     observers = telemetry.observers(opened, {})
     where = with_ui(load_cluster(cluster)) if spark_ui else load_cluster(cluster)
     with RunLog(opened, _print_log) as log:
-        options = RunOptions(printer, waiting, again, [log, *observers])
-        outcomes = run_steps(steps, loaded, opened, where, options)
-        up_to_date = all(outcome.up_to_date for outcome in outcomes)
+        options = RunOptions(waiting, recompute, [log, *observers, printer])
+        results = run_steps(steps, loaded, opened, where, options)
+        up_to_date = all(result.up_to_date for result in results)
         report_path = _report(steps, loaded, opened, up_to_date, log.run)
     if as_json:
-        print_facts(describe_run(loaded.name, outcomes, opened, report_path, damaged, log.path))
+        print_facts(describe_run(loaded.name, results, opened, report_path, damaged, log.path))
         return
     if up_to_date:
         out.print("Nothing to do: every table is up to date.")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from curation.activity import format_duration
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out, print_facts
 from curation.cli.completion import complete_run
-from curation.cli.facts.runs import RunStatus as Facts
+from curation.cli.facts.runs import RunStatus as RunStatusFacts
 from curation.terminal import styled
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def status(
     opened = Store(store)
     statuses = read_status(opened, run)
     if as_json:
-        print_facts([Facts.model_validate(each.to_json()) for each in statuses])
+        print_facts([RunStatusFacts.model_validate(each.to_json()) for each in statuses])
         return
     for number, each in enumerate(statuses):
         if number:
@@ -112,13 +113,3 @@ def failures(by_stage: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
             listed = ", ".join(f"{rows:,} {reason}" for reason, rows in by_count[:_SHOWN_REASONS])
             more = len(by_count) - _SHOWN_REASONS
             yield f"{stage}: {listed}{f' and {more} other reasons' if more > 0 else ''}"
-
-
-def format_duration(seconds: float) -> str:
-    """Return a time as people say it: 12 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from curation.engine.parallel import InProcess, Note
+from curation.engine.parallel import InProcess, ProgressCounter
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
@@ -24,7 +24,7 @@ from tests.ingest.helpers import source, write
 
 def test_progress_is_formatted_as_one_line() -> None:
     line = format_progress({"ok": 700, "http_404": 200, "timeout": 100}, 3_210_000_000, 4000, 50.0)
-    begin = "1,000 of 4,000 rows · 3.2 GB · 14 images/s · 2 min left"
+    begin = "1,000 of 4,000 rows · 3.2 GB · 14 images/s · 2 min 30 s left"
     assert line == f"{begin} · ok 70 % · http_404 20 % · timeout 10 %"
     assert format_progress({}, 0, 10, 0.0) == "0 of 10 rows · 0 bytes"
 
@@ -40,21 +40,21 @@ class Watched(InProcess):
         what: str,
         function: Callable[[Any], Any],
         items: Sequence[Any],
-        note: Note | None = None,
+        counter: ProgressCounter | None = None,
         gpu: bool = False,
         isolated: bool = False,
     ) -> list[Any]:
-        if what != "fetch" or note is None:
+        if what != "fetch" or counter is None:
             return super().map(what, function, items)
         results: list[Any] = []
         working = threading.Thread(
-            target=lambda: results.extend(InProcess().map(what, function, items, note))
+            target=lambda: results.extend(InProcess().map(what, function, items, counter))
         )
         working.start()
         while working.is_alive():
-            self.notes.append(note.describe(note.counts()))
+            self.notes.append(counter.describe(counter.counts()))
             working.join(0.05)
-        self.notes.append(note.describe(note.counts()))
+        self.notes.append(counter.describe(counter.counts()))
         return results
 
 

@@ -60,7 +60,8 @@ LOGGED = WRITERS.replace(
 SPARK = """
 import logging, sys
 from pathlib import Path
-from curation.engine.spark import load_cluster, open_context
+from curation.engine.cluster import load_cluster
+from curation.engine.spark import open_context
 from curation.log_file import log_file
 from curation.logs import prepare_streams
 from curation.streams import clean_output

@@ -91,7 +91,7 @@ class Run(Facts):
     """Version by table."""
 
 
-class Counts(Facts):
+class WorkCounts(Facts):
     """How far some work is."""
 
     done: int
@@ -116,8 +116,8 @@ class Progress(Facts):
     stage_seconds: float
     """Seconds since the stage began."""
     part: str
-    """Part of the stage that it works on; empty if that is none that is counted."""
-    counts: Counts | None
+    """Part of the stage that it works on; empty if the work is not counted."""
+    counts: WorkCounts | None
     """How far that part is."""
     per_second: float
     """Finished items a second."""

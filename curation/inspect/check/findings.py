@@ -44,14 +44,14 @@ class Facts:
         surveys: of the sources that could be read.
         trial: what a sample of local pictures shows.
         machine: what the machine has; None if it was not looked at.
-        needs: what the run would need; None if it was not estimated.
+        estimate: what the run would need; None if it was not estimated.
     """
 
     recipe: Recipe
     surveys: Sequence[Survey]
     trial: Trial = field(default_factory=Trial)
     machine: Machine | None = None
-    needs: Estimate | None = None
+    estimate: Estimate | None = None
 
     def of_role(self, role: str) -> list[Survey]:
         """Return the surveys of the sources of a role."""
