@@ -67,8 +67,8 @@ def _main(stage: str | None) -> None:
 
 
 def _parser(stage: str | None) -> argparse.ArgumentParser:
-    what = f"Run the stage {stage} of a recipe." if stage else "Run stages of a recipe."
-    parser = argparse.ArgumentParser(description=what)
+    description = f"Run the stage {stage} of a recipe." if stage else "Run stages of a recipe."
+    parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
     add("--recipe", required=True, help=help_texts.RECIPE)
     add("--store", required=True, help=help_texts.STORE)

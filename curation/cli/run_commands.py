@@ -87,7 +87,8 @@ def plan_command(
             message = "it has no effect without --cost"
             raise RecipeError(Detail(message, option, value, fix="Add --cost"))
     if cost:
-        from curation.inspect.cost.console import cost_of, print_cost
+        from curation.inspect.cost.console import print_cost
+        from curation.inspect.cost.recipe_cost import cost_of
 
         costs = cost_of(loaded, rates, prices, assume or [])
         if as_json:

@@ -71,13 +71,13 @@ def open_context(name: str, cluster: Cluster, gpus: int = 0) -> SparkContext:
     workers_python = cluster.conf.get("spark.pyspark.python", sys.executable)
     os.environ.setdefault("PYSPARK_PYTHON", str(workers_python))
     # As a URI, because a path may have spaces, at which Spark would divide the options.
-    logging = (resource_dir("conf") / "log4j2.properties").absolute().as_uri()
+    log4j = (resource_dir("conf") / "log4j2.properties").absolute().as_uri()
     settings = {
         "spark.ui.showConsoleProgress": "false",
         # Spark's own pattern knows no key of an account, which its web page and its logs would show.
         "spark.redaction.regex": NAMES,
         "spark.driver.extraJavaOptions": (
-            f"-Dlog4j2.configurationFile={logging}{_java_levels()}{_java_compiler(cluster.master)}"
+            f"-Dlog4j2.configurationFile={log4j}{_java_levels()}{_java_compiler(cluster.master)}"
         ),
         **with_secret(spark_conf(cluster, gpus), cluster.master, cluster.secret_file),
     }
