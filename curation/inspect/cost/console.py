@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table as Grid
@@ -32,20 +33,14 @@ def print_cost(recipe: Recipe, cost: RecipeCost, out: Console) -> None:
     _print_driver_warnings(out, cost.stages)
 
 
+COLUMNS: Final = (
+    *("stage", "rows", "stored", "moved", "received"),
+    *("FLOP", "on", "core h", "GPU h", "driver"),
+)
+
+
 def _cost_grid(recipe: Recipe, costs: Sequence[Cost], prices: Prices) -> Grid:
-    names = (
-        "stage",
-        "rows",
-        "stored",
-        "moved",
-        "received",
-        "FLOP",
-        "on",
-        "core h",
-        "GPU h",
-        "driver",
-    )
-    grid = Grid(*names, prices.currency, title=f"Cost of {recipe.name}")
+    grid = Grid(*COLUMNS, prices.currency, title=f"Cost of {recipe.name}")
     for column in grid.columns[1:]:
         column.justify = "right"
     for cost in costs:
