@@ -17,11 +17,8 @@ another is not killed, and the server counts requests.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import io
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -29,10 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,14 +35,11 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from benchmarks.command import parse, parser_of
 from benchmarks.machine import conditions
+from benchmarks.picture_server import HOSTS, picture, request_log, running_server
 
-HOSTS = [f"127.0.{n // 200}.{n % 200 + 1}" for n in range(400)]
-SITE_FILES = {b"/robots.txt", b"/.well-known/tdmrep.json"}
-"""Files that are requested before the pictures of a host; it has none."""
 THREADS = {"small": (16, 64, 256), "large": (16, 64, 256), "lame": (64, 256)}
 UrlList = tuple[int, int, float, int]
 """Rows, width of the pictures in pixels, share of lame hosts, time limit in seconds."""
@@ -58,9 +49,6 @@ URL_LISTS: dict[str, UrlList] = {
     "lame": (8_000, 160, 0.2, 5),
 }
 TINY_URL_LISTS: dict[str, UrlList] = {"small": (200, 160, 0.0, 10), "lame": (200, 160, 0.2, 1)}
-PICTURES = 64
-SLOW_BYTES = 30
-"""A slow host sends this many bytes, one per second. Without an end, img2dataset would not end."""
 
 
 @dataclass(frozen=True)
@@ -74,84 +62,6 @@ class Kills:
 
 
 TINY_KILLS = Kills(rows=500, count=1, min_s=6, max_s=12)
-
-
-# -- the server -----------------------------------------------------------------------------------
-
-
-def picture(number: int, width: int) -> bytes:
-    """Return a JPEG that compresses about as well as a photograph."""
-    rng = np.random.default_rng(number)
-    coarse = rng.integers(0, 255, (width // 8, width // 8, 3), np.uint8)
-    image = Image.fromarray(coarse).resize((width, width * 3 // 4), Image.Resampling.BICUBIC)
-    noisy = np.asarray(image).astype(np.int16) + rng.normal(0, 6, (width * 3 // 4, width, 3))
-    out = io.BytesIO()
-    Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(out, "JPEG", quality=85)
-    return out.getvalue()
-
-
-def serve(width: int, lame: list[str], port: Any, ready: Any) -> None:
-    """Serve pictures on all hosts until the process is killed; `lame` hosts complete no response."""
-    bodies = [picture(n, width) for n in range(PICTURES)]
-    header = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
-    headers = [header % len(body) for body in bodies]
-    requests: Counter[bytes] = Counter()
-    not_found = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
-    lame_hosts = set(lame)
-
-    def read_log() -> bytes:
-        repeated = sum(n - 1 for path, n in requests.items() if path not in SITE_FILES)
-        log = json.dumps(
-            {"repeated": repeated, "pictures": len(requests.keys() - SITE_FILES)}
-        ).encode()
-        requests.clear()
-        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(log) + log
-
-    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host = writer.get_extra_info("sockname")[0]
-        try:
-            while True:
-                path = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1]
-                if path == b"/log":
-                    writer.write(read_log())
-                    continue
-                requests[path] += 1
-                if host in lame_hosts:
-                    await _stall(host, writer, headers[0])
-                elif path in SITE_FILES:
-                    writer.write(not_found)
-                else:
-                    number = int(path.rsplit(b"/", 1)[1].split(b".")[0]) % PICTURES
-                    writer.write(headers[number])
-                    writer.write(bodies[number])
-                await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    async def main() -> None:
-        server = await asyncio.start_server(respond, HOSTS[0], 0, backlog=1024)
-        server_port = server.sockets[0].getsockname()[1]
-        for host in HOSTS[1:]:
-            await asyncio.start_server(respond, host, server_port, backlog=1024)
-        port.value = server_port
-        ready.set()
-        await asyncio.sleep(10**6)
-
-    asyncio.run(main())
-
-
-async def _stall(host: str, writer: asyncio.StreamWriter, header: bytes) -> None:
-    """Send nothing, or send a body byte by byte, as the number of the host decides."""
-    if int(host.rsplit(".", 1)[1]) % 2:
-        await asyncio.sleep(3600)
-    writer.write(header)
-    for _ in range(SLOW_BYTES):
-        writer.write(b"\xff")
-        await writer.drain()
-        await asyncio.sleep(1)
-    writer.close()
 
 
 # -- both sides -----------------------------------------------------------------------------------
@@ -179,7 +89,8 @@ def ours(folder: Path, timeout_s: int) -> tuple[float, int]:
     """Run ingest and fetch; return the seconds of fetch and the number of fetched pictures."""
     import logging
 
-    from curation.engine.spark import load_cluster, open_context
+    from curation.engine.cluster import load_cluster
+    from curation.engine.spark import open_context
     from curation.engine.spark_workers import SparkWorkers
     from curation.engine.table import open_table
     from curation.flow import plan
@@ -320,17 +231,6 @@ def monitored(command: list[str]) -> tuple[str, float, float, float]:
     return out, command_s, cpu_s, monitor.peak_gib
 
 
-@contextmanager
-def running_server(width: int, lame: list[str]) -> Iterator[int]:
-    """Run the server in a separate process; yield its port."""
-    port, ready = multiprocessing.Value("i", 0), multiprocessing.Event()
-    server = multiprocessing.Process(target=serve, args=(width, lame, port, ready), daemon=True)
-    server.start()
-    ready.wait(60)
-    yield port.value
-    server.terminate()
-
-
 def url_table(hosts: Iterable[str], port: int) -> pa.Table:
     """Return URLs and captions, one for each host."""
     urls = [f"http://{host}:{port}/{n}.jpg" for n, host in enumerate(hosts)]
@@ -371,7 +271,7 @@ def compare_killed(kills: Kills) -> None:
             pq.write_table(table, folder / "list.parquet")
         command = [sys.executable, "-m", "benchmarks.fetch", "ours", "--folder"]
         subprocess.run([*command, str(unkilled)], check=True, stdout=subprocess.DEVNULL)
-        _request_log(port)
+        request_log(port)
         waits: list[float] = []
         while len(waits) < kills.count:
             process = subprocess.Popen(
@@ -385,7 +285,7 @@ def compare_killed(kills: Kills) -> None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         subprocess.run([*command, str(killed)], check=True, stdout=subprocess.DEVNULL)
-        log = _request_log(port)
+        log = request_log(port)
         same = _rows(unkilled) == _rows(killed)
     seconds = ", ".join(f"{wait:.0f}" for wait in waits)
     print(f"\n{kills.rows:,} rows, killed {len(waits)} times, {seconds} s after each start:")
@@ -393,13 +293,6 @@ def compare_killed(kills: Kills) -> None:
         f"{log['pictures']:,} pictures requested, {log['repeated']:,} requests repeated;", end=" "
     )
     print("the same table as that of the unkilled run" if same else "ANOTHER TABLE")
-
-
-def _request_log(port: int) -> dict[str, int]:
-    """Return the counts of requests since the last call."""
-    with urllib.request.urlopen(f"http://{HOSTS[0]}:{port}/log", timeout=10) as response:
-        log: dict[str, int] = json.load(response)
-    return log
 
 
 def _rows(folder: Path) -> list[tuple[Any, ...]]:

@@ -53,7 +53,7 @@ def compare(folder: Path, options: Namespace, scale: Scale) -> None:
     grown = folder / "grown"
     shutil.rmtree(grown, ignore_errors=True)
     first = join(grown, options.rows, options, scale)
-    print("\n| rows | s, on the store of before | s, fresh store | pairs | recall, of each |")
+    print("\n| rows | s, grown store | s, fresh store | pairs | recall, of each |")
     print("|---|---|---|---|---|")
     print(f"| {options.rows:,} | – | {first.seconds:.1f} | {first.rows:,} | {first.recall} |")
     for share in options.shares:

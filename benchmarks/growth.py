@@ -109,7 +109,7 @@ def measure(folder: Path, rows: int, scale: Scale) -> Result:
     """Run the stages on a filled store.
 
     Returns:
-        seconds and rows by stage, peak memory in GiB, and what of the planted truth the run shows.
+        seconds and rows by stage, peak memory in GiB, and how much of the planted truth the run finds.
     """
     store, parallel = Store(folder), workers()
     seconds: dict[str, float] = {}

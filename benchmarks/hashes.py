@@ -3,7 +3,7 @@
     python -m benchmarks.hashes --store DIR        # hashes like those of a store; 1, 3 and 10 million
 
 Ours is the whole join of the pool with itself, from fragments to merged pairs, in one process with the
-threads of FAISS. `tables` is the join of before: blocks of 2 million hashes, each in 16 tables of
+threads of FAISS. `tables` is the earlier join: blocks of 2 million hashes, each in 16 tables of
 FAISS's IndexBinaryMultiHash, of which every query asks every block. Its time is that of a sample of
 queries in one block, times queries and blocks; building is not counted. The sides take turns.
 

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from curation.engine.spark import load_cluster, open_context
+from curation.engine.cluster import load_cluster
+from curation.engine.spark import open_context
 from curation.engine.spark_workers import SparkWorkers
 
 

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.command import folder_or_temporary, parse, parser_of, shared_folder
+from curation.engine.cluster import load_cluster
 from curation.engine.parallel import InProcess
-from curation.engine.spark import load_cluster
 from curation.engine.table import open_table
 from curation.flow import plan
 from curation.launch import run_steps

@@ -7,14 +7,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
+_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+"""Units of time, each with its seconds."""
+
 
 @dataclass(frozen=True)
-class Counts:
+class WorkCounts:
     """How far some work is.
 
     Attributes:
@@ -40,7 +44,7 @@ class Progress:
         stage: the stage that it worked on.
         step: fingerprint of the step.
         stage_seconds: since the stage began.
-        part: the part of the stage that it worked on; empty if that was none that is counted.
+        part: the part of the stage that it worked on; empty if the work was not counted.
         counts: how far this part was.
         per_second: finished items a second, since the part began.
         seconds_left: seconds until the part ends, if it goes on as before; None if that is unknown.
@@ -50,7 +54,7 @@ class Progress:
     step: str
     stage_seconds: float
     part: str = ""
-    counts: Counts | None = None
+    counts: WorkCounts | None = None
     per_second: float = 0.0
     seconds_left: float | None = None
 
@@ -64,7 +68,7 @@ class Progress:
         if spec is None:
             return None
         counts = spec.get("counts")
-        return Progress(**(spec | {"counts": None if counts is None else Counts(**counts)}))
+        return Progress(**(spec | {"counts": None if counts is None else WorkCounts(**counts)}))
 
 
 class Activity:
@@ -74,7 +78,7 @@ class Activity:
         self._lock = threading.Lock()
         self._stage = self._step = self._part = ""
         self._stage_began = self._part_began = 0.0
-        self._counts: Counts | None = None
+        self._counts: WorkCounts | None = None
 
     def begin_stage(self, stage: str, step: str) -> None:
         """Say that a stage begins.
@@ -91,9 +95,9 @@ class Activity:
         """Say that a part of the stage begins, with so many tasks."""
         with self._lock:
             self._part, self._part_began = part, time.monotonic()
-            self._counts = Counts(0, total)
+            self._counts = WorkCounts(0, total)
 
-    def set_counts(self, counts: Counts) -> None:
+    def set_counts(self, counts: WorkCounts) -> None:
         """Say how far the part is."""
         with self._lock:
             self._counts = counts
@@ -115,7 +119,7 @@ class Activity:
             return _with_rate(progress, self._part, self._counts, now - self._part_began)
 
 
-def _with_rate(progress: Progress, part: str, counts: Counts, seconds: float) -> Progress:
+def _with_rate(progress: Progress, part: str, counts: WorkCounts, seconds: float) -> Progress:
     per_second = counts.done / seconds if seconds > 0 else 0.0
     left = max(counts.total - counts.done, 0) / per_second if per_second else None
     return replace(
@@ -125,6 +129,15 @@ def _with_rate(progress: Progress, part: str, counts: Counts, seconds: float) ->
         per_second=round(per_second, 3),
         seconds_left=None if left is None else round(left, 1),
     )
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time as people say it: 12 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
+    whole = round(seconds)
+    for (unit, size), (smaller_unit, smaller_size) in pairwise(_UNITS):
+        if whole >= size:
+            return f"{whole // size:,} {unit} {whole % size // smaller_size} {smaller_unit}"
+    return f"{whole} s"
 
 
 def utc_now() -> str:

@@ -181,9 +181,9 @@ def prepare_streams(level: int, text_format: str, log_format: LogFormat = "text"
 
 
 def _is_no_trace_of_py4j(record: logging.LogRecord) -> bool:
-    """Whether a record is none with which py4j traces that the JVM went or that Ctrl-C was pressed.
+    """Whether a record is shown: True for all but py4j's traces of a lost JVM and of Ctrl-C.
 
-    The run says so itself, and its log file has the traces. py4j writes them to the root logger.
+    The run reports both itself, and its log file has the traces. py4j writes them to the root logger.
     """
     return not (record.name == "root" and record.module == "java_gateway")
 
@@ -210,7 +210,7 @@ def log_json_error(error: Mapping[str, Any]) -> bool:
 
 
 def note_log(error: BaseException, path: str) -> None:
-    """Have an error say where the log file of the run is that it ended; its trace says so too."""
+    """Add the path of the log file to the error that ended the run; its trace shows the path too."""
     if log_of(error) is None:
         error.add_note(_LOG_NOTE + path)
 

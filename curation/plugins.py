@@ -221,9 +221,7 @@ def _from_file(name: str) -> ModuleType:
     known = sys.modules.get(stem)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
-    other = None if known is not None or not stem.isidentifier() else importlib.util.find_spec(stem)
-    taken = known is not None or (other is not None and other.origin != str(path))
-    if taken or not stem.isidentifier():
+    if not _is_free(stem, path):
         raise RecipeError(
             Detail(
                 f"{name!r} cannot be imported under the name {stem!r}, which is no identifier or the "
@@ -233,6 +231,19 @@ def _from_file(name: str) -> ModuleType:
                 fix="Rename the file",
             )
         )
+    return _executed(name, path)
+
+
+def _is_free(stem: str, path: Path) -> bool:
+    """Return whether a file can be imported under a name that no other module has."""
+    if stem in sys.modules or not stem.isidentifier():
+        return False
+    other = importlib.util.find_spec(stem)
+    return other is None or other.origin == str(path)
+
+
+def _executed(name: str, path: Path) -> ModuleType:
+    stem = path.stem
     spec = importlib.util.spec_from_file_location(stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

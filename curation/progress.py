@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from curation.activity import Counts
+from curation.activity import WorkCounts
 from curation.streams import CleanStream
 from curation.terminal import one_line
 
@@ -108,7 +108,7 @@ class ProgressBar:
         """Show that `done` items are finished."""
         self._bar.update(self._task, completed=min(done, self._total))
 
-    def set_counts(self, counts: Counts) -> None:
+    def set_counts(self, counts: WorkCounts) -> None:
         """Show how far the work is, in its own unit."""
         done = min(counts.done, counts.total)
         self._bar.update(self._task, completed=done, total=counts.total, unit=counts.unit)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curation.activity import Counts
+from curation.activity import WorkCounts
 from curation.progress import ProgressBar
 
 from . import copies, dirt
@@ -66,7 +66,7 @@ def build(out: Path, port: int, seed: int = 0) -> None:
         def progress(count: float) -> None:
             nonlocal made
             made += count
-            bar.set_counts(Counts(round(made), sum(counts), "images"))
+            bar.set_counts(WorkCounts(round(made), sum(counts), "images"))
 
         held_out, truth = _held_out(out, studio, progress)
         truth += _seeds(out, studio, held_out, progress)

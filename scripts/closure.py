@@ -133,7 +133,7 @@ class Code:
         )
 
     def closure(self, roots: Iterable[Node]) -> dict[Node, str]:
-        """Return the definitions that some definitions reach, with what of their code counts."""
+        """Return the definitions that some definitions reach, each with the code that counts."""
         closed: dict[Node, str] = {}
         waiting = list(roots)
         while waiting:

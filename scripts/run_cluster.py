@@ -25,8 +25,8 @@ from typing import NamedTuple
 import pyspark
 import yaml
 
+from curation.engine.cluster import load_cluster, spark_conf
 from curation.engine.java import ensure_java
-from curation.engine.spark import load_cluster, spark_conf
 from scripts.daemons import alone_in, end_on_signals, stop_sessions
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -21,32 +21,16 @@ import pyarrow.parquet as pq
 HEADER = b"curation.manifest"
 IGNORED = ("run",)
 """Columns of the dataset that name the run."""
-COUNTS = ("counts", "books")
-"""What manifests have called the rows by role and reason."""
 
 
 def manifest(store: Path, table: str) -> dict[str, Any]:
-    """Return the manifest of the version of a table that the latest finished run has.
-
-    Stores of before version 3 of manifests have JSON files, and name the current version themselves.
-    """
+    """Return the manifest of a table, of the version that the latest finished run wrote."""
     folder = store / "tables" / table
-    current = folder / "current.json"
-    if current.exists():
-        version = json.loads(current.read_text())["version"]
-        path = folder / "versions" / f"{version}.json"
-        old: dict[str, Any] = json.loads(path.read_text())
-        return old
     records = (json.loads(path.read_text()) for path in sorted(store.glob("runs/*.json")))
     finished = [run for run in records if run["state"] == "finished" and table in run["tables"]]
     schema = pq.read_schema(folder / "versions" / f"{finished[-1]['tables'][table]}.parquet")
     header: dict[str, Any] = json.loads(schema.metadata[HEADER])
     return header
-
-
-def counts(made: dict[str, Any]) -> Any:
-    """Return rows by role and reason."""
-    return next(made[name] for name in COUNTS if name in made)
 
 
 def dataset(store: Path) -> list[dict[str, Any]]:
@@ -64,9 +48,9 @@ def differences(one: Path, other: Path) -> Iterator[str]:
         yield f"tables: {tables[0]} and {tables[1]}"
     for table in sorted(set(tables[0]) & set(tables[1])):
         left, right = manifest(one, table), manifest(other, table)
-        for what, of in (("rows", lambda m: m["rows"]), ("counts", counts)):
-            if of(left) != of(right):
-                yield f"{table}: {what} {of(left)} and {of(right)}"
+        for field in ("rows", "counts"):
+            if left[field] != right[field]:
+                yield f"{table}: {field} {left[field]} and {right[field]}"
     compositions = [manifest(s, "claims")["stats"]["composition"] for s in (one, other)]
     if compositions[0] != compositions[1]:
         yield f"composition: {compositions[0]} and {compositions[1]}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from curation.engine.spark import load_cluster, spark_conf
+from curation.engine.cluster import load_cluster, spark_conf
 
 
 def properties(cluster: str, gpus: bool) -> str:

@@ -78,7 +78,8 @@ def spark() -> Iterator[SparkSession]:
     """One local Spark session for all tests of a process."""
     from pyspark.sql import SparkSession
 
-    from curation.engine.spark import load_cluster, open_context
+    from curation.engine.cluster import load_cluster
+    from curation.engine.spark import open_context
 
     open_context("tests", load_cluster("local"))
     session = SparkSession.builder.getOrCreate()

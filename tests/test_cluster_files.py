@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from curation.engine.spark import load_cluster, spark_conf
+from curation.engine.cluster import load_cluster, spark_conf
 from scripts.spark_properties import properties
 
 if TYPE_CHECKING:

@@ -62,7 +62,7 @@ def test_plan_needs_only_the_standard_library_pydantic_and_yaml(root: Path) -> N
         "    sys.modules[name] = None\n"
         "from curation.flow import STAGES, plan\n"
         "from curation.recipe import load_recipe\n"
-        "from curation.engine.spark import load_cluster, spark_conf\n"
+        "from curation.engine.cluster import load_cluster, spark_conf\n"
         "assert len(plan(load_recipe('conf/recipes/lvd142m.yaml'))) == len(STAGES)\n"
         "spark_conf(load_cluster('local'), 1)\n"
     )

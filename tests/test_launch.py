@@ -11,11 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from curation.engine.spark import Cluster
+from curation.engine.cluster import Cluster
 from curation.errors import RecipeError
 from curation.flow import Step, plan, select_steps
-from curation.launch import check_encoders, check_inputs, run_steps
+from curation.launch import run_steps
 from curation.recipe import parse_recipe
+from curation.runner.preflight import check_encoders, check_inputs
 from curation.store.store import Store
 
 from .tables import has_table

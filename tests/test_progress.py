@@ -1,4 +1,4 @@
-"""Bars on a terminal: they move, and what is printed meanwhile stands above them, clean."""
+"""Bars on a terminal: they move, and what is printed meanwhile stands above them, clean. Durations."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from curation.activity import format_duration
 
 WORK = """
 import logging, sys
@@ -53,3 +55,18 @@ def test_a_bar_moves_and_what_is_printed_stands_above_it(shown: str, root: Path)
     assert "a name \\x1b[2J of others\r\n" in written
     assert written.splitlines()[-1].endswith("after \\x1b[2J")
     assert "\x1b[2J" not in written
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.4, "0 s"),
+        (59.6, "1 min 0 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 0 min"),
+        (7500, "2 h 5 min"),
+        (360_000, "4 d 4 h"),
+    ],
+)
+def test_a_duration_has_two_units(seconds: float, shown: str) -> None:
+    assert format_duration(seconds) == shown

@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 import pytest
 
+from curation.engine.cluster import Cluster
 from curation.engine.params_base import StrictModel
-from curation.engine.spark import Cluster
 from curation.flow import STAGES
 from curation.inspect.cost.rates import Assumptions, Prices, Rates
 from curation.recipe import Recipe

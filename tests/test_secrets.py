@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from curation.cli import main
 from curation.cli.inspect_commands import truncate
 from curation.cli.sql_command import _cell
+from curation.engine.cluster import load_cluster
 from curation.engine.params_base import StrictModel, changed_fields, manifest_params
-from curation.engine.spark import load_cluster
 from curation.engine.spark_workers import _ErrorAsResult
 from curation.errors import CurationError, DamagedFileError, Detail, RecipeError, StoreError
 from curation.inspect.html import render_page

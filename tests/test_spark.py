@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from curation.engine.cluster import Cluster, load_cluster, spark_conf, with_secret
 from curation.engine.device import device_of_task, local_devices, task_device
-from curation.engine.spark import Cluster, load_cluster, spark_conf, with_secret
 from curation.errors import RecipeError
 from curation.secrets import conceal, forget_secrets
 
@@ -92,7 +92,8 @@ def test_a_cluster_file_names_a_file_with_the_secret_that_only_its_owner_reads(
 SECRET_SETTINGS = """
 import subprocess
 from pathlib import Path
-from curation.engine.spark import Cluster, open_context
+from curation.engine.cluster import Cluster
+from curation.engine.spark import open_context
 # In parts, since this text is on a command line itself.
 SECRET = "Zq8v" + "Kp2m" + "X4rT"
 conf = {"spark.ui.enabled": False, "spark.driver.host": "127.0.0.1", "spark.driver.memory": "700m",
@@ -186,7 +187,8 @@ import json, time
 from pathlib import Path
 from curation.engine.device import task_device
 from curation.engine.spark_workers import SparkWorkers
-from curation.engine.spark import Cluster, open_context
+from curation.engine.cluster import Cluster
+from curation.engine.spark import open_context
 
 def meet(item):
     # Each task waits until all of its group have started, so it returns only if they run at once.

@@ -22,8 +22,8 @@ from curation.engine.spark_settings import check_pyspark, keep_local_settings, s
 from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
 from curation.flow import plan
-from curation.launch import check_store
 from curation.recipe import Recipe, parse_recipe
+from curation.runner.preflight import check_store
 from curation.runner.step import run_step
 from curation.stages.ingest.sources.listing import source_files
 from curation.store.store import Store
@@ -106,10 +106,10 @@ def test_another_pyspark_on_the_path_is_named() -> None:
 def test_a_spark_that_does_not_start_is_one_message() -> None:
     trace = "An error occurred.\n: java.net.UnknownHostException: a\n\tat java.net.X\n"
     environment = {"SPARK_HOME": "x", "JAVA_TOOL_OPTIONS": "-Xbad", "PATH": "y"}
-    text = start_problem(RuntimeError(trace), environment)
-    assert "java.net.UnknownHostException: a" in text
-    assert "reach into Spark: JAVA_TOOL_OPTIONS, SPARK_HOME." in text
-    assert "\tat " not in text
+    detail = start_problem(RuntimeError(trace), environment)
+    assert "java.net.UnknownHostException: a" in detail.message
+    assert "(JAVA_TOOL_OPTIONS, SPARK_HOME)" in detail.fix
+    assert "\tat " not in str(detail)
 
 
 # -- names ------------------------------------------------------------------------------------------

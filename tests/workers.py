@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from curation.engine.parallel import InProcess, Note, ShuffleJob
+from curation.engine.parallel import InProcess, ProgressCounter, ShuffleJob
 from curation.errors import CurationError
 
 T = TypeVar("T")
@@ -37,14 +37,14 @@ class Recording(InProcess):
         label: str,
         function: Callable[[T], R],
         items: Sequence[T],
-        note: Note | None = None,
+        counter: ProgressCounter | None = None,
         gpu: bool = False,
         isolated: bool = False,
     ) -> list[R]:
         """See `Parallel.map`."""
         with self.during(label, items):
             self.mapped += [label] * len(items)
-            return super().map(label, function, items, note, gpu, isolated)
+            return super().map(label, function, items, counter, gpu, isolated)
 
     def exchange(self, job: ShuffleJob) -> list[Any]:
         """See `Parallel.exchange`."""

@@ -13,7 +13,7 @@ from curation.airflow.operator import CurationOperator
 from curation.airflow.params import beside, params_of
 from curation.airflow.sessions import Sessions, share_sessions
 from curation.airflow.telemetry import Telemetry
-from curation.engine.spark import Cluster, load_cluster
+from curation.engine.cluster import Cluster, load_cluster
 from curation.flow import Step, plan
 from curation.recipe import load_recipe
 from curation.stages.assemble.params import STAGE as ASSEMBLE

@@ -23,8 +23,7 @@ from airflow.sdk.exceptions import (
 )
 
 from curation.airflow.params import beside, request_of
-from curation.engine.resources import resource_dir
-from curation.engine.spark import (
+from curation.engine.cluster import (
     SECRET,
     Cluster,
     load_cluster,
@@ -32,6 +31,7 @@ from curation.engine.spark import (
     with_retries,
     with_secret,
 )
+from curation.engine.resources import resource_dir
 from curation.errors import CurationError, Detail, ExpectationError, RecipeError
 from curation.flow import Step, plan, select_steps
 from curation.recipe import load_recipe

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Literal
 
-from curation.engine.spark import Cluster
+from curation.engine.cluster import Cluster
 from curation.flow import Step
 
 Sessions = Literal["resources", "steps", "run"]

@@ -1,7 +1,8 @@
 """The command line: plan, run, report, show, search and the other commands."""
 
+# ruff: noqa: F401
 # isort: off
-# The help lists commands in the order of these imports.
+# Importing a module adds its commands; the help lists them in the order of these imports.
 from curation.cli import first_recipe_commands
 from curation.cli import quickstart_command, run_commands, weights_commands, where_command
 from curation.cli import inspect_commands, search_command, why_command, sql_command, train_commands
@@ -16,26 +17,4 @@ from curation.cli.examples import add_examples
 
 add_examples(app)
 
-__all__ = [
-    "app",
-    "audit_commands",
-    "first_recipe_commands",
-    "gc_commands",
-    "inspect_commands",
-    "main",
-    "opt_out_commands",
-    "plugin_commands",
-    "quickstart_command",
-    "run_commands",
-    "schema_command",
-    "search_command",
-    "sql_command",
-    "status_command",
-    "store_commands",
-    "takedown_commands",
-    "train_commands",
-    "verify_commands",
-    "weights_commands",
-    "where_command",
-    "why_command",
-]
+__all__ = ["app", "main"]

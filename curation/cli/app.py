@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from curation.cli import help_texts
 from curation.cli.completion import complete_run
 from curation.cli.errors import (
     INTERRUPTED,
@@ -47,21 +48,12 @@ INSPECT_PANEL = "Look at the results of a run"
 STORE_PANEL = "Look after a store"
 EXTEND_PANEL = "Train heads and list plug-ins"
 
-RecipePath = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="Path of the recipe, a YAML file.")
-]
-StorePath = Annotated[
-    str,
-    typer.Option("--store", help="Folder or URI of the store, which holds the tables of runs."),
-]
-
-
+RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help=help_texts.RECIPE)]
+StorePath = Annotated[str, typer.Option("--store", help=help_texts.STORE)]
 AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print JSON, as the reference describes it; errors are JSON too."),
 ]
-
-
 RunName = Annotated[
     str | None,
     typer.Option(
@@ -119,11 +111,7 @@ def _options(
         bool, typer.Option("--verbose", "-v", help="Log the progress of stages.")
     ] = False,
     log_format: Annotated[
-        LogFormat,
-        typer.Option(
-            "--log-format",
-            help="Form of what goes to standard error: text, or JSON with one object a line.",
-        ),
+        LogFormat, typer.Option("--log-format", help=help_texts.LOG_FORMAT)
     ] = "text",
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:

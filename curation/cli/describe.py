@@ -84,7 +84,7 @@ def describe_problems(problems: Sequence[Problem], store: Store) -> list[Damaged
 
 def describe_run(
     recipe: str,
-    outcomes: Sequence[StepResult],
+    results: Sequence[StepResult],
     store: Store,
     report: str | None,
     damaged: Sequence[Problem],
@@ -94,7 +94,7 @@ def describe_run(
 
     Args:
         recipe: name of the recipe.
-        outcomes: of its stages.
+        results: of its stages.
         store: where its tables are.
         report: path of the report within the store; None if there is none.
         damaged: files that were set aside before it.
@@ -106,8 +106,8 @@ def describe_run(
     more = {
         "recipe": recipe,
         "store": store.uri,
-        "up_to_date": all(outcome.up_to_date for outcome in outcomes),
+        "up_to_date": all(result.up_to_date for result in results),
         "damaged": describe_problems(damaged, store),
         "log": None if log is None else str(log),
     }
-    return RunSummary.model_validate(defaults | more | summarise(outcomes, store, report))
+    return RunSummary.model_validate(defaults | more | summarise(results, store, report))

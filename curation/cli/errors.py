@@ -75,21 +75,21 @@ def refuse_empty(words: Sequence[str]) -> None:
             raise RecipeError(Detail("the command line has an empty value", option, "", fix=fix))
 
 
-OF_THE_MACHINE = {
+MACHINE_ERRORS = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP),
     *(errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EFBIG, errno.ESTALE),
 }
 """Errors of the operating system that a user can mend."""
-MEND = "Mend that, or choose another place, and run again: what is finished is kept."
+MACHINE_FIX = "Mend that, or choose another place, and run again: what is finished is kept."
 
 
 def fields_of(error: Exception) -> dict[str, Any] | None:
     """Return the fields of an error that a user can mend; None of one that nobody foresaw."""
     if isinstance(error, CurationError):
         return error.to_json()
-    if isinstance(error, OSError) and error.errno in OF_THE_MACHINE:
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
         place = repr(error.filename) if error.filename else ""
-        detail = Detail(str(error.strerror), place, fix=MEND)
+        detail = Detail(str(error.strerror), place, fix=MACHINE_FIX)
         return error_json(type(error).__name__, CurationError.exit_status, str(detail), (detail,))
     return None
 

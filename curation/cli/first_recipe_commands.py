@@ -11,6 +11,7 @@ import typer
 from rich.filesize import decimal
 from rich.table import Table as Grid
 
+from curation.activity import format_duration
 from curation.cli.app import RUN_PANEL, AsJson, RecipePath, app, out, print_facts
 from curation.cli.facts.checks import Check
 from curation.cli.output_file import in_a_folder
@@ -162,7 +163,7 @@ def _sources_grid(surveys: Sequence[Survey]) -> Grid:
 def _facts(checked: Checked) -> list[tuple[str, str]]:
     """Return labelled lines on the sample, the weights, the machine and what the run would need."""
     facts, lines = checked.facts, []
-    trial, machine, needs = facts.trial, facts.machine, facts.needs
+    trial, machine, estimate = facts.trial, facts.machine, facts.estimate
     if trial.pictures:
         lines.append(
             ("sample", f"{trial.stored:,} of {trial.pictures:,} pictures of the pool are usable")
@@ -174,14 +175,16 @@ def _facts(checked: Checked) -> list[tuple[str, str]]:
         memory = f"{machine.memory / 1e9:,.1f} GB of memory"
         java = f"Java {machine.java}" if machine.java else "no Java"
         lines.append(("machine", f"{machine.cores} cores, {gpus}, {memory}{disk}; {java}"))
-    if needs and machine:
-        seconds = needs.core_seconds / machine.cores + needs.gpu_seconds / max(1, len(machine.gpus))
+    if estimate and machine:
+        seconds = estimate.core_seconds / machine.cores + estimate.gpu_seconds / max(
+            1, len(machine.gpus)
+        )
         lines.append(
             (
                 "estimate",
-                f"about {decimal(round(needs.stored))} written, "
-                f"{decimal(round(needs.memory))} of memory in the driver, "
-                f"{_duration(seconds)} of work without downloads",
+                f"about {decimal(round(estimate.stored))} written, "
+                f"{decimal(round(estimate.memory))} of memory in the driver, "
+                f"{format_duration(seconds)} of work without downloads",
             )
         )
     return lines
@@ -189,13 +192,6 @@ def _facts(checked: Checked) -> list[tuple[str, str]]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
-    return f"{seconds:,.0f} seconds"
 
 
 def print_warnings(findings: Sequence[Finding], console: Terminal) -> None:

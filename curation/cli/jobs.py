@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from curation.cli import help_texts
 from curation.cli.errors import fields_of, interruption, refuse_empty, termination
 from curation.cli.output_file import check_folder
 from curation.cli.run_printer import RunPrinter
@@ -22,7 +23,8 @@ from curation.cli.telemetry_options import (
     PARENT_HELP,
     TelemetryOptions,
 )
-from curation.engine.spark import Cluster, is_local, load_cluster, submitted_settings
+from curation.engine.cluster import Cluster, is_local, load_cluster
+from curation.engine.spark import submitted_settings
 from curation.errors import Detail, RecipeError
 from curation.flow import Step, plan, select_steps
 from curation.launch import RunOptions, run_steps
@@ -74,35 +76,19 @@ def _end(error: BaseException, fields: Mapping[str, Any]) -> NoReturn:
 
 
 def _parser(stage: str | None) -> argparse.ArgumentParser:
-    what = f"Run the stage {stage} of a recipe." if stage else "Run stages of a recipe."
-    parser = argparse.ArgumentParser(description=what)
+    description = f"Run the stage {stage} of a recipe." if stage else "Run stages of a recipe."
+    parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
-    add("--recipe", required=True, help="Path of the recipe, a YAML file.")
-    add(
-        "--store", required=True, help="Folder or URI of the store, which holds the tables of runs."
-    )
+    add("--recipe", required=True, help=help_texts.RECIPE)
+    add("--store", required=True, help=help_texts.STORE)
     add(
         "--cluster",
         help="Settings to add to those of spark-submit: name of a file in conf/clusters, or a path.",
     )
-    add(
-        "--no-wait",
-        action="store_true",
-        help="Stop with an error if another run works on the same stage, instead of waiting for it.",
-    )
-    add(
-        "--retry",
-        action="append",
-        default=[],
-        help="Ask again for rows that failed: `transient`, `all`, or a reason. It may be repeated.",
-    )
-    add("--force", action="store_true", help="Compute again what the stages write.")
-    add(
-        "--log-format",
-        choices=("text", "json"),
-        default="text",
-        help="Form of what goes to standard error: text, or JSON with one object a line.",
-    )
+    add("--no-wait", action="store_true", help=help_texts.NO_WAIT)
+    add("--retry", action="append", default=[], help=help_texts.RETRY)
+    add("--force", action="store_true", help=help_texts.FORCE)
+    add("--log-format", choices=("text", "json"), default="text", help=help_texts.LOG_FORMAT)
     add("--metrics", metavar="FILE", help=METRICS_HELP)
     add("--openlineage", metavar="FILE|URL", help=OPENLINEAGE_HELP)
     add("--openlineage-parent", metavar="PARENT", help=PARENT_HELP)
@@ -110,8 +96,8 @@ def _parser(stage: str | None) -> argparse.ArgumentParser:
     if stage:
         parser.set_defaults(only=stage, first=None, until=None)
     else:
-        add("--from", dest="first", help="Run this stage and those after it.")
-        add("--until", help="Run this stage and those before it.")
+        add("--from", dest="first", help=help_texts.FROM)
+        add("--until", help=help_texts.UNTIL)
         parser.set_defaults(only=None)
     return parser
 
@@ -122,7 +108,7 @@ def _run(arguments: argparse.Namespace) -> None:
     cluster = _cluster(arguments.cluster)
     recipe, store = load_recipe(arguments.recipe), Store(arguments.store)
     steps = select_steps(plan(recipe), arguments.only, arguments.first, arguments.until)
-    again = asked_again(steps, arguments.force, arguments.retry)
+    recompute = asked_again(steps, arguments.force, arguments.retry)
     telemetry = TelemetryOptions(
         arguments.metrics, arguments.openlineage, arguments.openlineage_parent
     )
@@ -134,8 +120,7 @@ def _run(arguments: argparse.Namespace) -> None:
     try:
         waiting = Waiting(wait=not arguments.no_wait)
         with RunLog(store, partial(logger.info, "log: %s")) as log:
-            watching = [log, ended, *observers]
-            options = RunOptions(printer, waiting, again, watching)
+            options = RunOptions(waiting, recompute, [log, ended, *observers, printer])
             run_steps(steps, recipe, store, cluster, options)
             _log_dataset(ended.results, store)
             report = _write_report(steps, recipe, store, log.run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from curation.runner.observer import RunObserver
 from curation.stages.ingest.sources.notices import describe
 from curation.store.manifest import count_outcomes
 from curation.terminal import Terminal
@@ -23,29 +24,29 @@ _HINTS = {
 _INDENT = " " * 14
 
 
-class OutcomePrinter:
+class OutcomePrinter(RunObserver):
     """Prints the result of each step, and the reasons for dropped rows where they first appear."""
 
     def __init__(self, console: Terminal, with_rows: bool = True) -> None:
         self._console, self._with_rows = console, with_rows
         self._dropped: dict[str, int] = {}
 
-    def __call__(self, outcome: StepResult) -> None:
+    def step_ended(self, result: StepResult) -> None:
         """Print the result of one step."""
         if self._with_rows:
-            self._print_rows(outcome)
-        for manifest in outcome.manifests:
+            self._print_rows(result)
+        for manifest in result.manifests:
             self._print_dropped(manifest)
             print_notices(manifest, self._console, _INDENT)
 
-    def _print_rows(self, outcome: StepResult) -> None:
-        if outcome.up_to_date:
+    def _print_rows(self, result: StepResult) -> None:
+        if result.up_to_date:
             work = "up to date"
         else:
-            reused = f", {outcome.reused} reused" if outcome.reused else ""
-            work = f"{outcome.computed} computed{reused}"
+            reused = f", {result.reused} reused" if result.reused else ""
+            work = f"{result.computed} computed{reused}"
         self._console.print(
-            f"  {outcome.step.name:<11} {outcome.rows:>10,} rows  {outcome.seconds:6.1f} s  {work}"
+            f"  {result.step.name:<11} {result.rows:>10,} rows  {result.seconds:6.1f} s  {work}"
         )
 
     def _print_dropped(self, manifest: Manifest) -> None:

@@ -87,7 +87,8 @@ def plan_command(
             message = "it has no effect without --cost"
             raise RecipeError(Detail(message, option, value, fix="Add --cost"))
     if cost:
-        from curation.inspect.cost.console import cost_of, print_cost
+        from curation.inspect.cost.console import print_cost
+        from curation.inspect.cost.recipe_cost import cost_of
 
         costs = cost_of(loaded, rates, prices, assume or [])
         if as_json:
@@ -165,7 +166,7 @@ def run(
 ) -> None:
     """Run a recipe. Only stages whose inputs or parameters changed are computed again."""
     from curation.cli.verify_commands import print_problems
-    from curation.engine.spark import load_cluster, with_ui
+    from curation.engine.cluster import load_cluster, with_ui
     from curation.launch import RunOptions, run_steps, verify_inputs
     from curation.runner.outcomes import asked_again
     from curation.store.step_log import Waiting
@@ -174,7 +175,7 @@ def run(
 
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
-    again = asked_again(steps, force, retry or ())
+    recompute = asked_again(steps, force, retry or ())
     opened = Store(store)
     # Before --verify, which may read for hours.
     where = with_ui(load_cluster(cluster)) if spark_ui else load_cluster(cluster)
@@ -187,12 +188,12 @@ def run(
     printer.before(steps)
     waiting = Waiting(wait=not no_wait, notify=err.print)
     with RunLog(opened, _print_log) as log:
-        options = RunOptions(printer, waiting, again, [log, *observers])
-        outcomes = run_steps(steps, loaded, opened, where, options)
-        up_to_date = all(outcome.up_to_date for outcome in outcomes)
+        options = RunOptions(waiting, recompute, [log, *observers, printer])
+        results = run_steps(steps, loaded, opened, where, options)
+        up_to_date = all(result.up_to_date for result in results)
         report_path = _report(steps, loaded, opened, up_to_date, log.run)
     if as_json:
-        print_facts(describe_run(loaded.name, outcomes, opened, report_path, damaged, log.path))
+        print_facts(describe_run(loaded.name, results, opened, report_path, damaged, log.path))
         return
     if up_to_date:
         out.print("Nothing to do: every table is up to date.")

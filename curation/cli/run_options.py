@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from curation.cli import help_texts
 from curation.cli.completion import complete_cluster, complete_stage
 from curation.cli.telemetry_options import METRICS_HELP, OPENLINEAGE_HELP, PARENT_HELP
 
@@ -15,15 +16,11 @@ Only = Annotated[
 ]
 First = Annotated[
     str | None,
-    typer.Option(
-        "--from", help="Run this stage and those after it.", autocompletion=complete_stage
-    ),
+    typer.Option("--from", help=help_texts.FROM, autocompletion=complete_stage),
 ]
 Until = Annotated[
     str | None,
-    typer.Option(
-        "--until", help="Run this stage and those before it.", autocompletion=complete_stage
-    ),
+    typer.Option("--until", help=help_texts.UNTIL, autocompletion=complete_stage),
 ]
 ClusterName = Annotated[
     str,
@@ -63,29 +60,9 @@ PricesPath = Annotated[
         "--prices", help="With --cost: YAML file of prices. The default is conf/costs/prices.yaml."
     ),
 ]
-NoWait = Annotated[
-    bool,
-    typer.Option(
-        "--no-wait",
-        help="Stop with an error if another run works on the same stage, instead of waiting for it.",
-    ),
-]
-Retry = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--retry",
-        help="Ask again for rows that failed: `transient`, `all`, or a reason such as `timeout`. It "
-        "may be repeated.",
-    ),
-]
-Force = Annotated[
-    bool,
-    typer.Option(
-        "--force",
-        help="Compute what the stages write again, though nothing changed. A stopped run with --force "
-        "starts again from the beginning.",
-    ),
-]
+NoWait = Annotated[bool, typer.Option("--no-wait", help=help_texts.NO_WAIT)]
+Retry = Annotated[list[str] | None, typer.Option("--retry", help=help_texts.RETRY)]
+Force = Annotated[bool, typer.Option("--force", help=help_texts.FORCE)]
 Metrics = Annotated[str | None, typer.Option("--metrics", metavar="FILE", help=METRICS_HELP)]
 OpenLineage = Annotated[
     str | None, typer.Option("--openlineage", metavar="FILE|URL", help=OPENLINEAGE_HELP)

@@ -45,11 +45,11 @@ class RunPrinter(OutcomePrinter):
         if is_first and any(step.name == "ingest" for step in steps):
             print_warnings(warnings_before_run(self._recipe), self._console)
 
-    def __call__(self, outcome: StepResult) -> None:
+    def step_ended(self, result: StepResult) -> None:
         """Print the result of one step, and thresholds that had no effect or left nothing."""
-        super().__call__(outcome)
-        if outcome.step.name == "select" and not outcome.up_to_date:
+        super().step_ended(result)
+        if result.step.name == "select" and not result.up_to_date:
             from curation.inspect.check.after_select import idle_after_select
 
-            idle = list(idle_after_select(self._recipe, outcome.manifests[0]))
+            idle = list(idle_after_select(self._recipe, result.manifests[0]))
             print_warnings(idle, self._console)

@@ -10,7 +10,7 @@ import typer
 from curation.activity import format_duration
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out, print_facts
 from curation.cli.completion import complete_run
-from curation.cli.facts.runs import RunStatus as Facts
+from curation.cli.facts.runs import RunStatus as RunStatusFacts
 from curation.terminal import styled
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def status(
     opened = Store(store)
     statuses = read_status(opened, run)
     if as_json:
-        print_facts([Facts.model_validate(each.to_json()) for each in statuses])
+        print_facts([RunStatusFacts.model_validate(each.to_json()) for each in statuses])
         return
     for number, each in enumerate(statuses):
         if number:

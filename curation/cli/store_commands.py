@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Column
@@ -22,40 +22,40 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
     from curation.store.store import Store
 
     opened = Store(store)
-    rows: list[dict[str, Any]] = [
-        {
-            "run": record.run,
-            "recipe": record.recipe,
-            "fingerprint": record.fingerprint,
-            "started": record.started,
-            "seconds": record.seconds,
-            "state": record.current_state,
-            "stages": list(record.stages),
-            "rows": dict(record.rows),
-            "tables": dict(record.tables),
-            "restored_from": record.restored_from,
-        }
+    found = [
+        Run(
+            run=record.run,
+            recipe=record.recipe,
+            fingerprint=record.fingerprint,
+            started=record.started,
+            seconds=record.seconds,
+            state=record.current_state,
+            stages=list(record.stages),
+            rows=dict(record.rows),
+            tables=dict(record.tables),
+            restored_from=record.restored_from,
+        )
         for record in read_runs(opened)
     ]
     if as_json:
-        print_facts([Run.model_validate(row) for row in rows])
+        print_facts(found)
         return
     named = Column("run", no_wrap=True)
     grid = Grid(named, "recipe", "started (UTC)", "seconds", "state", "stages", "rows of the last")
-    for row in rows:
-        stages = row["stages"]
+    for run in found:
+        stages = run.stages
         span = stages[0] if len(stages) == 1 else f"{stages[0]} – {stages[-1]}" if stages else "–"
-        last = f"{row['rows'][stages[-1]]:,}" if stages else "–"
+        last = f"{run.rows[stages[-1]]:,}" if stages else "–"
         grid.add_row(
-            row["run"],
-            row["recipe"],
-            _in_two_words(row["started"]),
-            f"{row['seconds']:,.1f}",
-            f"{row['state']}{' (restored)' if row['restored_from'] else ''}",
+            run.run,
+            run.recipe,
+            _in_two_words(run.started),
+            f"{run.seconds:,.1f}",
+            f"{run.state}{' (restored)' if run.restored_from else ''}",
             span,
             last,
         )
-    out.print(grid if rows else f"No run yet in {opened.uri}.")
+    out.print(grid if found else f"No run yet in {opened.uri}.")
 
 
 @app.command(rich_help_panel=STORE_PANEL)
@@ -78,35 +78,34 @@ def versions(
         contract(table)
     headers = in_parallel(lambda version: opened.header(table, version), names)
     records = list(read_runs(opened))
-    rows: list[dict[str, Any]] = [
-        {
-            "version": name,
-            "created": header["created"],
-            "stage": header["stage"],
-            "rows": header["rows"],
-            "fragments": header["fragments"],
-            "runs": [record.run for record in records if record.tables.get(table) == name],
-        }
+    found = [
+        Version(
+            version=name,
+            created=header["created"],
+            stage=header["stage"],
+            rows=header["rows"],
+            fragments=header["fragments"],
+            runs=[record.run for record in records if record.tables.get(table) == name],
+        )
         for name, header in zip(names, headers, strict=True)
         if header is not None
     ]
     if as_json:
-        print_facts([Version.model_validate(row) for row in rows])
+        print_facts(found)
         return
     named, latest = Column("version", no_wrap=True), Column("latest run", no_wrap=True)
     grid = Grid(named, "created (UTC)", "stage", "rows", "fragments", latest, "runs")
-    for row in rows:
-        runs_with_it = row["runs"]
+    for version in found:
         grid.add_row(
-            row["version"],
-            _in_two_words(row["created"]),
-            row["stage"],
-            f"{row['rows']:,}",
-            f"{row['fragments']:,}",
-            runs_with_it[0] if runs_with_it else "–",
-            str(len(runs_with_it)),
+            version.version,
+            _in_two_words(version.created),
+            version.stage,
+            f"{version.rows:,}",
+            f"{version.fragments:,}",
+            version.runs[0] if version.runs else "–",
+            str(len(version.runs)),
         )
-    out.print(grid if rows else f"No version of table {table}.")
+    out.print(grid if found else f"No version of table {table}.")
 
 
 def _in_two_words(time: str) -> str:

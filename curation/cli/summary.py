@@ -13,22 +13,22 @@ CLAIMS = "claims"
 
 
 def summarise(
-    outcomes: Iterable[StepResult], store: Store, report: str | None = None
+    results: Iterable[StepResult], store: Store, report: str | None = None
 ) -> dict[str, Any]:
     """Return the rows, reasons and tables of each stage, and where the dataset and the report are.
 
     Args:
-        outcomes: of the stages that ended.
+        results: of the stages that ended.
         store: where their tables are.
         report: path of the report within the store.
     """
-    outcomes = list(outcomes)
-    summary: dict[str, Any] = {"stages": [_stage(outcome, store) for outcome in outcomes]}
-    claims = _claims(outcomes, store)
+    results = list(results)
+    summary: dict[str, Any] = {"stages": [_stage(result, store) for result in results]}
+    claims = _claims(results, store)
     if claims is not None:
         rows = claims.stats["composition"]
         summary["shortfalls"] = {r["arm"]: r["shortfall"] for r in rows if r["shortfall"]}
-    for manifest in (m for outcome in outcomes for m in outcome.manifests):
+    for manifest in (m for result in results for m in result.manifests):
         if manifest.table == DATASET:
             summary[DATASET] = {
                 "version": manifest.version,
@@ -40,25 +40,25 @@ def summarise(
     return summary
 
 
-def _claims(outcomes: Sequence[StepResult], store: Store) -> Manifest | None:
+def _claims(results: Sequence[StepResult], store: Store) -> Manifest | None:
     """Return the claims that the stages made, or those that the dataset was made from."""
-    for outcome in reversed(outcomes):
-        for manifest in outcome.manifests:
+    for result in reversed(results):
+        for manifest in result.manifests:
             if manifest.table == CLAIMS:
                 return manifest
-        if CLAIMS in outcome.reads:
-            return store.manifest(CLAIMS, outcome.reads[CLAIMS])
+        if CLAIMS in result.reads:
+            return store.manifest(CLAIMS, result.reads[CLAIMS])
     return None
 
 
-def _stage(outcome: StepResult, store: Store) -> dict[str, Any]:
+def _stage(result: StepResult, store: Store) -> dict[str, Any]:
     return {
-        "stage": outcome.step.name,
-        "rows": outcome.rows,
-        "outcomes": dict(outcome.outcomes),
-        "seconds": round(outcome.seconds, 1),
-        "computed": outcome.computed,
-        "reused": outcome.reused,
-        "tables": {m.table: store.address(f"tables/{m.table}") for m in outcome.manifests},
-        "versions": {m.table: m.version for m in outcome.manifests},
+        "stage": result.step.name,
+        "rows": result.rows,
+        "outcomes": dict(result.outcomes),
+        "seconds": round(result.seconds, 1),
+        "computed": result.computed,
+        "reused": result.reused,
+        "tables": {m.table: store.address(f"tables/{m.table}") for m in result.manifests},
+        "versions": {m.table: m.version for m in result.manifests},
     }

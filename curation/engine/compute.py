@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from curation.engine.fragment_progress import FragmentProgress
 from curation.engine.joint_units import TASKS_PER_SLOT, join_units
-from curation.engine.parallel import Note, Parallel
+from curation.engine.parallel import Parallel, ProgressCounter
 from curation.engine.units import Output, Unit, run_unit
 from curation.errors import CurationError, WorkerError
 from curation.store.manifest import FragmentRecord
@@ -195,9 +195,9 @@ class ComputeResult:
     computed: int
 
 
-ProgressFunction = Callable[[Store, Sequence[Unit]], Note]
-"""Gets the units that will be computed, and returns what describes their progress. `Note.summarise`
-gets the result of `run_chains`."""
+ProgressFunction = Callable[[Store, Sequence[Unit]], ProgressCounter]
+"""Gets the units that will be computed, and returns what describes their progress. Its `summarise` gets
+the result of `run_chains`."""
 
 
 def compute(
@@ -223,13 +223,15 @@ def compute(
         WorkerError: the worker of a task ended again and again; it names the units.
     """
     records, missing = _find_records(store, units, earlier)
-    note: Note = progress(store, missing) if progress and missing else FragmentProgress(missing)
+    counter: ProgressCounter = (
+        progress(store, missing) if progress and missing else FragmentProgress(missing)
+    )
     gpu, isolated = (any(getattr(unit, name) for unit in missing) for name in ("gpu", "isolated"))
     for chains in _phases(join_units(missing, parallel)):
         tasks = tasks_of(chains, parallel)
         function = partial(run_chains, store, stale=earlier.stale)
         try:
-            results = parallel.map(label, function, tasks, note, gpu, isolated)
+            results = parallel.map(label, function, tasks, counter, gpu, isolated)
         except WorkerError as error:
             raise _with_names(error, label, store, tasks, earlier.stale) from error
         for task, result in zip(tasks, results, strict=True):

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from curation.activity import Activity
 from curation.engine.device import CPU, local_devices
-from curation.engine.parallel import Note, Parallel, R, ShuffleJob, T
+from curation.engine.parallel import Parallel, ProgressCounter, R, ShuffleJob, T
 from curation.engine.spark_progress import ShownProgress
 from curation.errors import WorkerError
 from curation.progress import ProgressBar
@@ -87,19 +87,19 @@ class DriverFirst:
         label: str,
         function: Callable[[T], R],
         items: Sequence[T],
-        note: Note | None = None,
+        counter: ProgressCounter | None = None,
         gpu: bool = False,
         isolated: bool = False,
     ) -> list[R]:
         """Return `[function(item) for item in items]`. See `Parallel.map`."""
         results: list[R] = []
         if items and not isolated and self._may_work_here(gpu):
-            results = self._map_here(label, function, items, note)
+            results = self._map_here(label, function, items, counter)
         rest = items[len(results) :]
         if not rest:
             return results
         try:
-            return results + self._workers.map(label, function, rest, note, gpu, isolated)
+            return results + self._workers.map(label, function, rest, counter, gpu, isolated)
         except WorkerError as error:
             number = None if error.task is None else error.task + len(results)
             raise WorkerError(*error.details, task=number) from error
@@ -121,14 +121,18 @@ class DriverFirst:
         return not gpu or local_devices() == (CPU,)
 
     def _map_here(
-        self, label: str, function: Callable[[T], R], items: Sequence[T], note: Note | None
+        self,
+        label: str,
+        function: Callable[[T], R],
+        items: Sequence[T],
+        counter: ProgressCounter | None,
     ) -> list[R]:
         """Return the results of the first items, or of all, as far as the time allows."""
         results: list[R] = []
         began, left_s, fastest_s = self._clock(), self._left_s, 0.0
         self._activity.begin_part(label, len(items))
         with ProgressBar(label, len(items)) as bar:
-            shown = ShownProgress(bar, self._activity, note)
+            shown = ShownProgress(bar, self._activity, counter)
             while len(results) < len(items):
                 item_began = self._clock()
                 # The first item imports what all of them need, so it says little of the others.
@@ -143,8 +147,8 @@ class DriverFirst:
                     break
                 item_s = self._clock() - item_began
                 fastest_s = item_s if len(results) == 1 else min(fastest_s, item_s)
-                if note is not None:
-                    note.add(note.summarise(results[-1]))
+                if counter is not None:
+                    counter.add(counter.summarise(results[-1]))
                 shown.set_done(len(results), len(items))
         self._left_s -= self._clock() - began
         self._activity.end_part()

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_S = 20.0
 """Seconds without enough executors after which a run says so."""
-AGAIN_S = 300.0
+REPEAT_S = 300.0
 """Seconds between two such messages."""
 CONNECT_S = 5.0
 STANDALONE = "spark://"
@@ -125,7 +125,7 @@ class ExecutorWatch:
                 self._warn(f"{count} executors have started. The run goes on.")
             self._short, self._next = False, now + self._patience_s
         elif now >= self._next:
-            self._short, self._next = True, now + AGAIN_S
+            self._short, self._next = True, now + REPEAT_S
             self._warn(self._message(count))
 
     def _message(self, count: int) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from curation.activity import Counts
+from curation.activity import WorkCounts
 from curation.engine.row_counts import read_count
 from curation.engine.units import Unit
 from curation.store.manifest import FragmentRecord, count_outcomes
@@ -28,7 +28,7 @@ class FinishedUnit(NamedTuple):
 
 
 class FragmentProgress:
-    """Counts the rows of units. A `Note` without a line: progress bars show the counts themselves.
+    """Counts the rows of units: a `ProgressCounter` without a line, as progress bars show the counts.
 
     The rows of a unit are those that it reads. Where a unit does not say how many, units are counted.
 
@@ -68,14 +68,14 @@ class FragmentProgress:
                 self._done += self._unfinished.pop(unit.name)
                 self._outcomes.update(unit.outcomes)
 
-    def counts(self) -> Counts:
+    def counts(self) -> WorkCounts:
         """Return how many rows are finished, with those of the units that run."""
         running = 0
         if self._unit == "rows":
             running = sum(min(read_count(n), rows) for n, rows in list(self._unfinished.items()))
-        return Counts(self._done + running, self._total, self._unit, dict(self._outcomes))
+        return WorkCounts(self._done + running, self._total, self._unit, dict(self._outcomes))
 
-    def describe(self, counts: Counts) -> str:
+    def describe(self, counts: WorkCounts) -> str:
         """Return no line."""
         return ""
 

@@ -253,7 +253,7 @@ class OpenFolder:
         return {part: sha256(content).hexdigest() for part, content in written.items()}
 
     def _let_hint_name(self, number: int) -> _Listing:
-        """Let the hint name a version, or a later one that there is; return what is there then."""
+        """Make the hint name a version, unless it names a later one; return the one that it names."""
         while True:
             self._write(HINT, str(number).encode())
             listed = self._list()

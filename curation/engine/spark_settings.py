@@ -16,7 +16,7 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
-from curation.errors import RecipeError
+from curation.errors import Detail, RecipeError
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -138,7 +138,7 @@ def check_pyspark(imported: str, file: str) -> None:
         )
 
 
-def start_problem(error: Exception, environment: MutableMapping[str, str]) -> str:
+def start_problem(error: Exception, environment: MutableMapping[str, str]) -> Detail:
     """Return why Spark does not start, and what may stand in its way.
 
     Args:
@@ -148,11 +148,8 @@ def start_problem(error: Exception, environment: MutableMapping[str, str]) -> st
     lines = [line.strip(": \t") for line in str(error).splitlines() if line.strip()]
     # Of a Java error the exception itself says more than the line about the call.
     reason = next((line for line in lines if line.startswith(("java.", "org."))), None)
-    text = f"Spark does not start: {reason or (lines or [type(error).__name__])[0]}"
+    message = f"Spark does not start: {reason or (lines or [type(error).__name__])[0]}"
     names = sorted(n for n in environment if n.startswith(PREFIXES) or n in OTHER_VARIABLES)
-    if names:
-        text += (
-            f"\nThese variables reach into Spark: {', '.join(names)}. Unset those that another Spark "
-            "left behind."
-        )
-    return text + "\nThe settings of a run stand under `conf` in a cluster file, for --cluster."
+    unset = f"Unset the variables that another Spark left behind ({', '.join(names)})"
+    settings = "Settings of a run stand under `conf` in a cluster file, for --cluster"
+    return Detail(message, fix=f"{unset}. {settings}" if names else settings)

@@ -10,24 +10,17 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from curation.activity import Activity
+from curation.engine.cluster import Cluster, is_local, local_slots, starts_spark_here
 from curation.engine.driver_first import DriverFirst
 from curation.engine.executors import ExecutorWatch
 from curation.engine.job_poller import JobPoller
-from curation.engine.parallel import Note, Parallel, R, ShuffleJob, T
+from curation.engine.parallel import Parallel, ProgressCounter, R, ShuffleJob, T
 from curation.engine.row_counts import kept_counts
 from curation.engine.shipped_files import Shipment, use_copies
-from curation.engine.spark import (
-    Cluster,
-    cores_of_gpu,
-    gpu_profile,
-    is_local,
-    local_slots,
-    open_context,
-    starts_spark_here,
-)
+from curation.engine.spark import cores_of_gpu, gpu_profile, open_context
 from curation.engine.spark_failures import failure, lost_java
-from curation.engine.spark_notes import NoteAdder, Summarised
 from curation.engine.spark_progress import ShownProgress
+from curation.engine.spark_summaries import SendSummary, SummaryAdder
 from curation.errors import CurationError
 from curation.progress import ProgressBar, shown_wait
 from curation.streams import clean_python_streams
@@ -80,9 +73,9 @@ def _out_of_memory() -> MemoryError:
 
 
 def _without_secrets(error: Exception) -> Exception:
-    """Return an error; without what it must not say, as text, if its trace says so.
+    """Return an error whose trace has no secrets; if it had some, only its cleaned trace is kept.
 
-    Executors write it into logs of their own, which nothing cleans.
+    Executors write the trace into logs of their own, which nothing cleans.
     """
     trace = "".join(traceback.format_exception(error))
     clean = visible(trace)
@@ -202,7 +195,7 @@ class SparkWorkers:
         label: str,
         function: Callable[[T], R],
         items: Sequence[T],
-        note: Note | None = None,
+        counter: ProgressCounter | None = None,
         gpu: bool = False,
         isolated: bool = False,
     ) -> list[R]:
@@ -217,11 +210,11 @@ class SparkWorkers:
             return []
         context = self._spark
         call: Callable[[Any], Any] = _ErrorAsResult(function, self._copies)
-        if note is not None:
-            note_adder: Any = NoteAdder(note)
-            call = Summarised(call, note.summarise, context.accumulator(None, note_adder))
+        if counter is not None:
+            adder: Any = SummaryAdder(counter)
+            call = SendSummary(call, counter.summarise, context.accumulator(None, adder))
         rows = context.parallelize(items, len(items)).map(call)
-        return self._collected(rows, label, len(items), note, gpu)
+        return self._collected(rows, label, len(items), counter, gpu)
 
     def exchange(self, job: ShuffleJob) -> list[Any]:
         """Run one Spark shuffle and return the result of each part. See `Parallel.exchange`.
@@ -237,7 +230,7 @@ class SparkWorkers:
         return self._collected(received, job.label, job.task_count, None, job.gpu)
 
     def _collected(
-        self, rows: Any, label: str, tasks: int, note: Note | None, gpu: bool
+        self, rows: Any, label: str, tasks: int, counter: ProgressCounter | None, gpu: bool
     ) -> list[Any]:
         """Run a Spark job and return its results; with `gpu` each of its tasks requests a GPU."""
         context = self._spark
@@ -250,7 +243,7 @@ class SparkWorkers:
         watch = None if is_local(context.master) else ExecutorWatch(context)
         self._activity.begin_part(label, tasks)
         with ProgressBar(label, tasks) as bar:
-            shown = ShownProgress(bar, self._activity, note)
+            shown = ShownProgress(bar, self._activity, counter)
             with JobPoller(context, group, tasks, shown, watch):
                 results = _collect(rows)
         self._activity.end_part()

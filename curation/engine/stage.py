@@ -96,16 +96,16 @@ class Stage(Generic[P]):
             name, for a map stage whose units are not simply the aligned fragments.
         chains: function of `(**tables)` that returns the chain of each unit by the unit's name: units
             of one chain never run at the same time.
-        together: function of `(**tables, params)` that returns how many bytes of fragments one call may
-            hold, for a map stage that would read all of a large table for each fragment. The stage's
-            function then gets a mapping by fragment for each table that is not `whole`, and yields
-            pairs of a fragment's name and a batch.
+        joint_bytes: function of `(**tables, params)` that returns how many bytes of fragments one call
+            may hold, for a map stage that would read all of a large table for each fragment. The
+            stage's function then gets a mapping by fragment for each table that is not `whole`, and
+            yields pairs of a fragment's name and a batch.
         progress: function of `(store, units)` that returns a function which describes the progress of
             the units in one line.
-        retry: function of `(params, outcomes, age_s, asked)` that returns the outcomes whose rows are
-            computed again although nothing changed: `outcomes` counts the rows that were committed
+        retry: function of `(params, outcomes, age_s, requested)` that returns the outcomes whose rows
+            are computed again although nothing changed: `outcomes` counts the rows that were committed
             last, or that a fragment of these has, `age_s` is for how many seconds they have been there,
-            and `asked` is what the run was asked to try again.
+            and `requested` is what the run was asked to try again.
         check: function of `(params, outcomes)` that returns a `Detail` for each bound that is
             exceeded, because too many rows failed.
     """
@@ -127,7 +127,7 @@ class Stage(Generic[P]):
     rows_per_file: Callable[[P], int] | None = None
     units: FunctionPath | None = None
     chains: FunctionPath | None = None
-    together: FunctionPath | None = None
+    joint_bytes: FunctionPath | None = None
     progress: FunctionPath | None = None
     retry: FunctionPath | None = None
     check: FunctionPath | None = None

@@ -103,7 +103,7 @@ def open_table(
 
 
 def refuse_withheld(tables: Mapping[str, Table]) -> None:
-    """Check that no table holds what was taken down, for who reads several tables row by row.
+    """Check that no table holds what was taken down, before several tables are read row by row.
 
     Raises:
         TakenDownError: one does; the message names it.

@@ -74,8 +74,8 @@ class Chain(NamedTuple):
     name: str
 
 
-class Together(NamedTuple):
-    """How a unit with one output may be computed together with others of its function, by one call.
+class JointCall(NamedTuple):
+    """How one call may compute a unit with one output together with others of its function.
 
     The function gets each argument of `by_unit` as a mapping by the name of the unit, and yields pairs
     of such a name and a batch.
@@ -111,7 +111,7 @@ class Unit:
         only: returns the arguments that compute some of several outputs alone.
         prepare: called first, where the unit runs: it registers plug-ins.
         isolated: it never runs in the process of the run (see `Parallel.map`).
-        together: how it is computed together with others; None if its function computes one unit.
+        joint_call: how one call computes it together with others; None if each unit has its call.
     """
 
     name: str
@@ -126,7 +126,7 @@ class Unit:
     only: Callable[[Collection[str]], Mapping[str, Any]] | None = None
     prepare: Callable[[], object] | None = None
     isolated: bool = False
-    together: Together | None = None
+    joint_call: JointCall | None = None
 
 
 @runtime_checkable

@@ -35,7 +35,7 @@ class OtherBaseError(yaml.MarkedYAMLError):
 
 
 class UnreadableValueError(yaml.MarkedYAMLError):
-    """A value is none of its type."""
+    """A value is not valid for its type."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -115,7 +115,7 @@ def load_yaml(text: str) -> Any:
 
     Raises:
         yaml.YAMLError: it is no YAML, holds itself or too many values, has a key twice in one mapping,
-            a value that is none of its type, or a number to the base 8 or 60.
+            a value that is not valid for its type, or a number to the base 8 or 60.
     """
     loader = _Loader(text)
     try:

@@ -59,7 +59,7 @@ def composition_of(claims: Manifest) -> tuple[list[dict[str, Any]], int]:
     """Return the composition of a run and Σ final.
 
     `final` counts claims, as the published tables do. `final_images` counts the different images of an
-    arm; it is None in manifests of before it was counted. An image of several arms counts in each.
+    arm; it is None in manifests that are older than the field. An image of several arms counts in each.
 
     Raises:
         StoreError: the sums do not agree with the rows of `claims`.

@@ -146,7 +146,7 @@ class CurrentTables(Mapping[str, Table]):
 
     def look_again(self) -> bool:
         """Open the tables again if rows were taken down since; return whether that is so."""
-        before, self._takedowns = self._takedowns, self.store.takedowns(again=True)
+        before, self._takedowns = self._takedowns, self.store.takedowns(reload=True)
         if before == self._takedowns:
             return False
         self._opened.clear()
@@ -176,7 +176,7 @@ class CurrentTables(Mapping[str, Table]):
         return None if record is None else record.steps.get(name)
 
     def check_together(self, reader: str, names: Iterable[str]) -> None:
-        """Check that some tables belong together, for who reads them row by row.
+        """Check that some tables belong together, before they are read row by row.
 
         Tables of one run do. Those of earlier runs may have been made from other versions.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,26 +12,7 @@ from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.download import download_weights
 from curation.plugins import load_plugins
 from curation.recipe import Recipe
-
-
-class Weights(NamedTuple):
-    """A file of weights in a recipe.
-
-    Attributes:
-        place: of its fields in the recipe.
-        path: where it is wanted; None for weights that the name of a model stands for.
-        sha256: that it must have.
-        address: where it is downloaded from.
-        program: whether it is a program, so that it must have a checksum.
-        model: name of the model, of an encoder.
-    """
-
-    place: str
-    path: str | None
-    sha256: str | None
-    address: str | None
-    program: bool = False
-    model: str = ""
+from curation.recipe.weights import Weights, weights_of
 
 
 class Need(NamedTuple):
@@ -49,22 +29,6 @@ class Need(NamedTuple):
     what: str
     state: str
     problem: str | None = None
-
-
-def weights_of(recipe: Recipe) -> Iterator[Weights]:
-    """Yield the weights that a recipe names: of encoders, of heads, and of the face detector."""
-    for name, spec in recipe.embed.encoders.items():
-        if spec.is_imported:
-            continue
-        program = ENCODERS[spec.family].program
-        place = f"embed.encoders.{name}"
-        yield Weights(place, spec.weights, spec.sha256, spec.weights_from, program, spec.model)
-    for name, head in recipe.score.heads.items():
-        if head.weights is not None:
-            yield Weights(f"score.heads.{name}", head.weights, head.sha256, head.weights_from)
-    faces = recipe.fetch.faces
-    if faces.weights is not None:
-        yield Weights("fetch.faces", faces.weights, faces.sha256, faces.weights_from)
 
 
 def needs_of(recipe: Recipe, fetch: bool) -> list[Need]:

@@ -13,7 +13,7 @@ from curation.engine.params_base import fingerprint_params
 from curation.engine.stage import Read, Stage
 from curation.engine.table import Table
 from curation.engine.table_name import TableName
-from curation.engine.units import Output, Together, Unit, arguments_of_member, content_of
+from curation.engine.units import JointCall, Output, Unit, arguments_of_member, content_of
 from curation.flow import Step
 from curation.plugins import activation
 from curation.runner.work import (
@@ -93,7 +93,9 @@ def _map_units(step: Step, tables: Mapping[str, Table], context: Context) -> lis
     chains = stage.chains.load()(**table_args) if stage.chains else {}
     prepare = activation(step.plugins)
     only = partial(_params_of_members, step) if stage.only else None
-    together = stage.together.load()(**table_args, params=step.params) if stage.together else None
+    at_most = (
+        stage.joint_bytes.load()(**table_args, params=step.params) if stage.joint_bytes else None
+    )
     templates = [_output_template(step, table) for table in step.tables]
     made = []
     for name, arguments in units.items():
@@ -114,13 +116,13 @@ def _map_units(step: Step, tables: Mapping[str, Table], context: Context) -> lis
                 only=only,
                 prepare=prepare,
                 isolated=stage.decodes,
-                together=None if together is None else _together(stage, arguments, together),
+                joint_call=None if at_most is None else _joint_call(stage, arguments, at_most),
             )
         )
     return made
 
 
-def _together(stage: Stage[Any], arguments: Mapping[str, Any], at_most: int) -> Together:
+def _joint_call(stage: Stage[Any], arguments: Mapping[str, Any], at_most: int) -> JointCall:
     """Return how a unit is computed together with others, by the sizes of the files that it reads."""
     by_unit = tuple(read.argument for read in stage.reads if not read.whole)
     size = 0
@@ -128,7 +130,7 @@ def _together(stage: Stage[Any], arguments: Mapping[str, Any], at_most: int) -> 
         value = arguments[name]
         for fragment in value.values() if isinstance(value, Mapping) else (value,):
             size += sum(file.size for file in fragment.record.files)
-    return Together(size, at_most, by_unit)
+    return JointCall(size, at_most, by_unit)
 
 
 def _content_for(arguments: Mapping[str, Any], table: TableName) -> Any:

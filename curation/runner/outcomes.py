@@ -60,19 +60,19 @@ def stale_part(step: Step, last: Entry, within: StepContext) -> Stale:
         last: what it committed last.
         within: the run, and what it was asked to compute again.
     """
-    if within.run.again.force:
+    if within.run.recompute.force:
         return Stale(everything=True)
     if step.stage.retry is None:
         return Stale()
-    retry, asked = step.stage.retry.load(), within.run.again.retry
+    retry, requested = step.stage.retry.load(), within.run.recompute.retry
     read = (within.store.manifest(table, c.version) for table, c in last.tables.items())
     committed = [manifest for manifest in read if manifest is not None]
     outcomes = count_outcomes(m.counts for m in committed)
-    if asked:
+    if requested:
         outcomes = {**dict.fromkeys(_outcomes_of_versions(step, within.store), 0), **outcomes}
     records = [record for manifest in committed for record in manifest.fragments]
     return Stale(
-        outcomes=frozenset(retry(step.params, outcomes, 0.0, asked)),
+        outcomes=frozenset(retry(step.params, outcomes, 0.0, requested)),
         memos=frozenset(_memos_of_old(records, partial(retry, step.params), within.store)),
     )
 

@@ -205,7 +205,7 @@ def _bring_up_to_date(
         if removals != within.run.removals:
             # gc may have removed what was found before it could see the lease, or rows were taken
             # down.
-            within.store.takedowns(again=True)
+            within.store.takedowns(reload=True)
             inputs, work = _prepare(step, _opened_again(tables, within.store), within)
             within.run.removals = removals
         elif not is_same:
@@ -227,10 +227,10 @@ def _bring_up_to_date(
 
 
 def _read_takedowns(within: StepContext) -> None:
-    takedowns = within.store.takedowns(again=True)
+    takedowns = within.store.takedowns(reload=True)
     if takedowns is not None and takedowns.unsearched:
         wait_for_removal(within.store, within.run.holder, within.waiting)
-        check_searched(within.store, within.store.takedowns(again=True))
+        check_searched(within.store, within.store.takedowns(reload=True))
 
 
 def _has_lineage(last: Entry, inputs: Inputs) -> bool:

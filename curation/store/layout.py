@@ -54,7 +54,7 @@ def is_report_folder(name: str) -> bool:
 
 
 def check_is_store(storage: Storage) -> None:
-    """Check that there is a store, for who looks after one.
+    """Check that there is a store, for commands that must not make a new one.
 
     Raises:
         StoreError: there is none at the address.

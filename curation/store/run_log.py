@@ -1,7 +1,7 @@
 """Runs: one small file for each, with the versions of the tables that it made or used.
 
 The file is written by its run alone: at the start, after each step and at the end. While the run goes
-on it has another name: a request of then that takes effect late cannot replace what the run ended with.
+on the file has another name, so that a late write cannot replace the final record.
 The latest finished run that has a table decides which version people see who name none.
 """
 
@@ -45,7 +45,7 @@ MAX_ERROR = 2000
 
 
 @dataclass(frozen=True)
-class Again:
+class Recompute:
     """What a run computes again although nothing that decides rows changed.
 
     Attributes:
@@ -81,12 +81,12 @@ class Run:
 
     Attributes:
         removals: what `wait_for_removal` returned last; None before the first call.
-        again: what it was asked to compute again.
+        recompute: what it was asked to compute again.
         activity: what it does now.
     """
 
     removals: int | None = None
-    again: Again = Again()
+    recompute: Recompute = Recompute()
 
     def __init__(self, store: Store, record: RunRecord) -> None:
         self._store, self.record = store, record
@@ -153,7 +153,7 @@ class Run:
             save_record(self._store, self.record)
 
     def refresh(self) -> None:
-        """Write the record with the progress of now; another thread may do so while the run works."""
+        """Write the record with the current progress; another thread may call it meanwhile."""
         with self._saving:
             seconds = round(time.monotonic() - self._started, 3)
             progress = self.activity.progress()
@@ -161,7 +161,7 @@ class Run:
             try:
                 save_record(self._store, record)
             except Exception as error:
-                # Whatever it is: the run needs the record of now for nothing.
+                # No error of watching may end the run.
                 logger.info("The progress of run %s was not written: %s", record.run, error)
 
 
@@ -213,7 +213,7 @@ def describe_failure(error: BaseException) -> str:
 
 
 def save_record(store: Store, record: RunRecord) -> None:
-    """Write the record of a run. That of a run that has ended replaces the one of before."""
+    """Write the record of a run. The final record replaces the one that was written meanwhile."""
     store.storage.write(record.path, seal(record.to_json()))
     if record.state != "running":
         store.storage.delete([names_of(record.path)[1]])
@@ -223,7 +223,7 @@ def run_paths(listed: Iterable[str]) -> dict[str, str]:
     """Return the path of the record of each run, the one that started last first.
 
     Args:
-        listed: the files of the folder of runs. A run that has ended may have a file of before, too.
+        listed: the files of the folder of runs. A run that has ended may still have its earlier file.
     """
     paths: dict[str, str] = {}
     for path in sorted(p for p in listed if p.endswith(SUFFIX) and is_written_here(p)):
@@ -240,7 +240,7 @@ def run_names(store: Store) -> list[str]:
 
 
 def names_of(path: str) -> tuple[str, str]:
-    """Return the paths that the record of a run has after its end and before, of which one is given."""
+    """Return the paths of the record of a run after its end and before, given one of the two."""
     stem = path.removesuffix(RUNNING_SUFFIX).removesuffix(SUFFIX)
     return stem + SUFFIX, stem + RUNNING_SUFFIX
 

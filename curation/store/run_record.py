@@ -116,7 +116,7 @@ def new_run(
 
 
 def _following(stamp: str) -> str:
-    """Return the time that follows one in the names of runs; empty if it is none."""
+    """Return the next time stamp for the name of a run; empty if `stamp` is not valid."""
     try:
         return f"{datetime.strptime(stamp, _TIME).replace(tzinfo=UTC) + _TICK:{_TIME}}"
     except (ValueError, OverflowError):

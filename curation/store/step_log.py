@@ -3,11 +3,11 @@
 The log is a folder with numbered files. An entry is added by creating the file with the next number,
 which exactly one of several writers can do. That is all that leases, fences and commits need:
 
-- Who wants to work adds an entry `lease`, if the last entry is none, or if its holder has ended.
+- To work, a run adds an entry `lease`, unless the last entry is a lease whose holder still lives.
 - The holder of entry n commits by adding entry n + 1. If somebody took the lease over, that entry is
   there already, and the commit fails.
-- A holder shows that it lives by rewriting `<number>.beat`. Who waits judges by its own clock: a beat
-  that did not change for `EXPIRY_S` seconds is that of a dead holder. Clocks need not agree.
+- A holder shows that it lives by rewriting `<number>.beat`. A run that waits uses its own clock: if a
+  beat did not change for `EXPIRY_S` seconds, the holder is dead. Clocks need not agree.
 
 Every entry repeats the versions that were committed last, so readers read one file.
 """

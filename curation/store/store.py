@@ -89,16 +89,16 @@ class Store:
         """Return a path of the store as other programs open it: a local path or a URI."""
         return join_address(self.uri, path)
 
-    def takedowns(self, again: bool = False) -> Takedowns | None:
+    def takedowns(self, reload: bool = False) -> Takedowns | None:
         """Return what was taken down, or None; it is read once.
 
         Args:
-            again: read it again.
+            reload: read it again.
 
         Raises:
             StoreError: a tombstone is damaged.
         """
-        if again or self._takedowns is None:
+        if reload or self._takedowns is None:
             self._takedowns = (read_takedowns(self.storage),)
         return self._takedowns[0]
 

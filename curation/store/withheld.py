@@ -51,7 +51,7 @@ def taken_down_since(store: Store, before: Takedowns | None) -> bool:
 
     A search for the same tombstones may have added pairs and images, such as copies that vectors show.
     """
-    now = store.takedowns(again=True)
+    now = store.takedowns(reload=True)
     if now is None or before is None:
         return now is not None
     return now.names != before.names or now.hashes != before.hashes

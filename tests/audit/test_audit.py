@@ -94,7 +94,7 @@ def test_a_reencoded_copy_is_found_by_its_hash_and_a_mirrored_one_is_not(full: A
 def test_all_of_a_small_pool_is_taken_and_a_flat_picture_has_no_hash(full: Audit) -> None:
     assert AuditSummary.model_validate(full.summary).copies == full.summary["copies"]
     assert full.summary["sample"] == {
-        "asked": 1000,
+        "requested": 1000,
         "taken": PICTURES + COPIED + 1,
         "pool_rows": PICTURES + 2 * COPIED + 1,
         "undecodable": 0,
@@ -161,8 +161,8 @@ def test_pairs_with_other_images_are_those_of_brute_force(committed: Run, sample
 
 
 def test_copies_that_the_pool_has_are_linked(full: Audit) -> None:
-    counts = full.summary["ties_to_others"]["perceptual"]
-    assert counts["originals_tied"] == 2 * COPIED and counts["most_of_one_original"] == 1
+    counts = full.summary["pairs_with_others"]["perceptual"]
+    assert counts["originals_linked"] == 2 * COPIED and counts["most_of_one_original"] == 1
 
 
 def test_an_impossible_threshold_finds_nothing(committed: Run, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_an_impossible_threshold_finds_nothing(committed: Run, tmp_path: Path) -
     assert "perceptual" not in none.summary["levels"] and none.copies["distance"].isna().all()
 
 
-def test_a_level_alone(committed: Run, tmp_path: Path) -> None:
+def test_a_recipe_with_one_level_is_audited_by_it_alone(committed: Run, tmp_path: Path) -> None:
     alone = audited(committed.with_dedup(near=None, held_out=None), tmp_path, size=3)
     assert list(alone.summary["thresholds"]) == ["perceptual"]
     assert alone.summary["recall"]["all"]["any"] == alone.summary["recall"]["all"]["perceptual"] > 0
@@ -207,7 +207,7 @@ def test_the_split_into_fragments_changes_nothing(sampled: Audit, cut: Run, out:
 def test_recall_and_pairs_fall_as_thresholds_get_stricter(full: Audit) -> None:
     for level, direction in (("near", 1), ("perceptual", -1)):
         rows = full.summary["thresholds"][level]["table"][::direction]
-        for name in ("ties_per_1000", "originals_tied_per_1000", "unexplained_originals"):
+        for name in ("pairs_per_1000", "originals_linked_per_1000", "unexplained_originals"):
             counts = [row[name] for row in rows]
             assert counts == sorted(counts, reverse=direction < 0)
         recall = [row["recall"]["all"] for row in rows]
@@ -261,8 +261,8 @@ def test_the_sheet_shows_pairs_with_the_weakest_first(full: Audit, out: Path) ->
     shown = page.sections["pairs"]
     assert any(text.startswith("Linked by") for text in shown)
     cosines = [float(t) for t in shown if t.startswith("0.99") or t.startswith("1.00")]
-    counts = full.summary["ties_to_others"]
-    assert 0 < len(cosines) <= min(60, counts["near"]["ties"] + counts["perceptual"]["ties"])
+    counts = full.summary["pairs_with_others"]
+    assert 0 < len(cosines) <= min(60, counts["near"]["pairs"] + counts["perceptual"]["pairs"])
     sections = " ".join(shown).split("Linked by ")[1:]
     for section in sections:
         if not section.startswith("perceptual alone"):

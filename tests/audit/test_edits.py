@@ -67,7 +67,7 @@ def test_edits_differ_by_seed_and_image() -> None:
         ("rotate_4", (160, 120)),
     ],
 )
-def test_sizes(name: str, size: tuple[int, int]) -> None:
+def test_edits_change_the_size_by_their_factor(name: str, size: tuple[int, int]) -> None:
     assert opened(name, plain()).size == size
 
 

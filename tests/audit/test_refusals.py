@@ -74,4 +74,4 @@ def test_the_command_prints_tables_and_writes_files(committed: Run, tmp_path: Pa
     ):
         assert words in result.output
     summary = json.loads((folder / "audit.json").read_text())
-    assert summary["copies"]["planted"] == 2 * len(EDITS)
+    assert summary["copies"]["injected"] == 2 * len(EDITS)

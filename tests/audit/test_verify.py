@@ -90,7 +90,7 @@ def test_the_unverified_recall_is_that_of_a_recipe_that_does_not_verify(
     lost = plain.copies["found"].sum() - verified.copies["found"].sum()
     assert verification["copies_refused"] == lost
     for level in LEVELS:
-        pairs = [audit.summary["ties_to_others"][level]["ties"] for audit in (plain, verified)]
+        pairs = [audit.summary["pairs_with_others"][level]["pairs"] for audit in (plain, verified)]
         assert verification["ties_refused"][level] == pairs[0] - pairs[1] >= 0
     pages = {name: (out / name / "audit.html").read_text() for name in ("plain", "verified")}
     assert "Pairs are verified" in pages["verified"] and "unverified" in words(verified)
@@ -135,7 +135,7 @@ def test_thresholds_count_agreeing_pairs_from_the_floor_of_verify_up(
         for row in rows:
             if row[key] in before:
                 assert row["recall"]["all"] <= before[row[key]]["recall"]["all"]
-                assert row["ties_per_1000"] <= before[row[key]]["ties_per_1000"]
+                assert row["pairs_per_1000"] <= before[row[key]]["pairs_per_1000"]
     cosines = [row["at_least"] for row in verified.summary["thresholds"]["near"]["table"]]
     assert min(cosines) >= Verify().floor
 
@@ -162,5 +162,5 @@ def test_the_split_into_fragments_changes_nothing(committed: Run, cut: Run, tmp_
         for n, run in enumerate((committed, cut))
     ]
     pd.testing.assert_frame_equal(audits[0].copies, audits[1].copies)
-    for key in ("verify", "ties_to_others", "thresholds", "originals"):
+    for key in ("verify", "pairs_with_others", "thresholds", "originals"):
         assert audits[0].summary[key] == audits[1].summary[key]

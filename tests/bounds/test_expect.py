@@ -10,28 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
 from curation.errors import BoundsError, ExpectationError, RecipeError
 from curation.flow import plan
 from curation.recipe import parse_recipe
-from curation.runner.step import StepResult, run_step
 from curation.store.digest import digest
-from curation.store.run_log import Again, read_runs, recorded_run
+from curation.store.run_log import Recompute, read_runs
 from curation.store.run_record import RunRecord
 from curation.store.store import Store, manifest_path
 from tests.damage.finished import build_sources
+from tests.runs import run_recipe
 from tests.vectors.helpers import source, without_pixels, write_list, write_vectors
 
 Spec = dict[str, Any]
-
-
-def run(store: Store, spec: Spec, again: Again | None = None) -> list[StepResult]:
-    """Run a whole recipe."""
-    recipe = parse_recipe(spec)
-    with recorded_run(store, recipe.name, "f") as record:
-        record.again = again or Again()
-        return [run_step(step, store, InProcess(), record) for step in plan(recipe)]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Spec]:
     # With a target, arms have less than they request.
     spec = build_sources(folder / "web") | {"balance": {"target": 2}}
     store = Store(folder / "store")
-    run(store, spec)
+    run_recipe(spec, store)
     return store, spec
 
 
@@ -71,7 +62,7 @@ def test_what_holds_is_accepted(finished: tuple[Store, Spec]) -> None:
     store, spec = finished
     rows = open_table(store, "dataset").rows
     bounds = {"rows": {"at_least": rows, "at_most": rows}, "change": 0.0, "filled": 0.0}
-    results = run(store, spec | {"expect": bounds})
+    results = run_recipe(spec | {"expect": bounds}, store)
     assert all(result.up_to_date for result in results)
     assert latest(store).state == "finished"
 
@@ -93,19 +84,19 @@ def test_what_does_not_hold_fails_and_is_not_the_latest(finished: tuple[Store, S
     before = latest(store).run
     for expect, message in expectations(store):
         with pytest.raises(BoundsError, match=message):
-            run(store, spec | {"expect": expect})
+            run_recipe(spec | {"expect": expect}, store)
         failed = latest(store)
         assert failed.state == "failed"
         assert open_table(store, "dataset", run=failed.run).rows > 0
     smaller = spec | {"balance": {"target": 1}, "expect": {"change": 0.1}}
     with pytest.raises(BoundsError, match=r"1 images after \d+ in the latest finished run"):
-        run(store, smaller)
+        run_recipe(smaller, store)
     kept = open_table(store, "dataset")
     assert kept.rows > 1
     assert next(r.run for r in read_runs(store) if r.state == "finished") == before
     # The next attempt fails too: nothing became the latest in the meantime.
     with pytest.raises(BoundsError):
-        run(store, smaller)
+        run_recipe(smaller, store)
 
 
 @pytest.mark.parametrize("expect", [{"filled": 0.1}, {"arms": {"around": 0.1}}])
@@ -116,8 +107,8 @@ def test_an_arm_that_requests_nothing_is_not_filled(
     # No cluster has so many seeds.
     arms = [arm | {"more_than": 50} if arm["name"] == "around" else arm for arm in spec["retrieve"]]
     with pytest.raises(BoundsError, match="'around' requests no image"):
-        run(store, spec | {"retrieve": arms, "expect": expect})
-    run(store, spec | {"retrieve": arms, "expect": {"filled": 0.0, "rows": {"at_least": 1}}})
+        run_recipe(spec | {"retrieve": arms, "expect": expect}, store)
+    run_recipe(spec | {"retrieve": arms, "expect": {"filled": 0.0, "rows": {"at_least": 1}}}, store)
 
 
 EMPTY = {
@@ -139,14 +130,14 @@ def test_a_dataset_without_images_is_not_the_latest_unless_the_recipe_accepts_it
     else:
         spec |= blocks | {"retrieve": [around]}
     with pytest.raises(ExpectationError, match="at_least is 1, and 0 accepts") as error:
-        run(store, spec)
+        run_recipe(spec, store)
     text = str(error.value)
     assert "arm 'around': " in text and " available, " in text
     assert f"--run {latest(store).run}" in error.value.details[0].fix
     assert latest(store).state == "failed"
     assert open_table(store, "dataset").rows == before > 0
     assert open_table(store, "dataset", run=latest(store).run).rows == 0
-    run(store, spec | {"expect": {"rows": {"at_least": 0}}})
+    run_recipe(spec | {"expect": {"rows": {"at_least": 0}}}, store)
     assert latest(store).state == "finished"
     assert open_table(store, "dataset").rows == 0
 
@@ -155,14 +146,14 @@ def test_the_change_counts_from_the_last_version_that_can_be_read(
     finished: tuple[Store, Spec], tmp_path: Path
 ) -> None:
     store, spec = another(finished[0], tmp_path), finished[1]
-    run(store, spec)
+    run_recipe(spec, store)
     rows = open_table(store, "dataset").rows
-    run(store, spec | {"balance": {"target": 1}})
+    run_recipe(spec | {"balance": {"target": 1}}, store)
     last = open_table(store, "dataset").manifest
     store.storage.delete([manifest_path("dataset", last.version)])
     whole = {name: block for name, block in spec.items() if name != "balance"}
     with pytest.raises(BoundsError, match=f"after {rows} in the latest finished run"):
-        run(store, whole | {"expect": {"change": 0.1}})
+        run_recipe(whole | {"expect": {"change": 0.1}}, store)
 
 
 def test_an_arm_is_filled_by_what_it_requests_now(tmp_path: Path) -> None:
@@ -183,11 +174,11 @@ def test_an_arm_is_filled_by_what_it_requests_now(tmp_path: Path) -> None:
         expect={"filled": 0.9},
     )
     store = Store(tmp_path / "store")
-    run(store, spec)
+    run_recipe(spec, store)
     version = open_table(store, "dataset").manifest.version
     write_list(tmp_path / "seeds.parquet", ["s0", "s1", "without a vector"])
     with pytest.raises(BoundsError, match="2 of 3 requested"):
-        run(store, spec)
+        run_recipe(spec, store)
     assert latest(store).tables["dataset"] == version
 
 
@@ -221,8 +212,8 @@ def test_force_computes_every_stage_again_with_the_same_rows(finished: tuple[Sto
     store, spec = finished
     names = [str(t) for step in plan(parse_recipe(spec)) for t in step.tables]
     before = rows_of(store, names)
-    results = run(store, spec, Again(force=True))
+    results = run_recipe(spec, store, recompute=Recompute(force=True))
     assert {r.step.name: r.reused for r in results} == {r.step.name: 0 for r in results}
     assert all(result.computed for result in results)
     assert rows_of(store, names) == before
-    assert all(result.up_to_date for result in run(store, spec))
+    assert all(result.up_to_date for result in run_recipe(spec, store))

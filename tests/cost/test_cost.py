@@ -17,10 +17,11 @@ from curation.cli import app
 from curation.cli.facts.plans import PlanCost
 from curation.errors import RecipeError
 from curation.flow import STAGES
-from curation.inspect.cost.console import cost_of, format_si, parse_assumptions
+from curation.inspect.cost.console import format_si
 from curation.inspect.cost.encoder_profiles import EncoderProfile, profile_encoders
 from curation.inspect.cost.estimate import estimate
 from curation.inspect.cost.rates import Assumptions, Prices, Rates, default_file, load_yaml
+from curation.inspect.cost.recipe_cost import cost_of, parse_assumptions
 from curation.inspect.cost.work import Work
 from curation.inspect.cost.workload import STAGE_WORK, work_of_stages
 from curation.recipe import Recipe, load_recipe, parse_recipe

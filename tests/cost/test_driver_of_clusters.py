@@ -17,7 +17,7 @@ from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.rates import Assumptions
 from curation.recipe import load_recipe
 from curation.stages.retrieve.strategies import cluster, hierarchical
-from curation.stages.retrieve.strategies.evidence import Counts
+from curation.stages.retrieve.strategies.evidence import ArmCounts
 
 from .test_cost import by_stage
 
@@ -46,7 +46,7 @@ def held(clusters: int, module: Any, **arm: Any) -> int:
             rng.integers(0, above, below, dtype=np.int32)
             for below, above in ((clusters, clusters // 20), (clusters // 20, 40))
         )
-        counts = Counts(int(sizes.sum()), 0, 0, parents, sizes, sizes // 2)
+        counts = ArmCounts(int(sizes.sum()), 0, 0, parents, sizes, sizes // 2)
         return counts, module.plan(model, counts, 0)
 
     return traced(plan)

@@ -104,7 +104,9 @@ def test_labels_equal_those_of_scipy(
         np.testing.assert_array_equal(labels, expected(left, right, nodes))
 
 
-def test_on_spark(tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spark_workers_give_the_same_components(
+    tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(distributed_components, "EDGE_ENDS_PER_PART", 2_000)
     monkeypatch.setattr(distributed_components, "EDGES_ON_ONE_WORKER", 0)
     rng = np.random.default_rng(1)
@@ -121,7 +123,9 @@ def test_on_spark(tmp_path: Path, spark: SparkSession, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("at_once", [0, 10])
-def test_no_edges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+def test_without_edges_each_node_is_a_component(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
     monkeypatch.setattr(distributed_components, "EDGES_ON_ONE_WORKER", at_once - 1)
     nodes = np.arange(5, dtype=np.uint64)
     none = np.empty(0, np.uint64)

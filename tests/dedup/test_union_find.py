@@ -161,7 +161,7 @@ def test_labels_are_a_view_of_the_one_array() -> None:
         labels[0] = 1
 
 
-def test_no_edges() -> None:
+def test_without_edges_each_node_is_a_component() -> None:
     nothing = np.empty(0, dtype=np.int32)
     for n in (0, 1, 3):
         assert labels_of(n, nothing, nothing).tolist() == list(range(n))

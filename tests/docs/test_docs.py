@@ -201,3 +201,9 @@ def test_recipes_of_the_documentation_are_valid(root: Path) -> None:
 
 def test_the_readme_is_short(root: Path) -> None:
     assert len((root / "README.md").read_text(encoding="utf-8").splitlines()) < 150
+
+
+def test_the_readme_leads_to_every_page(root: Path) -> None:
+    linked = set(LINK.findall((root / "README.md").read_text(encoding="utf-8")))
+    pages = {f"docs/{path.name}" for path in (root / "docs").glob("*.md")}
+    assert pages - linked == {"docs/index.md"}

@@ -12,8 +12,8 @@ from typing import Any
 
 import pyspark
 
+from curation.engine.cluster import load_cluster
 from curation.engine.java import ensure_java
-from curation.engine.spark import load_cluster
 
 SECRET = "a-secret-of-the-test"
 DAEMONS = {

@@ -167,7 +167,7 @@ import json, sys
 from pathlib import Path
 from curation.engine import executors
 from curation.engine.shipped_files import local_path
-from curation.engine.spark import load_cluster
+from curation.engine.cluster import load_cluster
 from curation.engine.spark_workers import spark_workers
 
 def content(path):

@@ -169,7 +169,9 @@ def test_dataset_opens_by_path_in_four_readers(
         assert bytes(frame["image"].iloc[0])[:2] in (b"\xff\xd8", b"\x89P", b"RI"), name
 
 
-def test_show_and_path(finished: tuple[Path, subprocess.CompletedProcess[str]], cli: Cli) -> None:
+def test_show_counts_rows_and_path_lists_their_files(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], cli: Cli
+) -> None:
     shown = cli("show", "images", "--store", "store").stdout
     for word in ("rows", "http_404", "image_id", "pool"):
         assert word in shown

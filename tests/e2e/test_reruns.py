@@ -25,7 +25,9 @@ def computed(outcomes: dict[str, StepResult]) -> list[str]:
     return [name for name, outcome in outcomes.items() if not outcome.up_to_date]
 
 
-def test_reruns(small: dict[str, Any], run: Run, tmp_path: Path) -> None:
+def test_a_run_computes_only_what_changed_since_the_last(
+    small: dict[str, Any], run: Run, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     assert computed(run(small, store)) == NAMES
     first = dataset_rows(store)

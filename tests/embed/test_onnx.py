@@ -70,7 +70,9 @@ def spec(path: Path, **more: Any) -> EncoderSpec:
         ((2, 3, SIDE, SIDE), {"input_size": SIDE}),
     ],
 )
-def test_equals_torch(tmp_path: Path, shape: tuple[int | str, ...], more: dict[str, Any]) -> None:
+def test_a_graph_gives_the_vectors_of_its_torch_model(
+    tmp_path: Path, shape: tuple[int | str, ...], more: dict[str, Any]
+) -> None:
     path = tmp_path / "model.onnx"
     layer = write(path, shape)
     encoder = load_encoder(spec(path, mean=(0.5, 0.5, 0.5), **more), "cpu")

@@ -19,12 +19,12 @@ from torchvision import transforms
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.inspect.cost.encoder_profiles import profile_encoders
-from curation.launch import check_inputs
 from curation.media.encoders import torchscript
 from curation.media.encoders.encoder import Encoder, load_encoder
 from curation.media.encoders.forward import encode
 from curation.media.encoders.params import EncoderSpec
 from curation.recipe import Recipe, parse_recipe
+from curation.runner.preflight import check_inputs
 
 from ..test_flow import SPEC
 from .pictures import pictures

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.engine.executors import (
-    AGAIN_S,
     PATIENCE_S,
+    REPEAT_S,
     ExecutorWatch,
     Offer,
     advice,
@@ -76,7 +76,7 @@ def test_it_speaks_within_thirty_seconds_and_again_when_they_come() -> None:
         watch.check()
         if len(messages) > len(spoken):
             spoken.append(second)
-    assert spoken == [PATIENCE_S, PATIENCE_S + AGAIN_S]
+    assert spoken == [PATIENCE_S, PATIENCE_S + REPEAT_S]
     assert spoken[0] <= 30
     assert "for 20 s" in messages[0] and "yarn" in messages[0]
     executors[0] = 1

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from curation.engine.compute import compute
 from curation.engine.fragment_progress import FragmentProgress
 from curation.engine.parallel import InProcess
-from curation.engine.units import WORK, Output, StageOutput, Together, Unit
+from curation.engine.units import WORK, JointCall, Output, StageOutput, Unit
 from curation.errors import StoreError
 from curation.store.fragment import Fragment
 from curation.store.store import Store
@@ -33,8 +33,10 @@ def squares(number: Mapping[str, int], factor: int) -> StageOutput:
 def unit(number: int, size: int, at_most: int, name: str | None = None) -> Unit:
     name = name or f"unit-{number}"
     output = Output("", "work/t", "work/t/data", f"memo-{number}")
-    together = Together(size, at_most, ("number",))
-    return Unit(name, squares, {"number": number, "factor": 3}, {WORK: output}, together=together)
+    joint_call = JointCall(size, at_most, ("number",))
+    return Unit(
+        name, squares, {"number": number, "factor": 3}, {WORK: output}, joint_call=joint_call
+    )
 
 
 def values(store: Store, units: list[Unit], workers: InProcess) -> dict[str, int]:
@@ -116,7 +118,7 @@ def test_a_call_that_fails_keeps_what_others_finished(tmp_path: Path) -> None:
             fails_at_five,
             {"number": n, "factor": 3},
             {WORK: output[n]},
-            together=Together(1, 2, ("number",)),
+            joint_call=JointCall(1, 2, ("number",)),
         )
         for n in range(8)
     ]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
+from curation.engine.cluster import Cluster, with_retries
 from curation.engine.compute import compute
-from curation.engine.spark import Cluster, with_retries
 from curation.engine.spark_failures import failure
 from curation.engine.spark_workers import SparkWorkers
 from curation.engine.units import WORK, Output, StageOutput, Unit

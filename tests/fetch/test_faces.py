@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from skimage import data
 
 from curation.errors import RecipeError
-from curation.launch import check_inputs
 from curation.recipe import parse_recipe
+from curation.runner.preflight import check_inputs
 from curation.stages.fetch.faces import find_faces, with_checksum
 from curation.stages.fetch.params import FaceParams
 from tests.fetch.conftest import Web, answer

@@ -1,3 +1,5 @@
+"""Which hosts, addresses and ports may be requested."""
+
 from __future__ import annotations
 
 import ipaddress

@@ -1,3 +1,5 @@
+"""Pictures over HTTP: redirects, failures, time limits, and sizes."""
+
 from __future__ import annotations
 
 import asyncio

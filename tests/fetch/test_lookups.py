@@ -167,5 +167,5 @@ def test_the_same_name_is_asked_for_once_at_a_time(monkeypatch: pytest.MonkeyPat
         ("www.a.de", "a.de"),
     ],
 )
-def test_domains(host: str, domain: str) -> None:
+def test_hosts_of_one_registered_domain_share_it(host: str, domain: str) -> None:
     assert domain_of(host) == domain

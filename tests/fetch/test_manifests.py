@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from curation.engine.spark import Cluster
+from curation.engine.cluster import Cluster
 from curation.errors import RecipeError, StoreError
 from curation.flow import plan
 from curation.inspect.check.check import check_recipe

@@ -190,7 +190,7 @@ def entry(location: Any, value: Any = 1, **more: Any) -> dict[str, Any]:
         ([entry("/", None), "text", 3, None, {"location": "/"}, entry(3)], "/a", False),
     ],
 )
-def test_tdmrep_files(entries: list[Any], path: str, expected: bool) -> None:
+def test_rules_of_tdmrep_reserve_paths(entries: list[Any], path: str, expected: bool) -> None:
     rules = tdm(*entries)
     assert (rules is not None and rules.opt_out(path) is not None) == expected
 
@@ -239,7 +239,9 @@ def part(url: str, uses: str = "ai-train", kind: str = "usage") -> str:
         (['<content url="/"><license><prohibits type="usage">ai-train</prohibits>'], "/", True),
     ],
 )
-def test_licences(contents: list[str], path: str, expected: bool) -> None:
+def test_licences_prohibit_training_on_paths(
+    contents: list[str], path: str, expected: bool
+) -> None:
     rules = licence(*contents)
     assert (rules is not None and rules.opt_out(path) is not None) == expected
 

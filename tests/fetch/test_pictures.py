@@ -1,3 +1,5 @@
+"""Stored pictures: what they look like, and the reasons of files that are none."""
+
 from __future__ import annotations
 
 import io

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from curation.engine.parallel import InProcess, Note
+from curation.engine.parallel import InProcess, ProgressCounter
 from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
@@ -40,21 +40,21 @@ class Watched(InProcess):
         what: str,
         function: Callable[[Any], Any],
         items: Sequence[Any],
-        note: Note | None = None,
+        counter: ProgressCounter | None = None,
         gpu: bool = False,
         isolated: bool = False,
     ) -> list[Any]:
-        if what != "fetch" or note is None:
+        if what != "fetch" or counter is None:
             return super().map(what, function, items)
         results: list[Any] = []
         working = threading.Thread(
-            target=lambda: results.extend(InProcess().map(what, function, items, note))
+            target=lambda: results.extend(InProcess().map(what, function, items, counter))
         )
         working.start()
         while working.is_alive():
-            self.notes.append(note.describe(note.counts()))
+            self.notes.append(counter.describe(counter.counts()))
             working.join(0.05)
-        self.notes.append(note.describe(note.counts()))
+        self.notes.append(counter.describe(counter.counts()))
         return results
 
 

@@ -19,7 +19,7 @@ from curation.runner.outcomes import asked_again
 from curation.runner.step import run_step
 from curation.stages.fetch.failures import outcomes_to_retry, too_many_failures
 from curation.stages.fetch.params import FetchStep
-from curation.store.run_log import Again, read_runs, recorded_run
+from curation.store.run_log import Recompute, read_runs, recorded_run
 from curation.store.store import Store
 from tests.fetch.conftest import HOSTS, Web, answer
 from tests.fetch.helpers import OPEN, encoded, picture
@@ -40,19 +40,21 @@ def path(web: Web, tmp_path: Path) -> Path:
     return write(tmp_path / "l.parquet", rows)
 
 
-def fetch(store: Path, path: Path, again: Again | None = None, **params: Any) -> dict[str, Any]:
+def fetch(
+    store: Path, path: Path, recompute: Recompute | None = None, **params: Any
+) -> dict[str, Any]:
     """Run ingest and fetch over a list in one run; return the rows of `images` by caption."""
-    return fetch_sources(store, [source(path)], again, **params)
+    return fetch_sources(store, [source(path)], recompute, **params)
 
 
 def fetch_sources(
-    store: Path, sources: list[dict[str, Any]], again: Again | None = None, **params: Any
+    store: Path, sources: list[dict[str, Any]], recompute: Recompute | None = None, **params: Any
 ) -> dict[str, Any]:
     """Run ingest and fetch in one run; return the rows of `images` by caption."""
     recipe = parse_recipe({"name": "r", "sources": sources, "fetch": OPEN | params})
     opened = Store(store)
     with recorded_run(opened, "r", "f") as run:
-        run.again = again or Again()
+        run.recompute = recompute or Recompute()
         for step in plan(recipe, until="fetch"):
             run_step(step, opened, InProcess(), run)
     return {row["caption"]: row for row in table(store, "images").read().to_pylist()}
@@ -80,7 +82,7 @@ def test_a_run_asks_again_for_the_failures_that_it_is_told_to(
     before = fetch(tmp_path / "s", path)
     asked(web)
     web.pages[MISSING] = web.pages[BROKEN] = answer(encoded(picture(99)))
-    after = fetch(tmp_path / "s", path, Again(retry=names))
+    after = fetch(tmp_path / "s", path, Recompute(retry=names))
     assert asked(web) == expected
     mended = {f"c{name[1:].removesuffix('.jpg')}" for name in expected}
     assert {c for c, row in after.items() if row != before[c]} == mended
@@ -93,7 +95,7 @@ def test_a_run_asks_again_for_the_failures_that_it_is_told_to(
 def test_force_asks_for_everything_again(web: Web, tmp_path: Path, path: Path) -> None:
     before = fetch(tmp_path / "s", path)
     asked(web)
-    assert fetch(tmp_path / "s", path, Again(force=True)) == before
+    assert fetch(tmp_path / "s", path, Recompute(force=True)) == before
     assert asked(web) == {f"/{n}.jpg" for n in range(12)}
 
 
@@ -177,11 +179,11 @@ def test_retry_that_has_no_effect_is_refused() -> None:
 
 
 def fetch_lists(
-    store: Path, paths: list[Path], again: Again | None = None, **params: Any
+    store: Path, paths: list[Path], recompute: Recompute | None = None, **params: Any
 ) -> dict[str, Any]:
     """Run ingest and fetch over lists, each a source; return the rows of `images` by caption."""
     sources = [source(path, name=path.stem) for path in paths]
-    return fetch_sources(store, sources, again, **params)
+    return fetch_sources(store, sources, recompute, **params)
 
 
 @pytest.fixture
@@ -201,7 +203,7 @@ def test_a_changed_recipe_asks_again_for_the_failures_that_it_is_told_to(
         fetch_lists(tmp_path / "s", [path.with_name(f"{name}.parquet")])
     asked(web)
     web.pages[MISSING] = web.pages[BROKEN] = answer(encoded(picture(99)))
-    after = fetch_lists(tmp_path / "s", [path, other], Again(retry=names))
+    after = fetch_lists(tmp_path / "s", [path, other], Recompute(retry=names))
     assert asked(web) >= {MISSING, BROKEN}
     assert {row["status"] for row in after.values()} == {"ok"}
     assert fetch_lists(tmp_path / "s", [path, other]) == after

@@ -1,3 +1,5 @@
+"""The stage fetch: rows in order, images in files, and runs that were stopped."""
+
 from __future__ import annotations
 
 import subprocess

@@ -70,8 +70,8 @@ def facts(recipe: Recipe, rows: int = 1000, **known: Any) -> Facts:
     scores = {"min_side": [32, 128, 512], "caption_length": [2, 9, 30]}
     trial = Trial(3, stored_bytes=1e4, scores=scores)
     machine = Machine("/java", "", (), 2, 16 * GIB, 100 * GIB)
-    needs = Estimate(1e9, 1e9, 10, 0)
-    parts: dict[str, Any] = {"trial": trial, "machine": machine, "needs": needs}
+    estimate = Estimate(1e9, 1e9, 10, 0)
+    parts: dict[str, Any] = {"trial": trial, "machine": machine, "estimate": estimate}
     return Facts(recipe, surveys, **(parts | known))
 
 
@@ -109,8 +109,8 @@ CASES: list[tuple[str, Spec, Spec]] = [
         {"trial": Trial(3, failed={"file_missing": 1}, scores={"min_side": [32, 512]})},
     ),
     ("failing_pictures", {}, {"curated": Trial(3, failed={"unreadable": 1})}),
-    ("disk", {}, {"needs": Estimate(200 * GIB, 1e9, 10, 0)}),
-    ("memory", {}, {"needs": Estimate(1e9, 15 * GIB, 10, 0)}),
+    ("disk", {}, {"estimate": Estimate(200 * GIB, 1e9, 10, 0)}),
+    ("memory", {}, {"estimate": Estimate(1e9, 15 * GIB, 10, 0)}),
 ]
 
 
@@ -247,8 +247,8 @@ def test_a_sample_is_fetched_and_screened(photos: Spec, tmp_path: Path) -> None:
     }
     assert list(checked.problems) == []
     assert not (tmp_path / "store" / "tables").exists()
-    needs = checked.facts.needs
-    assert needs is not None and needs.stored > 32 * 1000
+    estimate = checked.facts.estimate
+    assert estimate is not None and estimate.stored > 32 * 1000
 
 
 def test_pictures_of_held_out_sets_are_tried_and_looked_for(photos: Spec, tmp_path: Path) -> None:

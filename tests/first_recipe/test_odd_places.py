@@ -21,9 +21,9 @@ from curation.inspect.check.check import check_recipe
 from curation.inspect.check.survey import survey
 from curation.inspect.first_recipe.draft import draft
 from curation.inspect.first_recipe.text import flow, recipe_text
-from curation.launch import check_store
 from curation.media.web.params import OutboundParams
 from curation.recipe import Recipe, load_recipe, parse_recipe
+from curation.runner.preflight import check_store
 from curation.stages.ingest.recognise import recognise
 from curation.stages.ingest.recognise.place import place_of
 from curation.stages.ingest.sources.listing import list_source

@@ -69,13 +69,13 @@ def write_shard(path: Path) -> None:
     (path / "00000_stats.json").write_text("{}")
 
 
-def test_img2dataset(tmp_path: Path) -> None:
+def test_an_output_of_img2dataset_is_recognised(tmp_path: Path) -> None:
     write_shard(tmp_path / "a")
     assert found(tmp_path / "a") == ({"format": "img2dataset"}, 2, 2)
 
 
 @pytest.mark.parametrize("has_urls", [True, False])
-def test_clip_retrieval(tmp_path: Path, has_urls: bool) -> None:
+def test_an_output_of_clip_retrieval_needs_urls(tmp_path: Path, has_urls: bool) -> None:
     for name in ("img_emb", "metadata"):
         (tmp_path / name).mkdir()
     np.save(tmp_path / "img_emb" / "img_emb_0.npy", np.zeros((2, 4), np.float16))

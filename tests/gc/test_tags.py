@@ -138,7 +138,7 @@ def test_a_run_that_lost_a_file_is_not_restored(two_runs: TwoRuns) -> None:
     assert read_tags(Store(two_runs.store)) == []
 
 
-def test_the_commands(two_runs: TwoRuns) -> None:
+def test_tagged_runs_outlive_gc_and_can_be_restored(two_runs: TwoRuns) -> None:
     place = ("--store", two_runs.store)
     assert "No tag yet" in command("tag", *place)
     assert two_runs.first.run in command("tag", "old", "--run", two_runs.first.run, *place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,27 +14,20 @@ from typer.testing import CliRunner
 
 from curation.cli.app import app
 from curation.engine.contract import contract
-from curation.engine.parallel import InProcess
 from curation.engine.table import Table, open_table
 from curation.errors import StoreError
-from curation.flow import plan
 from curation.inspect.open_folder import open_folder
-from curation.recipe import parse_recipe
-from curation.runner.step import run_step
-from curation.store.run_log import recorded_run
 from curation.store.store import Store
 
 from ..e2e.small import build_small, write_rows
+from ..runs import run_recipe
 from .readers import READERS, Rows, as_read
 
 ODD_NAME = "st ore%20#1=ü+&x"
 
 
 def run(spec: dict[str, Any], store: Store, recipe: str = "small") -> None:
-    steps = plan(parse_recipe(copy.deepcopy(spec) | {"name": recipe}))
-    with recorded_run(store, recipe, steps[0].run) as recorded:
-        for step in steps:
-            run_step(step, store, InProcess(), recorded)
+    run_recipe(spec | {"name": recipe}, store)
 
 
 @pytest.fixture(scope="module")

@@ -1,3 +1,5 @@
+"""Block lists in all published forms."""
+
 from __future__ import annotations
 
 import contextlib

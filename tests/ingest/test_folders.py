@@ -207,7 +207,7 @@ def test_a_run_prints_why_rows_are_dropped_and_what_is_no_row(tmp_path: Path) ->
     (tmp_path / "l" / "[notes].md").touch()
     outcome = run(tmp_path / "store", source(tmp_path / "l", format="csv"))["ingest"]
     out = io.StringIO()
-    OutcomePrinter(Terminal(file=out, width=200))(outcome)
+    OutcomePrinter(Terminal(file=out, width=200)).step_ended(outcome)
     assert "1 bad_row: their `metadata` says file, place and cause" in out.getvalue()
     assert "web: 1 other_file (such as [notes].md)" in out.getvalue()
 

@@ -1,3 +1,5 @@
+"""Lists of pairs in every text format, and in Parquet."""
+
 from __future__ import annotations
 
 import gzip

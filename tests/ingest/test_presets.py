@@ -77,7 +77,7 @@ def listed(tmp_path: Path, kind: str, path: Path, **spec: Any) -> list[dict[str,
         ),
     ],
 )
-def test_parquet_lists(
+def test_columns_of_published_parquet_lists_are_mapped(
     tmp_path: Path, kind: str, row: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     (stored_row,) = listed(tmp_path, kind, write(tmp_path / "part-0.parquet", [row]))
@@ -126,7 +126,7 @@ def test_wit_takes_the_first_caption_that_is_not_empty(tmp_path: Path) -> None:
     assert json.loads(stored_rows[0]["metadata"]) == {"language": "en"}
 
 
-def test_text_lists(tmp_path: Path) -> None:
+def test_a_text_list_has_one_url_a_line(tmp_path: Path) -> None:
     path = tmp_path / "urls.txt"
     text = "# mine\nhttp://a.example/1.jpg\n\n  http://a.example/2.jpg\r\nnot a url\n"
     path.write_bytes(b"\xef\xbb\xbf" + text.encode() + b"http://a.example/\xff\n")

@@ -1,3 +1,5 @@
+"""The stage ingest: duplicates, dropped rows, and work that is reused."""
+
 from __future__ import annotations
 
 import logging
@@ -12,7 +14,7 @@ import pytest
 
 from curation.engine.context import Context
 from curation.engine.parallel import InProcess
-from curation.errors import RecipeError
+from curation.errors import RecipeError, StoreError
 from curation.stages.ingest import duplicates
 from curation.stages.ingest.formats.source_row import staged_schema
 from curation.store.fragment import Fragment
@@ -277,3 +279,15 @@ def test_duplicates_equal_those_of_a_plain_loop(
     in_one_part = duplicates.find_duplicates(fragments, whole)
     assert [each.content for each in repeated] == [each.content for each in in_one_part]
     assert len({str(each.content) for each in repeated}) == len(fragments)
+
+
+@pytest.mark.parametrize(("form", "name"), [("parquet", "a.parquet"), ("webdataset", "a.tar")])
+def test_the_error_of_a_source_without_a_readable_file_says_what_to_do(
+    form: str, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(b"PAR1 neither of them" * 100)
+    spec = source(tmp_path / name, format=form)
+    with pytest.raises(StoreError) as caught:
+        run(tmp_path / "store", spec)
+    (detail,) = caught.value.details
+    assert detail.fix and detail.fix not in detail.message

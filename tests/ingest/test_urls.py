@@ -1,3 +1,5 @@
+"""URLs in their normal form, and the reasons of those that are not requested."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""WebDataset tars, whole and damaged."""
+
 from __future__ import annotations
 
 import json

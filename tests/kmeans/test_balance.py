@@ -74,7 +74,7 @@ def test_blocks_change_nothing(seed: int, at_once: int) -> None:
     assert sums.tolist() == [int(sizes[parent == number].sum()) for number in range(parents)]
 
 
-def test_hand_computed() -> None:
+def test_shares_computed_by_hand() -> None:
     """Of sizes 1, 5 and 100, a target of 20 takes 1 + 5 + 14, and one of 10 takes 1 + 5 + 4 or 1 +
     4 + 5, which the keys decide."""
     sizes = np.array([1, 5, 100])

@@ -99,7 +99,7 @@ def test_large_profiles_are_applied() -> None:
     assert difference(jpeg, ADOBE_SHOWN) < 6
 
 
-def test_grey_profiles() -> None:
+def test_profiles_for_grey_and_for_rgb_apply_to_grey_images() -> None:
     grey = PICTURE.convert("L")
     light = expected(GREY, "none", 1.0)
     assert difference(encode(grey, "PNG", icc_profile=GREY_GAMMA_1), light) < 1
@@ -111,7 +111,7 @@ def test_grey_profiles() -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_press_profiles(kind: str) -> None:
+def test_profiles_for_cmyk_decide_its_colours(kind: str) -> None:
     image = PICTURE.convert("CMYK")
     source = ImageCms.ImageCmsProfile(io.BytesIO(cmyk_profile()))
     converted = ImageCms.profileToProfile(
@@ -162,7 +162,7 @@ def test_a_profile_named_srgb_changes_nothing() -> None:
     assert difference(LOSSLESS["png"](srgb), RGB) == 0
 
 
-def test_lab_images() -> None:
+def test_lab_images_are_shown_in_srgb() -> None:
     assert difference(encode(lab(), "TIFF"), RGB) < 3
 
 

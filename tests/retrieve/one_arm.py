@@ -20,7 +20,12 @@ from curation.stages.retrieve.limits import ClaimedParts, apply_limit
 from curation.stages.retrieve.params import RetrieveStep
 from curation.stages.retrieve.single_matches import OPEN, settle_rest
 from curation.stages.retrieve.strategies.arm import Arm
-from curation.stages.retrieve.strategies.evidence import Counts, EligibleImages, Evidence, Matches
+from curation.stages.retrieve.strategies.evidence import (
+    ArmCounts,
+    EligibleImages,
+    Evidence,
+    Matches,
+)
 
 
 @dataclass(frozen=True)
@@ -83,14 +88,14 @@ def claim(strategy: ModuleType, arm: Arm, given: Given, seed: int) -> Outcome:
     )
 
 
-def _counts(given: Given) -> Counts:
+def _counts(given: Given) -> ArmCounts:
     largest = max(given.pool.cluster_id.max(initial=-1), given.seeds.cluster_id.max(initial=-1))
     clusters = len(given.parents[0]) if given.parents else largest + 1
 
     def by_cluster(images: EligibleImages) -> Any:
         return np.bincount(images.cluster_id[images.cluster_id >= 0], minlength=clusters)
 
-    return Counts(
+    return ArmCounts(
         len(given.pool.images),
         given.seed_rows,
         len(given.seeds.images),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Iterator
 from itertools import pairwise
@@ -27,14 +26,10 @@ from curation.store.manifest import FragmentRecord
 from curation.store.store import Store
 
 from ..tables import commit, commit_empty_inputs, run_step
+from .random_world import image_id
 
 IMAGES = 60
 PIXELS = 1_000
-
-
-def image_id(number: int) -> str:
-    """An id as real ones are: a hash."""
-    return hashlib.sha256(b"%d" % number).hexdigest()[:32]
 
 
 def row(number: int) -> dict[str, Any]:

@@ -153,7 +153,9 @@ def claims_of(claims: Table, arm: str) -> set[tuple[int, int | None]]:
     }
 
 
-def test_claims(outcome: tuple[Table, dict[str, dict[str, Any]]]) -> None:
+def test_each_arm_claims_the_images_computed_by_hand(
+    outcome: tuple[Table, dict[str, dict[str, Any]]],
+) -> None:
     claims, _ = outcome
     assert claims_of(claims, "cats") == {(3, 3), (21, 21)}
     assert claims_of(claims, "cats-near") == {(3, 3), (1, 3), (7, 21), (1, 21)}
@@ -168,7 +170,9 @@ def test_claims(outcome: tuple[Table, dict[str, dict[str, Any]]]) -> None:
     assert claims_of(claims, "none") == set()
 
 
-def test_composition(outcome: tuple[Table, dict[str, dict[str, Any]]]) -> None:
+def test_the_composition_counts_what_was_computed_by_hand(
+    outcome: tuple[Table, dict[str, dict[str, Any]]],
+) -> None:
     rows, total = composition_of(outcome[0].manifest)
     counts = ("seed_rows", "seed_images", "requested", "available", "retrieved", "unique", "capped")
     by_arm = {r["arm"]: tuple(r[c] for c in (*counts, "final", "shortfall")) for r in rows}
@@ -183,7 +187,9 @@ def test_composition(outcome: tuple[Table, dict[str, dict[str, Any]]]) -> None:
     assert total == 2 + 4 + 5 + 3 + 3
 
 
-def test_dataset(outcome: tuple[Table, dict[str, dict[str, Any]]]) -> None:
+def test_the_dataset_has_each_claimed_image_once_with_all_claims(
+    outcome: tuple[Table, dict[str, dict[str, Any]]],
+) -> None:
     claims, dataset = outcome
     weights = {int(i, 16): r["weight"] for i, r in dataset.items()}
     assert sum(weights.values()) == claims.rows == 17

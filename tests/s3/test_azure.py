@@ -18,7 +18,8 @@ from curation.store.step_log import Entry, StepLog
 from curation.store.store import Store
 from curation.store.verification import verify_store
 
-from .flow import rows_of, run_recipe
+from ..runs import run_recipe
+from .flow import rows_of
 
 pytestmark = pytest.mark.nightly
 ROWS = 14

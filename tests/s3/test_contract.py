@@ -82,7 +82,7 @@ def test_a_listing_of_more_than_one_page(new_address: Callable[[], str]) -> None
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_odd_names(storage: Storage, name: str) -> None:
+def test_odd_names_are_kept(storage: Storage, name: str) -> None:
     path = f"odd {name}/{name}"
     storage.write(path, b"odd")
     assert storage.read(path) == b"odd"

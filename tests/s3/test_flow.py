@@ -22,8 +22,9 @@ from curation.engine.spark_workers import SparkWorkers
 from curation.store.run_log import read_runs
 from curation.store.store import Store
 
+from ..runs import run_recipe
 from ..workers import Recording
-from .flow import TABLES, rows_of, run_recipe
+from .flow import TABLES, rows_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -89,7 +90,7 @@ def test_a_run_and_a_rerun(
 
 KILL = """
 import os, signal, sys, json
-from tests.s3.flow import run_recipe
+from tests.runs import run_recipe
 from curation.store.store import Store
 spec, address, folder, number, until = json.loads(sys.argv[1])
 store, put = Store(address), Store.put_record
@@ -140,7 +141,9 @@ def test_a_run_that_was_killed_goes_on(
     assert [run.current_state for run in read_runs(store)] == ["finished", "stopped"]
 
 
-def test_two_runs_at_once(new_address: Callable[[], str], sources: Path, on_disk: Store) -> None:
+def test_of_two_runs_at_once_one_computes_each_step(
+    new_address: Callable[[], str], sources: Path, on_disk: Store
+) -> None:
     address = new_address()
     spec = write_shapes(sources, FEW)
     with ThreadPoolExecutor(2) as pool:

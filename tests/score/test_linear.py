@@ -32,7 +32,9 @@ def vectors(rows: int = 9, dim: int = 16) -> np.ndarray:
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pth"])
-def test_equals_torch(layer: torch.nn.Linear, tmp_path: Path, suffix: str) -> None:
+def test_a_linear_head_scores_as_torch_does(
+    layer: torch.nn.Linear, tmp_path: Path, suffix: str
+) -> None:
     path = tmp_path / f"head.{suffix}"
     state = {k: v.detach().contiguous() for k, v in layer.state_dict().items()}
     save_file(state, path) if suffix == "safetensors" else torch.save(state, path)

@@ -171,7 +171,7 @@ def test_languages_of_short_captions_are_uncertain() -> None:
     assert score(sure, pair(caption=long)) > 0.9 > score(sure, pair(caption="Ok"))
 
 
-def test_lists_of_words(tmp_path: Path) -> None:
+def test_words_of_a_list_are_counted_whatever_their_case(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("# a comment\nDARN\nso and so\nStraße\n\n", encoding="utf-8")
     words = load_words(str(path))

@@ -108,7 +108,9 @@ def commit_world(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("policy", "of_seed"), [("keep", None), ("drop", "copy_of_seed")])
-def test_first_reason(tmp_path: Path, policy: str, of_seed: str | None) -> None:
+def test_a_row_has_the_first_reason_that_holds(
+    tmp_path: Path, policy: str, of_seed: str | None
+) -> None:
     store = Store(tmp_path)
     commit_world(store)
     recipe = parse_recipe(SPEC | {"dedup": {"seed_copies": policy}})

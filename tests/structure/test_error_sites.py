@@ -20,7 +20,10 @@ def is_text(node: ast.expr) -> bool:
     """Whether an argument is a text, or is joined of texts."""
     if isinstance(node, ast.Call):
         return isinstance(node.func, ast.Name) and node.func.id == "str"
-    return isinstance(node, ast.JoinedStr | ast.BinOp) or (
+    if isinstance(node, ast.IfExp):
+        return is_text(node.body) or is_text(node.orelse)
+    # What a subscript gives is not known here; a detail is unpacked: `*details`.
+    return isinstance(node, ast.JoinedStr | ast.BinOp | ast.Subscript) or (
         isinstance(node, ast.Constant) and isinstance(node.value, str)
     )
 
@@ -48,8 +51,10 @@ def test_texts_are_recognised() -> None:
 raise StoreError("a text")
 raise RecipeError(f"{x} and " + y)
 raise CurationError(str(error))
+raise StoreError(problems[0])
+raise StoreError(problem if problem else f"no {x}")
 raise StoreError("a text", fix="mend it")
 raise RecipeError(Detail("a text"))
 raise ValueError("a text")
 """
-    assert list(texts_alone(source)) == [2, 3, 4]
+    assert list(texts_alone(source)) == [2, 3, 4, 5, 6]

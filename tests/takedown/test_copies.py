@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 from curation import launch
 from curation.algorithms.arrays.vectors import comparable_rows, vector_matrix
 from curation.cli import app
+from curation.engine.cluster import Cluster
 from curation.engine.parallel import InProcess
-from curation.engine.spark import Cluster
 from curation.engine.table import open_table
 from curation.errors import RecipeError, TakenDownError
 from curation.flow import plan, select_steps
 from curation.runner.takedown.copies import find_copies
 from curation.runner.takedown.prove import prove
-from curation.store.run_log import Again, read_runs
+from curation.store.run_log import Recompute, read_runs
 from curation.store.store import Store
 from curation.store.tombstones import (
     Hits,
@@ -173,7 +173,7 @@ def test_a_copy_of_a_later_crawl_is_left_out_as_soon_as_its_vector_is_known(
         if launched != "ingest":
             run_recipe(spec, store, until="fetch")
         steps = select_steps(whole, first=launched)
-        options = launch.RunOptions(again=Again(force=True))
+        options = launch.RunOptions(recompute=Recompute(force=True))
         results = launch.run_steps(steps, recipe, Store(store), Cluster(), options)
         is_forced = {result.step.name: result.reused == 0 for result in results}
         assert is_forced["screen"] and is_forced["fetch"] == (launched == "ingest")

@@ -19,7 +19,7 @@ from curation.recipe import parse_recipe
 from curation.runner.step import run_step
 from curation.runner.takedown.opted_out import opted_out
 from curation.runner.takedown.prove import prove
-from curation.store.run_log import Again, recorded_run
+from curation.store.run_log import Recompute, recorded_run
 from curation.store.sealed_json import seal, unseal
 from curation.store.store import Store
 
@@ -37,7 +37,7 @@ def crawl(store: Path, path: Path, name: str = "r", ask: bool = True) -> None:
     spec: dict[str, Any] = {"name": name, "sources": [source(path)], "fetch": OPEN}
     opened = Store(store)
     with recorded_run(opened, name, name) as run:
-        run.again = Again(force=ask)
+        run.recompute = Recompute(force=ask)
         for step in plan(parse_recipe(spec), until="fetch"):
             run_step(step, opened, InProcess(), run)
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from curation.errors import RecipeError, StoreError
 from curation.flow import plan
-from curation.launch import check_encoders
 from curation.media.vectors.vector_set import as_stored
 from curation.recipe import parse_recipe
+from curation.runner.preflight import check_encoders
 from curation.stages.embed.imported import ImportedRows
 from curation.store.store import Store
 from tests.vectors.helpers import (

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import curation
-from curation.engine.spark import load_cluster
+from curation.engine.cluster import load_cluster
 from curation.errors import CurationError, RecipeError
 from curation.flow import STAGES, plan
 from curation.inspect.report.build import write_report

@@ -60,7 +60,8 @@ LOGGED = WRITERS.replace(
 SPARK = """
 import logging, sys
 from pathlib import Path
-from curation.engine.spark import load_cluster, open_context
+from curation.engine.cluster import load_cluster
+from curation.engine.spark import open_context
 from curation.log_file import log_file
 from curation.logs import prepare_streams
 from curation.streams import clean_output
@@ -296,10 +297,16 @@ def test_ctrl_c_is_one_message(recipe: Path, tmp_path: Path, root: Path) -> None
 def interrupted_while_it_waits(command: list[str], root: Path) -> tuple[int, str]:
     """Press Ctrl-C while a command waits; return its exit status and what it says after that."""
     environment = {**os.environ, "PYTHONPATH": str(root)}
+    # A shell that runs the tests in the background has them ignore Ctrl-C, and so what they start.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stderr and any("is being worked on" in line for line in process.stderr)
-        process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=60)[1]
+        signal.signal(signal.SIGINT, handler)
+        try:
+            assert process.stderr and any("is being worked on" in line for line in process.stderr)
+            process.send_signal(signal.SIGINT)
+            output = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
     return process.returncode, output
 
 

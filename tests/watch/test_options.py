@@ -12,7 +12,8 @@ from uuid import uuid4
 import pytest
 
 from curation.cli.telemetry_options import PARENT_VARIABLE, TARGET_VARIABLE, TelemetryOptions
-from curation.engine.spark import Cluster, load_cluster, submitted_settings, with_ui
+from curation.engine.cluster import Cluster, load_cluster, with_ui
+from curation.engine.spark import submitted_settings
 from curation.errors import CurationError, RecipeError
 from curation.store.store import Store
 from scripts.reference.commands import commands_page

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from curation.activity import Activity, Counts
+from curation.activity import Activity, WorkCounts
 from curation.cli import app
 from curation.cli.status_command import failures
 from curation.errors import StoreError
@@ -83,7 +83,7 @@ def working(store: Store) -> Iterator[Run]:
         with hold(StepLog(store, STEP), run.holder, "fetch", {}, Waiting()):
             run.activity.begin_part("fetch", 4)
             outcomes = {"ok": 30, "timeout": 8, "http_404": 2}
-            run.activity.set_counts(Counts(40, 98, "rows", outcomes, 10**6))
+            run.activity.set_counts(WorkCounts(40, 98, "rows", outcomes, 10**6))
             run.refresh()
             yield run
 
@@ -248,11 +248,11 @@ def test_rates_and_the_time_left_follow_from_the_counts(monkeypatch: pytest.Monk
     activity.begin_stage("fetch", STEP)
     now[0] += 5
     activity.begin_part("fetch", 3)
-    activity.set_counts(Counts(0, 100, "rows"))
+    activity.set_counts(WorkCounts(0, 100, "rows"))
     progress = activity.progress()
     assert progress is not None and progress.seconds_left is None and progress.per_second == 0
     now[0] += 10
-    activity.set_counts(Counts(20, 100, "rows"))
+    activity.set_counts(WorkCounts(20, 100, "rows"))
     progress = activity.progress()
     assert progress is not None
     assert (progress.per_second, progress.seconds_left, progress.stage_seconds) == (2.0, 40.0, 15.0)

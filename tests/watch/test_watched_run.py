@@ -34,7 +34,7 @@ import sys
 import curation.engine.spark_progress as spark_progress
 import curation.store.run_log as run_log
 from curation.cli import main
-run_log.REFRESH_S = spark_progress.QUIET_POLL_SECONDS = spark_progress.QUIET_NOTE_SECONDS = 0.2
+run_log.REFRESH_S = spark_progress.QUIET_POLL_SECONDS = spark_progress.QUIET_COUNT_SECONDS = 0.2
 sys.argv = ["curation", *sys.argv[1:]]
 main()
 """

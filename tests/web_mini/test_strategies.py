@@ -65,13 +65,13 @@ def test_seeds_as_they_are_reach_nothing_of_the_pool(truth: Truth) -> None:
     assert score["balance"] == pytest.approx(1)
 
 
-def test_evenness() -> None:
+def test_evenness_is_one_for_equal_shares() -> None:
     assert evenness(pd.Series(["a", "b", "a", "b"]), 2) == pytest.approx(1)
     assert evenness(pd.Series(["a", "b"]), 4) == pytest.approx(0.5)
     assert evenness(pd.Series(["a"]), 2) == 0
 
 
-def test_spread(truth: Truth) -> None:
+def test_spread_is_relative_to_the_pool(truth: Truth) -> None:
     counts = spread(truth.pool.loc[["r1", "s1"]], truth.pool)
     expected = {
         "images": 2,

@@ -93,7 +93,7 @@ class Run(Facts):
     """Run whose tables it has, if `restore` made it."""
 
 
-class Counts(Facts):
+class WorkCounts(Facts):
     """How far some work is."""
 
     done: int
@@ -118,8 +118,8 @@ class Progress(Facts):
     stage_seconds: float
     """Seconds since the stage began."""
     part: str
-    """Part of the stage that it works on; empty if that is none that is counted."""
-    counts: Counts | None
+    """Part of the stage that it works on; empty if the work is not counted."""
+    counts: WorkCounts | None
     """How far that part is."""
     per_second: float
     """Finished items a second."""

@@ -165,14 +165,14 @@ class AuditSummary(Facts):
     not_audited: list[str]
     """Levels that were not audited."""
     sample: dict[str, Any]
-    """Originals: asked for, taken, of how many rows, undecodable, with a hash or vector by level."""
+    """Originals: requested, taken, of how many rows, undecodable, with a hash or vector by level."""
     copies: dict[str, Any]
-    """Edited copies: planted, and refused by reason."""
+    """Edited copies: injected, and refused by reason."""
     verify: dict[str, Any] | None
     """What `dedup.verify` did; null if the recipe does not verify."""
     recall: dict[str, Any]
     """Shares of copies that each level finds: over all, by strength, by edit."""
-    ties_to_others: dict[str, dict[str, int]]
+    pairs_with_others: dict[str, dict[str, int]]
     """Pairs of originals and other images of the pool, by level."""
     thresholds: dict[str, Any]
     """By level: recall and pairs at each threshold, and the threshold that is suggested."""

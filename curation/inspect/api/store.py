@@ -138,7 +138,7 @@ class OpenStore:
     def _look_again(self) -> CurrentTables:
         """Return the current tables, without what was taken down since the store was opened."""
         if self._current.look_again():
-            # Its views are those of before.
+            # The views of the session still show these rows.
             self.close()
         return self._current
 

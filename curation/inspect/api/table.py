@@ -43,7 +43,7 @@ class StoredTable:
     def _table(self) -> Table:
         """The version, without what was taken down since it was opened."""
         store = self._opened.store
-        store.takedowns(again=True)
+        store.takedowns(reload=True)
         withheld = withheld_rows(store, self._opened.manifest)
         self._opened = replace(self._opened, withheld=withheld)
         return self._opened

@@ -21,7 +21,7 @@ class TableVersion:
         stage: the stage that wrote it.
         rows: number of rows.
         fragments: number of fragments.
-        bytes: size of its files; None in manifests of before this was recorded.
+        bytes: size of its files; None in manifests that are older than this field.
         seconds: how long the stage worked in the run that wrote it; None as for `bytes`.
     """
 

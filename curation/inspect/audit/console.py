@@ -33,11 +33,11 @@ def print_audit(summary: Mapping[str, Any], out: Console) -> None:
 def _describe_sample(summary: Mapping[str, Any]) -> Iterator[str]:
     sample, copies = summary["sample"], summary["copies"]
     yield (
-        f"Made {copies['planted']:,} edited copies of {sample['taken']:,} originals, sampled from "
+        f"Made {copies['injected']:,} edited copies of {sample['taken']:,} originals, sampled from "
         f"{sample['pool_rows']:,} pool rows with pixels (seed {summary['seed']})."
     )
-    if sample["taken"] < sample["asked"]:
-        yield f"The sample should have {sample['asked']:,} originals, but the pool has no more."
+    if sample["taken"] < sample["requested"]:
+        yield f"The sample should have {sample['requested']:,} originals, but the pool has no more."
     for reason, count in copies["refused"].items():
         yield f"fetch would not store {count:,} of the copies: {reason}."
     if sample["undecodable"]:
@@ -83,8 +83,8 @@ def _pairs_grid(summary: Mapping[str, Any]) -> Grid:
     grid = Grid(*headers, title="Pairs of an original and another pool image")
     for column in grid.columns[1:]:
         column.justify = "right"
-    names = ("ties", "originals_tied", "most_of_one_original", "originals_tied_alone")
-    for level, row in summary["ties_to_others"].items():
+    names = ("pairs", "originals_linked", "most_of_one_original", "originals_linked_alone")
+    for level, row in summary["pairs_with_others"].items():
         grid.add_row(level, *(format_number(row[name]) for name in names))
     return grid
 
@@ -92,7 +92,7 @@ def _pairs_grid(summary: Mapping[str, Any]) -> Grid:
 def _thresholds_grid(level: str, rows: list[dict[str, Any]]) -> Grid:
     key = THRESHOLD_KEYS[level]
     groups = (*STRENGTHS, "all")
-    counts = ("ties_per_1000", "originals_tied_per_1000", "unexplained_originals_per_1000")
+    counts = ("pairs_per_1000", "originals_linked_per_1000", "unexplained_originals_per_1000")
     headers = (key, *groups, "pairs", "originals", "unexplained", "")
     title = f"{level}: recall, and counts per 1,000 originals, by threshold"
     grid = Grid(*headers, title=title)

@@ -218,11 +218,11 @@ def count_pairs(pairs: pd.DataFrame, sample: Sample, levels: Iterable[str]) -> d
         per_original = np.bincount(linked["original"], minlength=len(sample))
         alone = linked[~linked["same_component" if level == "near" else "by_near"]]
         counts[level] = {
-            "ties": len(linked),
-            "originals_tied": int((per_original > 0).sum()),
+            "pairs": len(linked),
+            "originals_linked": int((per_original > 0).sum()),
             "most_of_one_original": int(per_original.max()),
-            "ties_alone": len(alone),
-            "originals_tied_alone": int(alone["original"].nunique()),
+            "pairs_alone": len(alone),
+            "originals_linked_alone": int(alone["original"].nunique()),
         }
     return counts
 

@@ -140,14 +140,14 @@ def _counts(
     comparable = _comparable(originals)
     return {
         "sample": {
-            "asked": sample.requested,
+            "requested": sample.requested,
             "taken": len(sample),
             "pool_rows": sample.pool_rows,
             "undecodable": injected.undecodable,
             "with": {level: comparable[level] for level in levels},
         },
         "copies": {
-            "planted": int(copies["refused"].isna().sum()),
+            "injected": int(copies["refused"].isna().sum()),
             "refused": copies["refused"].value_counts().sort_index().to_dict(),
         },
     }
@@ -170,7 +170,7 @@ def _results(
     return {
         "verify": _verification(recipe, copies, pairs),
         "recall": _recall(copies, levels),
-        "ties_to_others": count_pairs(agreeing, sample, levels),
+        "pairs_with_others": count_pairs(agreeing, sample, levels),
         "thresholds": {
             level: THRESHOLDS[level](copies, agreeing, comparable[level], recipe)
             for level in levels

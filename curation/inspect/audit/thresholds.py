@@ -174,8 +174,8 @@ def _threshold_row(
     unexplained = linked[~is_explained(linked, level)]["original"].nunique()
     return {
         "recall": {n: float(is_recalled[g].mean()) if g.any() else None for n, g in groups.items()},
-        "ties_per_1000": per_1000 * len(linked),
-        "originals_tied_per_1000": per_1000 * linked["original"].nunique(),
+        "pairs_per_1000": per_1000 * len(linked),
+        "originals_linked_per_1000": per_1000 * linked["original"].nunique(),
         "unexplained_originals": int(unexplained),
         "unexplained_originals_per_1000": per_1000 * unexplained,
     }

@@ -16,10 +16,10 @@ from curation.inspect.check.survey import ROWS_READ, Survey, survey
 from curation.inspect.check.trial import PICTURES, Trial, try_pictures
 from curation.inspect.check.warnings import warnings_of
 from curation.inspect.weights import Need, needs_of
-from curation.launch import check_inputs, check_store, imported_problems
 from curation.media.files.location import OutsideFolderError, shown, unescape
 from curation.media.web.params import OutboundParams
 from curation.recipe import Recipe
+from curation.runner.preflight import check_inputs, check_store, imported_problems
 from curation.stages.fetch.packages import check_packages
 from curation.store.store import Store
 
@@ -52,7 +52,7 @@ class Checked:
             "sample": vars(facts.trial) | {"scores": sorted(facts.trial.scores)},
             "weights": [need._asdict() for need in self.needs],
             "machine": vars(facts.machine) if facts.machine else None,
-            "estimate": vars(facts.needs) if facts.needs else None,
+            "estimate": vars(facts.estimate) if facts.estimate else None,
             "problems": list(self.problems),
             "warnings": [vars(finding) for finding in self.warnings],
         }
@@ -103,8 +103,8 @@ def check_recipe(recipe: Recipe, store: str | None = None, pictures: int = PICTU
     if machine.java_problem:
         problems.append(machine.java_problem)
     is_whole = len(surveys) == len(recipe.sources)
-    needs = expected_needs(recipe, surveys, trial, machine) if is_whole else None
-    facts = Facts(recipe, surveys, trial, curated, machine, needs)
+    estimate = expected_needs(recipe, surveys, trial, machine) if is_whole else None
+    facts = Facts(recipe, surveys, trial, curated, machine, estimate)
     return Checked(facts, needs_of(recipe, fetch=False), problems, warnings_of(facts))
 
 

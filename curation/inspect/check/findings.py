@@ -45,7 +45,7 @@ class Facts:
         trial: what a sample of local pictures of the pool shows.
         curated: what one of those of seeds and held-out sets shows.
         machine: what the machine has; None if it was not looked at.
-        needs: what the run would need; None if it was not estimated.
+        estimate: what the run would need; None if it was not estimated.
     """
 
     recipe: Recipe
@@ -53,7 +53,7 @@ class Facts:
     trial: Trial = field(default_factory=Trial)
     curated: Trial = field(default_factory=Trial)
     machine: Machine | None = None
-    needs: Estimate | None = None
+    estimate: Estimate | None = None
 
     def of_role(self, role: str) -> list[Survey]:
         """Return the surveys of the sources of a role."""

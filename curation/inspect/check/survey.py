@@ -102,15 +102,16 @@ def survey(source: Source, outbound: OutboundParams, most: int = ROWS_READ) -> S
             finished.append(file)
         if boundary.unreadable:
             problems.append(boundary.unreadable)
-    if not survey.read or (problems and len(survey.bad) == len(survey.read)):
-        raise RecipeError(problems[0] if problems else _without_rows(source))
+    if problems and len(survey.bad) == len(survey.read):
+        raise RecipeError(*problems[:1])
+    if not survey.read:
+        raise RecipeError(
+            f"Source {source.name!r}: its files hold no row",
+            fix="Name files with rows, or leave it out",
+        )
     survey.is_exact = len(finished) == len(listing.files)
     survey.rows = len(survey.read) if survey.is_exact else _rows(listing.files, finished, survey)
     return survey
-
-
-def _without_rows(source: Source) -> str:
-    return f"Source {source.name!r}: its files hold no row. Name files with rows, or leave it out."
 
 
 def _size(file: SourceFile) -> int:

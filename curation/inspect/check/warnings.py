@@ -219,22 +219,22 @@ _ELSEWHERE = (
 
 def scarce_machine(facts: Facts) -> Iterator[Finding]:
     """Yield that the run needs more disk or memory than there is."""
-    machine, needs = facts.machine, facts.needs
-    if machine is None or needs is None:
+    machine, estimate = facts.machine, facts.estimate
+    if machine is None or estimate is None:
         return
-    if machine.disk is not None and needs.stored > machine.disk:
+    if machine.disk is not None and estimate.stored > machine.disk:
         yield Finding(
             "disk",
             "store",
-            f"the run writes about {needs.stored / 1e9:,.1f} GB, and {machine.disk / 1e9:,.1f} GB "
+            f"the run writes about {estimate.stored / 1e9:,.1f} GB, and {machine.disk / 1e9:,.1f} GB "
             "are free",
             "Choose another place for the store, store smaller pictures (fetch.resize), or add disk",
         )
-    if needs.memory > MEMORY_SHARE * machine.memory:
+    if estimate.memory > MEMORY_SHARE * machine.memory:
         yield Finding(
             "memory",
             "sources",
-            f"the driver needs about {needs.memory / 1e9:,.1f} GB of memory, and the machine has "
+            f"the driver needs about {estimate.memory / 1e9:,.1f} GB of memory, and the machine has "
             f"{machine.memory / 1e9:,.1f} GB",
             "Use a larger machine, or a smaller pool",
         )

@@ -11,7 +11,7 @@ from itertools import pairwise
 from curation.algorithms.arrays.large_arrays import IN_MEMORY_BYTES
 from curation.algorithms.kmeans.initialisation import init_sample_size
 from curation.inspect.cost.work import CostInputs, Work, read_vectors
-from curation.stages.assign.together import bytes_for
+from curation.stages.assign.joint_bytes import bytes_for
 from curation.stages.cluster.params import ClusterParams
 
 ASSIGNED_ROW = 60

@@ -1,107 +1,22 @@
-"""Prints the cost of a recipe, as tables for people or as JSON for programs."""
+"""Prints the cost of a recipe as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Final
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table as Grid
 
-from curation.engine.explain import explain
-from curation.errors import RecipeError, unknown
-from curation.inspect.cost.counts import expected_counts
-from curation.inspect.cost.encoder_profiles import EncoderProfile, profile_encoders
-from curation.inspect.cost.estimate import Cost, estimate
-from curation.inspect.cost.rates import Assumptions, Prices, Rates, default_file, load_yaml
-from curation.inspect.cost.searches import search_alternatives
-from curation.inspect.cost.work import Work
-from curation.inspect.cost.workload import cost_inputs, work_of_stages
+from curation.inspect.cost.estimate import Cost
+from curation.inspect.cost.rates import Prices
+from curation.inspect.cost.recipe_cost import MONTHS, Basis, RecipeCost, sums_of
 from curation.recipe import Recipe
 from curation.terminal import styled
 
-MONTHS = 1.0
-"""How long what is stored is paid for."""
 DRIVER_GB = 256
 """Memory of a large machine; a stage that needs more on the driver does not fit one."""
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
-
-
-@dataclass(frozen=True)
-class Basis:
-    """What the figures of an estimate rest on."""
-
-    encoders: Mapping[str, EncoderProfile]
-    assumptions: Assumptions
-    rates: Rates
-    prices: Prices
-
-
-@dataclass(frozen=True)
-class RecipeCost:
-    """What the stages of a recipe cost, and what the figures rest on."""
-
-    stages: Sequence[Cost]
-    basis: Basis
-    searches: Mapping[str, Sequence[Cost]] = field(default_factory=dict)
-    """The costs of `quantise`, `index` and `match` by exact search and by an index."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as values that JSON can hold."""
-        searches = {name: _sums(costs) for name, costs in self.searches.items()}
-        return _to_json(self.stages, self.basis) | {"searches": searches}
-
-
-def parse_assumptions(overrides: Sequence[str]) -> Assumptions:
-    """Return the default assumptions with overrides of the form NAME=NUMBER.
-
-    Raises:
-        RecipeError: there is no such assumption, or its number is not valid.
-    """
-    spec: dict[str, Any] = Assumptions().model_dump()
-    for override in overrides:
-        name, _, value = override.partition("=")
-        if name not in spec:
-            raise RecipeError(unknown("assumption", name, spec, where="--assume"))
-        spec[name] = value
-    try:
-        return Assumptions.model_validate(spec)
-    except ValidationError as error:
-        raise RecipeError(*explain(error, Assumptions), within="--assume") from error
-
-
-def cost_of(
-    recipe: Recipe, rates: str | None, prices: str | None, overrides: Sequence[str]
-) -> RecipeCost:
-    """Return what a recipe would cost, and everything that the figures rest on.
-
-    Args:
-        recipe: with `count` on every source.
-        rates: path of a YAML file of rates; None for the default file.
-        prices: path of a YAML file of prices; None for the default file.
-        overrides: assumptions of the form NAME=NUMBER.
-
-    Raises:
-        RecipeError: a count is missing, or a file or an assumption is not valid.
-    """
-    assumptions = parse_assumptions(overrides)
-    # Profiling encoders takes seconds, so incomplete counts are refused first.
-    expected_counts(recipe, assumptions)
-    basis = Basis(
-        assumptions=assumptions,
-        prices=load_yaml(Prices, prices or default_file("prices")),
-        rates=load_yaml(Rates, rates or default_file("rates")),
-        encoders=profile_encoders(recipe),
-    )
-    inputs = cost_inputs(recipe, basis.encoders, assumptions)
-
-    def priced(works: Sequence[Work]) -> Sequence[Cost]:
-        return estimate(works, basis.rates, basis.prices, MONTHS)
-
-    searches = {name: priced(works) for name, works in search_alternatives(inputs).items()}
-    return RecipeCost(priced(work_of_stages(recipe, basis.encoders, assumptions)), basis, searches)
 
 
 def print_cost(recipe: Recipe, cost: RecipeCost, out: Console) -> None:
@@ -118,20 +33,14 @@ def print_cost(recipe: Recipe, cost: RecipeCost, out: Console) -> None:
     _print_driver_warnings(out, cost.stages)
 
 
+COLUMNS: Final = (
+    *("stage", "rows", "stored", "moved", "received"),
+    *("FLOP", "on", "core h", "GPU h", "driver"),
+)
+
+
 def _cost_grid(recipe: Recipe, costs: Sequence[Cost], prices: Prices) -> Grid:
-    names = (
-        "stage",
-        "rows",
-        "stored",
-        "moved",
-        "received",
-        "FLOP",
-        "on",
-        "core h",
-        "GPU h",
-        "driver",
-    )
-    grid = Grid(*names, prices.currency, title=f"Cost of {recipe.name}")
+    grid = Grid(*COLUMNS, prices.currency, title=f"Cost of {recipe.name}")
     for column in grid.columns[1:]:
         column.justify = "right"
     for cost in costs:
@@ -163,14 +72,9 @@ def _cost_grid(recipe: Recipe, costs: Sequence[Cost], prices: Prices) -> Grid:
     return grid
 
 
-def _sums(costs: Sequence[Cost]) -> dict[str, float]:
-    names = ("cpu_hours", "gpu_hours", "money")
-    return {name: sum(getattr(cost, name) for cost in costs) for name in names}
-
-
 def _print_searches(out: Console, cost: RecipeCost) -> None:
     """Print what exact search and an index would cost, the cheaper one first."""
-    sums = {name: _sums(costs) for name, costs in cost.searches.items()}
+    sums = {name: sums_of(costs) for name, costs in cost.searches.items()}
     parts = [
         f"match: {{index: {name}}} {format_si(one['cpu_hours'])} core h, "
         f"{format_si(one['gpu_hours'])} GPU h, {one['money']:,.0f} {cost.basis.prices.currency}"
@@ -219,32 +123,6 @@ def _print_driver_warnings(out: Console, costs: Sequence[Cost]) -> None:
                     f"{DRIVER_GB} GB, and this version cannot move it to workers.",
                 )
             )
-
-
-def _to_json(costs: Sequence[Cost], basis: Basis) -> dict[str, Any]:
-    return {
-        "stages": [
-            {
-                "stage": c.work.stage,
-                "rows": c.work.rows,
-                "stored_bytes": c.work.stored,
-                "moved_bytes": c.work.moved,
-                "received_bytes": c.work.received,
-                "flop": c.work.flop,
-                "device": c.device,
-                "driver_bytes": c.work.driver,
-                "cpu_hours": c.cpu_hours,
-                "gpu_hours": c.gpu_hours,
-                "money": c.money,
-            }
-            for c in costs
-        ],
-        "money": sum(c.money for c in costs),
-        "encoders": {name: {"dim": e.dim, "flop": e.flop} for name, e in basis.encoders.items()},
-        "assumptions": basis.assumptions.model_dump(),
-        "rates": basis.rates.model_dump(),
-        "prices": basis.prices.model_dump(),
-    }
 
 
 def format_si(value: float) -> str:

@@ -63,7 +63,7 @@ def write_report(recipe: Recipe, store: Store, run: str | None = None) -> str:
     Raises:
         StoreError: the run is not there, or its books do not balance; the message names the stage.
     """
-    started, before = time.monotonic(), store.takedowns(again=True)
+    started, before = time.monotonic(), store.takedowns(reload=True)
     lineage = trace(recipe, store, run)
     composition, total = composition_of(lineage["claims"].manifest)
     counts = count_dataset(lineage, total)

@@ -23,7 +23,7 @@ KEY_BYTES = 8
 class KeyCounts:
     """Counts how often each key comes, in memory that hardly grows with the number of keys.
 
-    Use it as a context manager: its end deletes the file, if there are so many keys that there is one.
+    Use it as a context manager: its end deletes the file that many keys need.
     """
 
     def __init__(self) -> None:

@@ -272,4 +272,4 @@ _LIMITS: dict[str, Callable[[Arm, Subject, _Limits], str | None]] = {
     "hierarchical": _hierarchical,
     EVERYTHING: lambda arm, subject, limits: None,
 }
-"""By strategy: the limit that leaves an image out, or None if it is none of the strategy's own."""
+"""By strategy: the limit of the strategy that leaves an image out, or None."""

@@ -1,4 +1,4 @@
-"""The copies of an image, and the pairs that tie it to the one that stands for them."""
+"""The copies of an image, and the pairs that link it to their representative."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _facts(tables: RowReader, row: dict[str, Any], members: list[dict[str, Any]]
         "similarity": row["similarity"],
         "representative_id": row["representative_id"],
         "representative_pair_id": row["representative_pair_id"],
-        "tied_by": _ties(tables, row, members),
+        "tied_by": _links_to_representative(tables, row, members),
         "others": [
             {name: member[name] for name in MEMBER_COLUMNS}
             for member in members
@@ -92,7 +92,7 @@ def _members(tables: RowReader, row: dict[str, Any]) -> list[dict[str, Any]]:
     return [member for member in rows if member[shared] == row[shared]]
 
 
-def _ties(
+def _links_to_representative(
     tables: RowReader, row: dict[str, Any], members: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return the pairs of images that lead from an image to its representative, in order."""

@@ -87,7 +87,7 @@ def check_preprocessing(config: Any, shown: str) -> None:
         shown: its file, for messages.
 
     Raises:
-        RecipeError: a value is none of a preprocessing that can be.
+        RecipeError: a value is outside of its range.
     """
     try:
         _Preprocessing.model_validate(config)

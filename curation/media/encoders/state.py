@@ -92,10 +92,10 @@ def _check_directory(file: Path, path: str) -> None:
 
 
 def _check_steps(file: Path) -> None:
-    """Check the pickle of an archive, or those at the beginning of a file that torch wrote before.
+    """Check the pickle of an archive, or those at the beginning of a file of an old version of torch.
 
     Raises:
-        ValueError: they make more than a state dict needs, or are none.
+        ValueError: they make more than a state dict needs, or are no pickles.
     """
     with file.open("rb") as stream:
         # As torch tells them apart: an archive may stand behind the pickles.

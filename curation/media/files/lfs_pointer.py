@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 MAX_BYTES = 1024
-"""Larger files are none."""
+"""Larger files are no pointers."""
 _START = b"version https://git-lfs.github.com/spec/"
 FIX = "Run `git lfs pull` in its folder, which downloads the file itself"
 

@@ -164,7 +164,7 @@ def _sha256(value: Any, path: str) -> str | None:
     """Return a SHA-256 as hexadecimal digits in lower case.
 
     Raises:
-        RecipeError: it is none.
+        RecipeError: it has another form.
     """
     if isinstance(value, bytes) and len(value) == _SHA256_BYTES:
         return value.hex()

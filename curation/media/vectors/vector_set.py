@@ -103,7 +103,7 @@ class VectorSet:
             )
 
     def take(self, numbers: Any) -> tuple[Any, Any]:
-        """Return some vectors as unit vectors in float16, and why one is none.
+        """Return some vectors as unit vectors in float16, and for each the reason if it is missing.
 
         Args:
             numbers: of the vectors, in any order, (n,); −1 for none.

@@ -197,7 +197,7 @@ def _domain(entry: str) -> str:
     """Return a domain that is written as a name, an address or a URL.
 
     Raises:
-        ValueError: it is none of these, or blocking the whole host would be more than it says.
+        ValueError: it has another form, or names a part of a host, which cannot be blocked alone.
     """
     entry = entry.strip().rstrip(",;").strip("\"'").strip()
     if re.search(r"[\s,;]", entry):

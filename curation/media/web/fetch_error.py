@@ -42,7 +42,7 @@ def unforeseen(error: Exception) -> FetchError:
     Its reason is `error_` and the class of the exception, so that each kind is counted.
 
     Raises:
-        CurationError, MemoryError: the exception is none of the row, and ends the task.
+        CurationError, MemoryError: the row is not the cause of the exception, which ends the task.
     """
     if isinstance(error, CurationError | MemoryError):
         raise error

@@ -27,7 +27,7 @@ def canonical_host(host: str) -> str:
         host: a name, an IPv4 address, or an IPv6 address in brackets.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it has another form.
     """
     if len(host) > _MAX_WRITTEN:
         raise ValueError("it is too long")

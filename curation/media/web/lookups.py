@@ -55,7 +55,7 @@ def lookup_error(error: Exception) -> FetchError:
     """Return the error of the rows of a host whose name was not resolved.
 
     Raises:
-        CurationError, MemoryError: the error is none of the host.
+        CurationError, MemoryError: the host is not the cause of the error.
     """
     if isinstance(error, TimeoutError):
         return FetchError("timeout", transient=True, unanswered=True)

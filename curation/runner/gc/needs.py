@@ -138,7 +138,7 @@ def _tables(entry: Entry | None) -> Iterable[tuple[str, Committed]]:
 
 
 def _looking_for_work(record: RunRecord) -> set[str]:
-    """Return the stages that a run may look for work of now, before it takes the lease."""
+    """Return the stages whose finished work a run may be looking up now, before it takes a lease."""
     coming = set(record.planned.values()) - set(record.stages)
     return {name for name in coming if name and (name not in STAGES or STAGES[name].units)}
 

@@ -32,7 +32,7 @@ def search_beside_runs(store: Store, lease: Lease) -> Hits | None:
     Returns:
         What was found, with the stages that runs work on.
     """
-    takedowns = store.takedowns(again=True)
+    takedowns = store.takedowns(reload=True)
     if takedowns is None:
         return None
     since = lease.time_of_storage()

@@ -61,7 +61,7 @@ def prove(store: Store) -> Proof:
     Raises:
         StoreError: nothing was taken down, or the search of a tombstone did not end.
     """
-    takedowns = store.takedowns(again=True)
+    takedowns = store.takedowns(reload=True)
     if takedowns is None:
         raise StoreError(
             f"Nothing was taken down in {store.uri}, so there is nothing to prove",

@@ -122,7 +122,7 @@ def _hits(takedowns: Takedowns, known: Takedowns, orphans: _Orphans, result: _Se
 
 def _put(store: Store, hits: Hits) -> Hits:
     put_hits(store.storage, hits)
-    store.takedowns(again=True)
+    store.takedowns(reload=True)
     return hits
 
 

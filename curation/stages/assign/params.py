@@ -23,5 +23,5 @@ STAGE = Stage(
     reads=(Read(EMBEDDINGS), Read("centroids", whole=True)),
     gpu=True,
     members=lambda params: (params.encoder,),
-    together=FunctionPath("curation.stages.assign.together:bytes_at_once"),
+    joint_bytes=FunctionPath("curation.stages.assign.joint_bytes:bytes_at_once"),
 )

@@ -1,7 +1,7 @@
 """Centroids of an earlier run, and how far the pool has drifted from the rows they were trained on.
 
-The drift is measured on a seeded sample of images. Only their ids and the scale of the pool decide what
-it holds, so that the samples of then and of now can be compared.
+The drift is measured on a seeded sample of images. Only their ids and the scale of the pool decide
+which images it holds, so the sample of the training and that of this run can be compared.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Drift:
         centroids: all levels, the finest first.
         noted: what was noted with them: `stats`, `trained_on` and `scale`.
         key: what the centroids depend on besides the pool.
-        images: number of images of then and now by which it was measured.
+        images: number of images, of the training and of this run, by which it was measured.
         changed: share of them that were added or removed.
-        similarity_trained: mean similarity of those of then that are still there; None if none is.
-        similarity_new: mean similarity of the added ones; None if there are none.
+        similarity_trained: mean similarity of images of the training that are left; None without any.
+        similarity_new: mean similarity of the added images; None without any.
     """
 
     centroids: pa.Table

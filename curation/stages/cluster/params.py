@@ -40,7 +40,7 @@ class DriftParams(StrictModel):
     """
 
     changed: float = Field(default=0.25, ge=0, le=1)
-    """Largest share of images added or removed since the training, of all images of then and now."""
+    """Largest share of images added or removed since the training, of all images then and now."""
     similarity: float = Field(default=0.02, ge=0, le=2)
     """How far the mean cosine similarity of added images to their centroid may lie below that of the
     images of the training."""

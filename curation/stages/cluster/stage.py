@@ -26,7 +26,7 @@ from curation.engine.device import local_devices
 from curation.engine.fragment_writer import ROW_GROUP_BYTES, ROW_GROUP_ROWS
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
-from curation.errors import Detail, RecipeError, StoreError
+from curation.errors import CurationError, Detail, RecipeError, StoreError
 from curation.stages.cluster.kept_centroids import drift_stats, keep_centroids, measure_drift
 from curation.stages.cluster.params import ClusterStep
 from curation.stages.cluster.splits import train_splits
@@ -84,20 +84,7 @@ def _train(
         eligible, vectors, requested * params.max_points_per_centroid, params.seed, context
     )
     if not any(part.rows for part in sample.values()):
-        if eligible_rows(eligible):
-            raise RecipeError(
-                Detail(
-                    f"none of the {eligible_rows(eligible):,} eligible images is in a training sample "
-                    f"of about {requested * params.max_points_per_centroid:,}",
-                    "cluster.max_points_per_centroid",
-                    params.max_points_per_centroid,
-                    fix="Raise it, so that the sample has more images",
-                )
-            )
-        raise StoreError(
-            "No eligible pool image has a vector, so there is nothing to cluster",
-            fix="Read the reasons: `curation show eligible --store DIR` counts them",
-        )
+        raise _empty_sample(eligible_rows(eligible), params)
     train = _train_finest if params.splits == 1 else train_splits
     finest = _without_empty_clusters(train(sample, params, context))
     sizes = params.levels[1:]
@@ -121,6 +108,24 @@ def _train(
         "training_vectors": sum(part.rows for part in sample.values()),
         "objective": [list(level.trained.objective) for level in levels],
     }
+
+
+def _empty_sample(eligible: int, params: ClusterStep) -> CurationError:
+    """Return why there is nothing to train on."""
+    if not eligible:
+        return StoreError(
+            "No eligible pool image has a vector, so there is nothing to cluster",
+            fix="Read the reasons: `curation show eligible --store DIR` counts them",
+        )
+    wanted = params.levels[0] * params.max_points_per_centroid
+    return RecipeError(
+        Detail(
+            f"none of the {eligible:,} eligible images is in a training sample of about {wanted:,}",
+            "cluster.max_points_per_centroid",
+            params.max_points_per_centroid,
+            fix="Raise it, so that the sample has more images",
+        )
+    )
 
 
 def _warn_of_few(finest: int, params: ClusterStep) -> None:

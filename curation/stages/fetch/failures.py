@@ -14,7 +14,7 @@ _HOUR_S = 3600.0
 
 
 def outcomes_to_retry(
-    params: FetchStep, outcomes: Outcomes, age_s: float, asked: Sequence[str]
+    params: FetchStep, outcomes: Outcomes, age_s: float, requested: Sequence[str]
 ) -> set[str]:
     """Return the reasons whose rows are asked for again although nothing changed.
 
@@ -22,9 +22,9 @@ def outcomes_to_retry(
         params: of the stage.
         outcomes: rows by `ok` or reason, as they were committed last.
         age_s: seconds since then.
-        asked: reasons that the run was asked to try again, or names of several.
+        requested: reasons that the run was asked to try again, or names of several.
     """
-    names = {*asked, *(name for name, _ in _exceeded(params, outcomes))}
+    names = {*requested, *(name for name, _ in _exceeded(params, outcomes))}
     if params.retry_after_h is not None and age_s >= params.retry_after_h * _HOUR_S:
         names.add(TRANSIENT)
     return {reason for reason in outcomes for name in names if is_called(reason, name)}

@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from curation.activity import Counts, format_duration
+from curation.activity import WorkCounts, format_duration
 from curation.engine.units import Unit
 from curation.store.clock import SystemClock
 from curation.store.manifest import FragmentRecord, count_outcomes
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 PROGRESS_FILE = "progress.json"
 INTERVAL_S = 2.0
 """Seconds between two writes of a task."""
-UNITS_PER_NOTE = 32
+UNITS_PER_READ = 32
 """Units whose counts are read for one line."""
 MAX_REASONS = 4
 """Most frequent reasons that the line shows."""
@@ -122,7 +122,7 @@ class FetchProgress:
                 self._finished.update(outcomes)
                 self._finished_bytes += size
 
-    def counts(self) -> Counts:
+    def counts(self) -> WorkCounts:
         """Return the finished rows of running tasks and of finished fragments."""
         for name, folder in self._next_units():
             self._read_counts(name, folder)
@@ -130,9 +130,9 @@ class FetchProgress:
         for counts in list(self._last_counts.values()):
             reasons.update(counts.get("outcomes", {}))
             size += counts.get("bytes", 0)
-        return Counts(sum(reasons.values()), self._rows, "rows", dict(reasons), size)
+        return WorkCounts(sum(reasons.values()), self._rows, "rows", dict(reasons), size)
 
-    def describe(self, counts: Counts) -> str:
+    def describe(self, counts: WorkCounts) -> str:
         """Return the progress as one line."""
         seconds = time.monotonic() - self._started
         return format_progress(counts.outcomes, counts.bytes, counts.total, seconds)
@@ -140,8 +140,8 @@ class FetchProgress:
     def _next_units(self) -> list[tuple[str, str]]:
         units = list(self._unfinished.items())
         start = self._turn if self._turn < len(units) else 0
-        self._turn = start + UNITS_PER_NOTE
-        return units[start : start + UNITS_PER_NOTE]
+        self._turn = start + UNITS_PER_READ
+        return units[start : start + UNITS_PER_READ]
 
     def _read_counts(self, name: str, folder: str) -> None:
         content = self._store.storage.read(f"{folder}/{PROGRESS_FILE}")

@@ -62,7 +62,7 @@ class ResponseRepair:
         """Return the bytes for the parser, which may be none yet.
 
         Raises:
-            BadHttpMessage: the head is none of a response.
+            BadHttpMessage: what came is not the head of a response.
         """
         self._pending += received
         parts = []

@@ -23,5 +23,5 @@ STAGE = Stage(
     reads=(Read(EMBEDDINGS), Read("codebooks", whole=True)),
     gpu=True,
     members=lambda params: (params.encoder,),
-    together=FunctionPath("curation.stages.index.together:bytes_at_once"),
+    joint_bytes=FunctionPath("curation.stages.index.joint_bytes:bytes_at_once"),
 )

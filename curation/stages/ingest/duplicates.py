@@ -76,7 +76,7 @@ class Duplicates:
 
 
 def find_duplicates(staged: Sequence[Fragment], context: Context) -> list[Duplicates]:
-    """Return the duplicates of each fragment; of rows with the same key, the first is none.
+    """Return the duplicates of each fragment; the first of the rows with a key is not one of them.
 
     Args:
         staged: fragments in the order in which rows count as first.

@@ -11,7 +11,7 @@ from typing import Any
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.units import StageOutput, empty_batch
-from curation.errors import RecipeError, StoreError
+from curation.errors import Detail, RecipeError, StoreError
 from curation.media.web.urls import UrlRules, url_rules
 from curation.stages.ingest.buckets import BucketRows, bucket_fragments
 from curation.stages.ingest.duplicates import Duplicates, find_duplicates
@@ -222,7 +222,8 @@ def read_file(
     # For people who ask where a row is from.
     stats["file"] = file.display_name
     if boundary.unreadable:
-        stats["unreadable"] = boundary.unreadable
+        stats["unreadable"] = boundary.unreadable.message
+        stats["unreadable_fix"] = boundary.unreadable.fix
     if entry.holds_images or "image" in file.source.column_candidates:
         stats["origin"] = file.version
     return stats
@@ -287,9 +288,11 @@ def _check_counts(
     """
     for source in sources:
         names = [name for name, file in files.items() if file.source.name == source.name]
-        unreadable = [str(tables[name].stats.get("unreadable") or "") for name in names]
-        if all(unreadable):
-            raise StoreError(unreadable[0])
+        if all(tables[name].stats.get("unreadable") for name in names):
+            stats = tables[names[0]].stats
+            # Work tables of earlier versions name the fix in the message.
+            fix = stats.get("unreadable_fix", "")
+            raise StoreError(Detail(stats["unreadable"], fix=fix))
         noted = notices[source.name]
         add_notices(noted, (tables[name].stats["notices"] for name in names))
         for name in names:

@@ -1,8 +1,8 @@
 """The joins that the step did last, to which only the pairs of new images are added.
 
-A pool that grew has all images of before. Their pairs are known; those of vectors only as long as the
-quantiser stays. The k nearest images of a query are among its k nearest of before and the new ones, so
-the pairs are those of a join of all images.
+A pool that grew still has all earlier images. Their pairs are known; those of vectors only as long as
+the quantiser stays. The k nearest images of a query are among its k nearest earlier ones and the new
+ones, so the pairs are those of a join of all images.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def earlier_join(
     Args:
         method: the level.
         encoder: whose vectors are joined.
-        by_role: fragments of vectors of now, by role and by name.
+        by_role: fragments of vectors of this run, by role and by name.
         codebooks: of the quantiser; None where all vectors are compared with each other.
         context: finds the version of the table that the step committed last.
     """
@@ -111,10 +111,10 @@ def read_neighbours(neighbours: Fragment) -> Iterator[pa.Table]:
 
 
 def known_hashes(by_role: Images, context: Context) -> KnownHashes:
-    """Return the near hashes that the step found last; none if an image of then is gone.
+    """Return the near hashes that the step found last; none if one of their images is gone.
 
     Args:
-        by_role: the images of now.
+        by_role: the images of this run.
         context: finds the version of the table that the step committed last.
     """
     last = _last_version(context)
@@ -135,7 +135,7 @@ def known_hashes(by_role: Images, context: Context) -> KnownHashes:
 def keep_hashes(by_role: Images, search: HashSearch, known: KnownHashes, context: Context) -> None:
     """Note the near hashes of all images for the next run.
 
-    Those of before stay noted: a run that is stopped before it commits starts from them again.
+    Earlier ones stay noted: if this run is stopped before it commits, the next one starts from them.
     """
     tables = {
         _key(images, near): near
@@ -145,5 +145,5 @@ def keep_hashes(by_role: Images, search: HashSearch, known: KnownHashes, context
 
 
 def _key(images: OldHashes, tables: Sequence[Fragment]) -> str:
-    """Return what names the near hashes of some images, which other work tables have not."""
+    """Return a key for the near hashes of some images in some work tables."""
     return digest([sorted(images), len(tables)])

@@ -125,7 +125,7 @@ def claim_part(  # noqa: PLR0913  one argument for each kind of rows
         arms: of the recipe.
         plans: the values of the plan of each arm, by its number.
         requested: number of claims that each arm requests.
-        parents: see `Counts`.
+        parents: see `ArmCounts`.
         seed: of the recipe.
 
     Yields:

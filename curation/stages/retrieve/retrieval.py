@@ -31,7 +31,7 @@ from curation.stages.retrieve.limits import ClaimedParts, Limit, apply_limit
 from curation.stages.retrieve.params import RetrieveStep
 from curation.stages.retrieve.single_matches import read_settled, single_matches
 from curation.stages.retrieve.strategies import STRATEGIES
-from curation.stages.retrieve.strategies.evidence import ArmPlan, Counts
+from curation.stages.retrieve.strategies.evidence import ArmCounts, ArmPlan
 from curation.stages.retrieve.write_claims import (
     count_by_fragment,
     group_fragments,
@@ -108,7 +108,7 @@ class Retrieval:
             yield AlignedFragments(number, *fragments)
 
     @cached_property
-    def counts(self) -> list[Counts]:
+    def counts(self) -> list[ArmCounts]:
         """The counts from which each arm is planned."""
         images: Counter[int] = Counter()
         for part in self.images:
@@ -119,7 +119,7 @@ class Retrieval:
             number = self.arms.set_number(arm)
             sizes = by_cluster if "clusters" in arm.uses else {}
             counts.append(
-                Counts(
+                ArmCounts(
                     pool_images=images[POOL],
                     seed_rows=0 if arm.seeds is None else seed_rows[arm.seeds],
                     seed_images=0 if number is None else images[number],

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from xml.parsers import expat
 
 from curation.media.pictures.metadata.texts import MAX_TEXT, Texts, add_text
+from curation.media.web.untrusted_xml import local_name, read_xml
 
 MAX_PACKET_BYTES = 2**20
 """Longer packets are read up to this size."""
@@ -38,7 +38,10 @@ _DATA_MINING = re.compile(r"\bDMI-[A-Z][A-Z-]{2,80}")
 def add_xmp(texts: Texts, content: bytes) -> None:
     """Add the texts of all packets in some bytes."""
     for packet in _packets(content):
-        _Reader(texts).read(packet)
+        reader = _PacketReader(texts)
+        if not read_xml(packet.encode("utf-8", "replace"), reader, "utf-8"):
+            # What stands before the fault counts.
+            reader.flush()
         for value in _DATA_MINING.findall(packet):
             # Also of a packet that is no XML.
             add_text(texts, "data_mining", value)
@@ -57,7 +60,7 @@ def _packets(content: bytes) -> Iterator[str]:
             at = stop
 
 
-class _Reader:
+class _PacketReader:
     """Adds the texts of one packet: those of attributes, and those within elements."""
 
     def __init__(self, texts: Texts) -> None:
@@ -65,45 +68,30 @@ class _Reader:
         self._fields: list[str | None] = []
         self._text: list[str] = []
 
-    def read(self, packet: str) -> None:
-        parser = expat.ParserCreate("utf-8")
-        parser.buffer_text = True
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._characters
-        # A document type is where entities are declared; XMP has none.
-        parser.StartDoctypeDeclHandler = self._refuse
-        try:
-            parser.Parse(packet.encode("utf-8", "replace"), True)
-        except (expat.ExpatError, ValueError):
-            # What stands before the fault counts.
-            self._flush()
-
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        self._flush()
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """See `XmlHandler.start`."""
+        self.flush()
         within = self._fields[-1] if self._fields else None
-        self._fields.append(_FIELDS.get(_local(name), within))
+        self._fields.append(_FIELDS.get(local_name(name), within))
         for attribute, value in attributes.items():
-            field = self._fields[-1] if attribute == _RESOURCE else _FIELDS.get(_local(attribute))
+            field = (
+                self._fields[-1] if attribute == _RESOURCE else _FIELDS.get(local_name(attribute))
+            )
             if field:
                 add_text(self._texts, field, value)
 
-    def _end(self, _: str) -> None:
-        self._flush()
+    def end(self, name: str) -> None:
+        """See `XmlHandler.end`."""
+        self.flush()
         self._fields.pop()
 
-    def _characters(self, text: str) -> None:
+    def characters(self, text: str) -> None:
+        """See `XmlHandler.characters`."""
         if self._fields and self._fields[-1] and len(self._text) < MAX_TEXT:
             self._text.append(text)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Add the text since the last start or end of an element."""
         if self._text and self._fields and (field := self._fields[-1]):
             add_text(self._texts, field, "".join(self._text))
         self._text.clear()
-
-    def _refuse(self, *_: object) -> None:
-        raise ValueError("a document type")
-
-
-def _local(name: str) -> str:
-    return name.rpartition(":")[2]

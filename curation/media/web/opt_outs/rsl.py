@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from xml.parsers import expat
 
 from curation.media.web.opt_outs.path_rules import PathRule, RuleSet, pattern_of
+from curation.media.web.untrusted_xml import local_name, read_xml
 
 _SIGNAL = "rsl"
 _PROHIBITING = frozenset(("all", "ai-all", "ai-train", "train-ai"))
@@ -22,12 +22,14 @@ def read_rsl(content: bytes, place: str, host: str) -> RuleSet | None:
         place: its address.
         host: the host whose pages count, without a port.
     """
-    reader = _Reader(host)
-    reader.read(content)
+    reader = _LicenseReader(host)
+    if not read_xml(content, reader):
+        # What stands before the fault counts, also of an element that is not closed.
+        reader.close_content()
     return RuleSet(_SIGNAL, place, "", tuple(reader.rules)) if reader.rules else None
 
 
-class _Reader:
+class _LicenseReader:
     """Reads the elements `content` and the `prohibits` in them."""
 
     def __init__(self, host: str) -> None:
@@ -37,38 +39,26 @@ class _Reader:
         self._forbids = False
         self._text: list[str] | None = None
 
-    def read(self, content: bytes) -> None:
-        parser = expat.ParserCreate()
-        parser.buffer_text = True
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._characters
-        # A document type is where entities are declared; licences have none.
-        parser.StartDoctypeDeclHandler = self._refuse
-        try:
-            parser.Parse(content, True)
-        except (expat.ExpatError, ValueError, LookupError):
-            # What stands before the fault counts, also of an element that is not closed.
-            self._close_content()
-
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        local = name.rpartition(":")[2]
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """See `XmlHandler.start`."""
+        local = local_name(name)
         if local == "content":
-            self._close_content()
+            self.close_content()
             self._pattern = self._path(attributes.get("url", "/"))
         elif local == "prohibits" and attributes.get("type", "usage") == "usage":
             self._text = []
 
-    def _end(self, name: str) -> None:
-        local = name.rpartition(":")[2]
+    def end(self, name: str) -> None:
+        """See `XmlHandler.end`."""
+        local = local_name(name)
         if local == "content":
-            self._close_content()
+            self.close_content()
         elif local == "prohibits" and self._text is not None:
             words = _WORDS.split("".join(self._text).lower())
             self._forbids = self._forbids or not _PROHIBITING.isdisjoint(words)
             self._text = None
 
-    def _close_content(self) -> None:
+    def close_content(self) -> None:
         """Keep the rule of an element `content`, also if it allows: it may be about a part."""
         if self._pattern is not None:
             state = "prohibits" if self._forbids else "does not prohibit"
@@ -76,7 +66,8 @@ class _Reader:
             self.rules.append(PathRule(self._pattern, self._forbids, text))
         self._pattern, self._forbids, self._text = None, False, None
 
-    def _characters(self, text: str) -> None:
+    def characters(self, text: str) -> None:
+        """See `XmlHandler.characters`."""
         if self._text is not None and len(self._text) < _MAX_TEXT:
             self._text.append(text[:_MAX_TEXT])
 
@@ -92,6 +83,3 @@ class _Reader:
                 return None
             rest = f"/{path}"
         return pattern_of(rest if rest.startswith(("/", "*")) else f"/{rest}")
-
-    def _refuse(self, *_: object) -> None:
-        raise ValueError("a document type")

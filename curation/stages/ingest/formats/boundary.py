@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from curation.errors import CurationError, StoreError
+from curation.errors import CurationError, Detail, StoreError
 from curation.media.files import lfs_pointer
 from curation.media.files.lfs_pointer import is_lfs_pointer
 from curation.media.files.limits import EXPANSION_BYTES, EXPANSION_RATIO, ROWS
@@ -87,7 +87,7 @@ class FileBoundary:
     def __init__(self, file: SourceFile) -> None:
         self._file = file
         self._rows = 0
-        self.unreadable: str | None = None
+        self.unreadable: Detail | None = None
 
     def items(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield what a reader yields.
@@ -105,13 +105,12 @@ class FileBoundary:
                 fix="Put the file back, or remove it from the source, and run again",
             ) from error
         except UnreadableError as error:
-            yield from self._ended(str(error))
+            yield from self._ended(error.details[0], str(error))
         except CurationError:
             raise
         except Exception as error:
-            yield from self._ended(
-                f"{self._file.label} cannot be read further ({described(error)}). {REPLACE}."
-            )
+            problem = f"{self._file.label} cannot be read further ({described(error)})"
+            yield from self._ended(Detail(problem, fix=REPLACE), f"{problem}. {REPLACE}.")
 
     def _check_is_no_pointer(self) -> None:
         """Check that the file is not what Git LFS leaves in its place: such a text may pass for a list.
@@ -146,10 +145,10 @@ class FileBoundary:
         finally:
             self._rows = rows
 
-    def _ended(self, message: str) -> Iterator[Item]:
+    def _ended(self, detail: Detail, message: str) -> Iterator[Item]:
         name = self._file.display_name
         yield Notice("unreadable_file", f"{name} after {self._rows:,} rows")
         if not self._rows:
-            self.unreadable = message
+            self.unreadable = detail
         content = f"{shown(self._file.name)} {message}".encode("utf-8", "replace")
         yield bad_row(content, f"after {self._rows:,} rows", message)

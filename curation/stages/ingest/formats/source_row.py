@@ -56,7 +56,7 @@ class SourceRow:
             within the source.
         bad: the row cannot be read.
         where: its place within the file, such as `line 7`.
-        unreadable: what of the row cannot be read, and why.
+        unreadable: which part of the row cannot be read, and why.
         size: characters of its text; `FileBoundary` counts them.
         left_out: characters or bytes that were read, and are too many to keep.
     """

@@ -37,7 +37,7 @@ def shortened(text: str) -> str:
 
 
 class BadTextError(ValueError):
-    """A value that should be text and is none; the message says what it is."""
+    """A value that should be text and is not; the message says what it is."""
 
 
 def text(value: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""Which format the files at a path have, and what of a source follows from them.
+"""Which format the files at a path have, and which fields of a source follow from them.
 
 Each entry of FORMATS may name a function that recognises its files (`recognise`). A new format brings
 its own; nothing here lists them.

@@ -23,7 +23,7 @@ def images_of_folder(
     """Return the images among the files of a folder by name, each with its sidecars.
 
     A sidecar has the name of an image and another ending, or one more: `7.txt` or `7.jpg.txt`. A file
-    whose ending is not known may be an image too: the reader opens it, and notes it if it is none.
+    whose ending is not known may be an image too: the reader opens it, and notes it if it is not.
 
     Args:
         files: all files of the folder.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from curation.stages.retrieve.strategies.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
-    from curation.stages.retrieve.strategies.evidence import ArmClaims, ArmPlan, Counts, Evidence
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, ArmCounts, ArmPlan, Evidence
 
 
 class StrategyArm(SeededArm):
@@ -24,7 +24,7 @@ class StrategyArm(SeededArm):
         return Expected(requested=images, retrieved=None, final=images)
 
 
-def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
+def plan(arm: StrategyArm, counts: ArmCounts, seed: int) -> ArmPlan:
     """Request every row of the seed set."""
     from curation.stages.retrieve.strategies.evidence import ArmPlan
 

@@ -14,7 +14,7 @@ from curation.engine.params_base import refuse_without_effect
 from curation.stages.retrieve.strategies.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
-    from curation.stages.retrieve.strategies.evidence import ArmClaims, ArmPlan, Counts, Evidence
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, ArmCounts, ArmPlan, Evidence
 
 
 class StrategyArm(SeededArm):
@@ -60,7 +60,7 @@ class StrategyArm(SeededArm):
         )
 
 
-def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
+def plan(arm: StrategyArm, counts: ArmCounts, seed: int) -> ArmPlan:
     """Choose the clusters that hold enough seed images.
 
     Args:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from curation.stages.retrieve.strategies.arm import Arm
 
 if TYPE_CHECKING:
-    from curation.stages.retrieve.strategies.evidence import ArmClaims, ArmPlan, Counts, Evidence
+    from curation.stages.retrieve.strategies.evidence import ArmClaims, ArmCounts, ArmPlan, Evidence
 
 
 class StrategyArm(Arm):
@@ -22,7 +22,7 @@ class StrategyArm(Arm):
     """Always null: this strategy needs no seed set."""
 
 
-def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
+def plan(arm: StrategyArm, counts: ArmCounts, seed: int) -> ArmPlan:
     """Request every eligible image of the pool."""
     from curation.stages.retrieve.strategies.evidence import ArmPlan
 

@@ -75,8 +75,8 @@ def _unstated(name: str) -> RecipeError:
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Counts of the whole, from which an arm is planned.
+class ArmCounts:
+    """Counts over all eligible images, from which an arm is planned.
 
     Attributes:
         pool_images: number of different eligible images of the pool.
@@ -137,7 +137,7 @@ class Evidence:
     """All that is known of some images.
 
     Attributes:
-        parents: as `Counts.parents`.
+        parents: as `ArmCounts.parents`.
         pool_images: the eligible images of the pool among them; None if the arm does not use `pool`.
         seed_images: those of the seed set; None if the arm does not use `seeds`.
         all_matches: matches with them; None if the arm does not use `matches`.

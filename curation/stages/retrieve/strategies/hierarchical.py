@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from curation.algorithms.arrays.vectors import RowNumbers
     from curation.stages.retrieve.strategies.evidence import (
         ArmClaims,
+        ArmCounts,
         ArmPlan,
-        Counts,
         Evidence,
     )
 
@@ -55,7 +55,7 @@ class StrategyArm(Arm):
         return Expected(self.target, self.target, self.target)
 
 
-def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
+def plan(arm: StrategyArm, counts: ArmCounts, seed: int) -> ArmPlan:
     """Share the target out over all levels of clusters.
 
     Args:
@@ -127,7 +127,7 @@ def _order(arm: StrategyArm, evidence: Evidence, rows: RowNumbers, seed: int) ->
     return seeded_keys(evidence.pool.images[rows], seed, arm.name)
 
 
-def _shares(leaves: Integers, counts: Counts, arm: StrategyArm, seed: int) -> Integers:
+def _shares(leaves: Integers, counts: ArmCounts, arm: StrategyArm, seed: int) -> Integers:
     """Return how many claims each cluster of level 0 gives: the target divided from the top down.
 
     Args:

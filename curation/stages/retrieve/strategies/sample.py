@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from curation.algorithms.arrays.vectors import RowNumbers
     from curation.stages.retrieve.strategies.evidence import (
         ArmClaims,
+        ArmCounts,
         ArmPlan,
-        Counts,
         Evidence,
         Matches,
     )
@@ -74,7 +74,7 @@ class StrategyArm(SeededArm):
         )
 
 
-def plan(arm: StrategyArm, counts: Counts, seed: int) -> ArmPlan:
+def plan(arm: StrategyArm, counts: ArmCounts, seed: int) -> ArmPlan:
     """Request k images for each eligible image of the seed set."""
     from curation.stages.retrieve.strategies.evidence import ArmPlan
 

@@ -10,7 +10,7 @@ import pytest
 import curation
 from curation.errors import StoreError
 
-from .ingest.helpers import jpeg, run, source, table, write
+from ..ingest.helpers import jpeg, run, source, table, write
 
 
 @pytest.fixture(scope="module")

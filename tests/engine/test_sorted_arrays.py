@@ -20,7 +20,9 @@ numbers = st.lists(st.integers(0, 4), max_size=30)
 
 
 @given(numbers, st.data())
-def test_run_starts(left: list[int], data: st.DataObject) -> None:
+def test_run_starts_mark_rows_that_differ_from_the_row_before(
+    left: list[int], data: st.DataObject
+) -> None:
     right = data.draw(st.lists(st.integers(0, 2), min_size=len(left), max_size=len(left)))
     rows = list(zip(left, right, strict=True))
     wanted = [n == 0 or rows[n] != rows[n - 1] for n in range(len(rows))]
@@ -32,7 +34,7 @@ def test_run_starts(left: list[int], data: st.DataObject) -> None:
 
 
 @given(numbers)
-def test_ranks_in_runs(values: list[int]) -> None:
+def test_ranks_count_within_runs(values: list[int]) -> None:
     wanted: list[int] = []
     for n, value in enumerate(values):
         wanted.append(wanted[-1] + 1 if n and value == values[n - 1] else 0)
@@ -40,7 +42,7 @@ def test_ranks_in_runs(values: list[int]) -> None:
 
 
 @given(numbers)
-def test_runs(values: list[int]) -> None:
+def test_runs_cover_all_values_and_differ_from_their_neighbours(values: list[int]) -> None:
     pieces = list(runs(np.array(values, int)))
     assert [value for value, start, stop in pieces for _ in range(start, stop)] == values
     assert [start for _, start, _ in pieces] == [0, *(stop for *_, stop in pieces)][: len(pieces)]
