@@ -22,7 +22,7 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
     from curation.store.store import Store
 
     opened = Store(store)
-    found = [
+    listed = [
         Run(
             run=record.run,
             recipe=record.recipe,
@@ -38,11 +38,11 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
         for record in read_runs(opened)
     ]
     if as_json:
-        print_facts(found)
+        print_facts(listed)
         return
     named = Column("run", no_wrap=True)
     grid = Grid(named, "recipe", "started (UTC)", "seconds", "state", "stages", "rows of the last")
-    for run in found:
+    for run in listed:
         stages = run.stages
         span = stages[0] if len(stages) == 1 else f"{stages[0]} – {stages[-1]}" if stages else "–"
         last = f"{run.rows[stages[-1]]:,}" if stages else "–"
@@ -55,7 +55,7 @@ def runs(store: StorePath, as_json: AsJson = False) -> None:
             span,
             last,
         )
-    out.print(grid if found else f"No run yet in {opened.uri}.")
+    out.print(grid if listed else f"No run yet in {opened.uri}.")
 
 
 @app.command(rich_help_panel=STORE_PANEL)
@@ -78,7 +78,7 @@ def versions(
         contract(table)
     headers = in_parallel(lambda version: opened.header(table, version), names)
     records = list(read_runs(opened))
-    found = [
+    listed = [
         Version(
             version=name,
             created=header["created"],
@@ -91,11 +91,11 @@ def versions(
         if header is not None
     ]
     if as_json:
-        print_facts(found)
+        print_facts(listed)
         return
     named, latest = Column("version", no_wrap=True), Column("latest run", no_wrap=True)
     grid = Grid(named, "created (UTC)", "stage", "rows", "fragments", latest, "runs")
-    for version in found:
+    for version in listed:
         grid.add_row(
             version.version,
             _in_two_words(version.created),
@@ -105,7 +105,7 @@ def versions(
             version.runs[0] if version.runs else "–",
             str(len(version.runs)),
         )
-    out.print(grid if found else f"No version of table {table}.")
+    out.print(grid if listed else f"No version of table {table}.")
 
 
 def _in_two_words(time: str) -> str:

@@ -12,7 +12,7 @@ from curation.flow import Step
 from curation.media.web.failure_reasons import check_failure
 from curation.runner.work import StepContext
 from curation.store.manifest import FragmentRecord, Manifest, count_outcomes
-from curation.store.run_log import Again
+from curation.store.run_log import Recompute
 from curation.store.step_log import Entry
 from curation.store.storage.base import FileStatus
 from curation.store.store import Store, in_parallel
@@ -21,7 +21,7 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 
-def asked_again(steps: Sequence[Step], force: bool, names: Sequence[str]) -> Again:
+def asked_again(steps: Sequence[Step], force: bool, names: Sequence[str]) -> Recompute:
     """Return what a run was asked to compute again.
 
     Args:
@@ -49,7 +49,7 @@ def asked_again(steps: Sequence[Step], force: bool, names: Sequence[str]) -> Aga
     if checked and force:
         message = "it has no effect beside --force, which asks for every row again"
         raise RecipeError(Detail(message, "--retry", list(names), fix="Leave one of the two out"))
-    return Again(force, checked)
+    return Recompute(force, checked)
 
 
 def stale_part(step: Step, last: Entry, within: StepContext) -> Stale:

@@ -175,7 +175,7 @@ def test_retry_that_has_no_effect_is_refused() -> None:
         asked_again([s for s in steps if s.name != "fetch"], False, ["transient"])
     with pytest.raises(RecipeError, match="--retry: it has no effect beside --force"):
         asked_again(steps, True, ["transient"])
-    assert asked_again(steps, False, ["all"]) == Again(retry=("all",))
+    assert asked_again(steps, False, ["all"]) == Recompute(retry=("all",))
 
 
 def fetch_lists(
