@@ -232,12 +232,16 @@ def test_check_reads_imported_vectors_as_a_run_does(
         ("data/lists", "data/lists"),
     ],
 )
-def test_pictures_that_a_list_names_are_looked_for(lists: str, start: str, tmp_path: Path) -> None:
-    """Below the folder of the list, below the one around it, and where absolute paths lead.
+@pytest.mark.parametrize("slash", ["/", "\\"])
+def test_pictures_that_a_list_names_are_looked_for(
+    lists: str, start: str, slash: str, tmp_path: Path
+) -> None:
+    r"""Below the folder of the list, below the one around it, and where absolute paths lead.
 
     Args:
         lists: folder of the list; the pictures are in data/photos.
         start: folder at which its paths start.
+        slash: what stands between folders; `\` where Windows wrote the list.
     """
     LOCAL["folder"](tmp_path / "photos", FEW)
     # Of the same names, but some are missing.
@@ -248,6 +252,7 @@ def test_pictures_that_a_list_names_are_looked_for(lists: str, start: str, tmp_p
     (tmp_path / lists).mkdir(exist_ok=True)
     paths = [tmp_path / "data" / "photos" / f"{name}.jpg" for name, _, _ in FEW]
     named = [str(p) if start == "/" else os.path.relpath(p, tmp_path / start) for p in paths]
+    named = named if start == "/" else [name.replace("/", slash) for name in named]
     file = tmp_path / lists / "list.csv"
     rows = "".join(f"{path},a fine picture {number}\n" for number, path in enumerate(named))
     file.write_text(f"image_path,caption\n{rows}")

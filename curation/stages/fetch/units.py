@@ -71,7 +71,8 @@ def _check_files_are_there(pairs: Table) -> None:
                     f"none of the {of['files']:,} image files that its rows name is there, such as "
                     f"{of['example']}",
                     f"Source {name!r}",
-                    fix="Set `root` of the source to the folder of the images, or put them there",
+                    fix="Set `root` of the source to the folder of the images, or put them there, and "
+                    "run the recipe again",
                 )
                 for name, of in absent.items()
             )
