@@ -163,7 +163,7 @@ def test_a_signed_archive_is_read_again_though_no_table_holds_its_signature(
 def test_a_server_may_name_the_version_of_a_file_in_any_bytes(tmp_path: Path, web: Web) -> None:
     async def latin(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
         write = writer.write
-        writer.write = lambda data: write(data.replace(b"TAG", b"caf\xe9"))  # type: ignore[method-assign]
+        writer.write = lambda data: write(bytes(data).replace(b"TAG", b"caf\xe9"))  # type: ignore[method-assign]
         await ranged(LIST, ETag='"TAG"')(head, writer)
 
     web.pages["/l"] = latin
