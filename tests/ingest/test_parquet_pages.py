@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.media.files import parquet_pages, parquet_reading
+from curation.media.files.limits import EXPANSION_BYTES, EXPANSION_RATIO
+from curation.media.files.location import open_local
 from curation.media.files.parquet_footer import TooLargeError
 from curation.media.files.parquet_pages import Budget, Budgets, read_chunk
 from curation.media.files.parquet_reading import Batch, BoundedParquet, Unread
@@ -172,3 +175,19 @@ def test_names_that_rows_would_repeat_are_bounded(kind: pa.DataType, problem: st
     pq.write_table(pa.table({"x": pa.array([None], kind)}), out)
     with pytest.raises(TooLargeError, match=problem):
         BoundedParquet(pa.BufferReader(out.getvalue()))
+
+
+@pytest.mark.parametrize("hole", [0, 2**40])
+def test_holes_of_a_file_are_no_bytes_of_it(tmp_path: Path, hole: int) -> None:
+    """A download that reserves its place leaves them. How much is read depends on the size."""
+    content = written()
+    footer = int.from_bytes(content[-8:-4], "little") + 8
+    path = tmp_path / "sparse.parquet"
+    with path.open("wb") as file:
+        file.write(content[:-footer])
+        file.seek(hole, 1)
+        file.write(content[-footer:])
+    with open_local(str(path)) as stream:
+        bounded = BoundedParquet(stream)
+        assert sum(p.rows.num_rows for p in bounded.batches([0], 9) if isinstance(p, Batch)) == ROWS
+    assert bounded.most_bytes < EXPANSION_BYTES + EXPANSION_RATIO * 2**22

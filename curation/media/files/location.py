@@ -26,6 +26,10 @@ from curation.media.web.params import PUBLIC_WEB, OutboundParams, is_web
 _UNGUARDED = ("http", "https", "reference")
 """File systems of fsspec that would request any address, past the guard."""
 _BUFFER_BYTES = 1 << 20
+_BLOCK_BYTES = 512
+"""Bytes of a block, as file systems count them."""
+_PACKED_RATIO = 8
+"""How many times over the bytes that a file takes on its disk count as its size, at most."""
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 """How Python writes the bytes of a name that are not UTF-8."""
 
@@ -186,6 +190,21 @@ def check_file_system(stream: pa.NativeFile) -> None:
         raise watched.failure
 
 
+def held_bytes(stream: Any, size: int) -> int:
+    """Return the size of an open file, or less if it is a local one with holes.
+
+    What may be read of a file depends on its size, and holes cost nothing. File systems that compress
+    take less for a file than its size too, and some do not say what they take.
+
+    Args:
+        stream: see `open_location`.
+        size: in bytes, holes among them.
+    """
+    watched = getattr(stream, "watched", None)
+    taken = 0 if watched is None else watched.bytes_on_disk()
+    return min(size, _PACKED_RATIO * taken + _BUFFER_BYTES) if taken else size
+
+
 class _OpenFile(pa.PythonFile):  # type: ignore[misc]
     """An open file.
 
@@ -212,6 +231,13 @@ class _Watched:
     def closed(self) -> bool:
         closed: bool = self._stream.closed
         return closed
+
+    def bytes_on_disk(self) -> int:
+        """Return what a local file takes on its disk; 0 for other files, and where nobody knows."""
+        try:
+            return os.fstat(self._stream.fileno()).st_blocks * _BLOCK_BYTES
+        except (AttributeError, NotImplementedError, OSError):
+            return 0
 
     def read(self, size: int = -1) -> bytes:
         try:

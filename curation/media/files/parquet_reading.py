@@ -21,7 +21,7 @@ from curation.media.files.limits import (
     PARQUET_PAGES,
     PARQUET_REREAD_RATIO,
 )
-from curation.media.files.location import FileSystemError, check_file_system
+from curation.media.files.location import FileSystemError, check_file_system, held_bytes
 from curation.media.files.parquet_footer import TooLargeError, read_footer
 from curation.media.files.parquet_images import leaf_depths
 from curation.media.files.parquet_levels import Rows, rows_of
@@ -94,7 +94,7 @@ class BoundedParquet:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self._footer = read_footer(stream)
-        size = self._footer.size
+        size = held_bytes(stream, self._footer.size)
         self._headers = Budget(
             PARQUET_PAGES + PARQUET_REREAD_RATIO * (size // PARQUET_LEAST_PAGE_BYTES),
             "its row groups name more pages than a file of its size has",
