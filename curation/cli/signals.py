@@ -28,13 +28,18 @@ class Terminated(SystemExit):
 
 @contextmanager
 def ending_in_order() -> Iterator[None]:
-    """Raise Terminated within a context where a signal would end the process at once."""
+    """Raise Terminated within a context where a signal would end the process at once.
+
+    The context ends with it, also if what ends on the way fails: Java may have got the same signal.
+    """
     process = os.getpid()
+    received: list[int] = []
 
     def end(number: int, _: FrameType | None) -> None:
         if os.getpid() != process:
             # A fork would unwind what belongs to its parent.
             os._exit(128 + number)
+        received.append(number)
         raise Terminated(number)
 
     # `nohup` has a signal ignored, and who calls this in a program of theirs may handle it.
@@ -44,6 +49,10 @@ def ending_in_order() -> Iterator[None]:
         signal.signal(kind, end)
     try:
         yield
+    except Exception as error:
+        if received:
+            raise Terminated(received[0]) from error
+        raise
     finally:
         for kind in handled:
             signal.signal(kind, signal.SIG_DFL)

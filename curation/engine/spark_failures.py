@@ -13,6 +13,8 @@ EXECUTION_ONLY = True
 
 _KEPT = "run again: what is finished is kept"
 _TASK = re.compile(r"Task (\d+) in stage [\d.]+ failed (\d+) times")
+_STOPPED = re.compile(r"SparkContext was shut down|stopped SparkContext")
+"""Java, asked to end, cancels its jobs before it does."""
 _SIGNS = (
     (r"Python worker exited unexpectedly", "its Python process ended without an answer"),
     (r"java\.lang\.OutOfMemoryError", "Java had no memory left"),
@@ -36,7 +38,13 @@ def failure(error: Exception) -> CurationError | None:
     Args:
         error: what Spark raised.
     """
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception:
+        # The text is asked from Java.
+        return lost_java()
+    if _STOPPED.search(text):
+        return lost_java()
     if os.strerror(errno.ENOSPC) in text:
         return StoreError(
             "A disk for temporary files is full",

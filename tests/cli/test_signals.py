@@ -23,23 +23,27 @@ from curation.store.step_log import StepLog, Waiting, hold
 from curation.store.store import Store
 
 @command_line.command()
-def work(place: str) -> None:
+def work(place: str, ending: str) -> None:
     store = Store(place)
     with recorded_run(store, "r", "f") as run:
         with hold(StepLog(store, {STEP!r}), run.holder, "fetch", {{}}, Waiting()):
             print("works", flush=True)
-            while True:
-                signal.pause()
+            try:
+                while True:
+                    signal.pause()
+            finally:
+                if "fails" in sys.argv:
+                    raise ValueError("Java is gone")
 
 main()
 """
 
 
-def working(store: Path, ignored: bool = False) -> subprocess.Popen[str]:
+def working(store: Path, ending: str = "ends", ignored: bool = False) -> subprocess.Popen[str]:
     """A command that works on a stage."""
     ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" * ignored
     process = subprocess.Popen(
-        [sys.executable, "-c", ignore + WORKS, "work", str(store)],
+        [sys.executable, "-c", ignore + WORKS, "work", str(store), ending],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -59,6 +63,16 @@ def test_who_is_asked_to_end_leaves_no_lease_and_a_record(
     assert f"error: Asked to end ({number.name}). Run again" in said
     (record,) = read_runs(Store(tmp_path))
     assert (record.state, record.error) == ("failed", "Terminated")
+    assert StepLog(Store(tmp_path), STEP).latest().kind == "release"
+
+
+def test_an_error_on_the_way_to_the_end_is_no_error_of_the_run(tmp_path: Path) -> None:
+    """Java gets the signal too, where it is sent to all processes of a session or a container."""
+    process = working(tmp_path, "fails")
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "error: Asked to end (SIGTERM)" in said and "Traceback" not in said
     assert StepLog(Store(tmp_path), STEP).latest().kind == "release"
 
 

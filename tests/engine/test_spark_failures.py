@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,3 +120,41 @@ def test_errors_of_clusters_are_understood(
     if isinstance(known, WorkerError):
         assert known.task == task
     assert failure(RuntimeError("KeyError: 'x'")) is None
+
+
+ENDS_JAVA = """
+import os, signal, psutil
+from curation.engine.spark import load_cluster
+from curation.engine.spark_workers import spark_workers
+from curation.errors import WorkerError
+
+def end_java(_):
+    java = psutil.Process(os.getppid()).parent()
+    assert "java" in java.name(), java
+    java.terminate()
+    signal.pause()
+
+cluster = load_cluster("local").model_copy(update={"seconds_without_spark": 0})
+try:
+    with spark_workers("ends", cluster) as workers:
+        workers.map("ends", end_java, [1])
+except WorkerError as error:
+    print(error)
+"""
+
+
+def test_java_that_is_asked_to_end_is_lost_java() -> None:
+    """As by what watches memory (earlyoom): it cancels its jobs first, so they fail in another way."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS_JAVA], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Spark's own process (Java) has ended" in done.stdout, done.stdout + done.stderr[-3000:]
+
+
+def test_an_error_whose_text_java_took_with_it() -> None:
+    class FromJava(Exception):
+        def __str__(self) -> str:
+            raise ConnectionError("no Java")
+
+    assert "(Java) has ended" in str(failure(FromJava()))
