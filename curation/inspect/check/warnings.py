@@ -204,8 +204,8 @@ def large_metadata(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "large_metadata",
                 f"sources.{survey.source.name}",
-                f"its columns that are not mapped have {characters:,} characters a row, most of them in "
-                f"{_longest_column(survey.longest_metadata)!r}; as text in `metadata` they are in "
+                f"its columns that are not mapped have {characters:,} characters a row, most of them "
+                f"in {_longest_column(survey.longest_metadata)!r}; as text in `metadata` they are in "
                 "pairs, images and the dataset",
                 "Write the list without what you do not need there; vectors may stay in a file of "
                 "their own",
