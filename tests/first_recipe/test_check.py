@@ -59,8 +59,10 @@ def base() -> Spec:
 def surveyed(source: Source, rows: int = 1000, **values: Any) -> Survey:
     """A source of which three rows were read."""
     file = SourceFile(source, "/p", "", 1, 0)
-    row = SourceRow(**({"path": "1.jpg", "caption": "a caption"} | values))
-    return Survey(source, 1, 100, rows, False, [(file, row)] * 3)
+    made = Survey(source, 1, 100, rows, False)
+    for _ in range(3):
+        made.add(file, SourceRow(**({"path": "1.jpg", "caption": "a caption"} | values)))
+    return made
 
 
 def facts(recipe: Recipe, rows: int = 1000, **known: Any) -> Facts:
@@ -103,6 +105,7 @@ CASES: list[tuple[str, Spec, Spec]] = [
     ("idle_threshold", {"select": {"min_side": {"at_least": 16}}}, {}),
     ("idle_threshold", {"select": {"min_side": {"at_least": 5000}}}, {}),
     ("unreadable_rows", {}, {"values": {"bad": True, "unreadable": "no", "where": "line 3"}}),
+    ("large_metadata", {}, {"values": {"metadata": json.dumps({"a": 1, "v": [0.25] * 1024})}}),
     (
         "failing_pictures",
         {},
@@ -141,6 +144,15 @@ def test_every_kind_of_warning_is_tried() -> None:
         recipe = parse_recipe(base() | changes)
         tried |= {warn for warn in WARNINGS if list(warn(facts(recipe, **known)))}
     assert tried == set(WARNINGS)
+
+
+def test_long_metadata_names_the_column() -> None:
+    values = {"metadata": json.dumps({"a": "b" * 90, "v": [0.25] * 1024})}
+    found = warnings_of(facts(parse_recipe(base()), values=values))
+    assert [f.where for f in found] == ["sources.web", "sources.seeds"]
+    assert all("most of them in 'v'" in f.text for f in found)
+    usual = {"metadata": json.dumps({"a": "b" * 4000})}
+    assert codes({}, {"values": usual}) == []
 
 
 def test_pixels_may_be_off_where_urls_lead_to_them() -> None:

@@ -99,6 +99,15 @@ def test_ids_of_vectors_are_those_of_the_tables(opened: OpenStore) -> None:
     ).tolist() == (vectors.vectors.tolist())
 
 
+@pytest.mark.parametrize("rows", [-3, 0, 1, 7, 1000])
+def test_the_head_of_a_table_has_that_many_rows(opened: OpenStore, rows: int) -> None:
+    for name in opened.tables:
+        table = opened.table(name)
+        head = table.head(rows)
+        assert len(head) == min(max(rows, 0), table.rows)
+        assert head.to_pylist() == table.arrow(head.column_names).slice(0, len(head)).to_pylist()
+
+
 def test_only_the_current_version_is_read(made: Made, opened: OpenStore) -> None:
     """The folder of a table holds the files of older versions too."""
     folder = made.store / "tables" / "eligible" / "data"

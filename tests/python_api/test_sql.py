@@ -258,7 +258,7 @@ def test_what_is_written_can_be_read(
     assert done.exit_code == 0, done.exception
     rows = opened.sql(query).fetchall()
     assert len(pd.read_parquet(place)) == len(rows) == len(pl.read_parquet(place))
-    assert duckdb.read_parquet(str(place)).columns == list(pd.read_parquet(place).columns)
+    assert duckdb.from_parquet(str(place)).columns == list(pd.read_parquet(place).columns)
 
 
 @pytest.mark.parametrize("value", ["INTERVAL 1 DAY", "union_value(k := 1)", "{}"])

@@ -152,10 +152,10 @@ class StoredTable:
         """Return the first rows, without reading the others; pictures are left out.
 
         Args:
-            rows: how many.
+            rows: how many; a negative number is 0.
         """
         names = [f.name for f in self._stored_schema if not pa.types.is_binary(f.type)]
-        parts, left = [], rows
+        parts, left = [], max(rows, 0)
         for batch in self.batches(names, max(rows, 1)):
             parts.append(batch.slice(0, left))
             left -= parts[-1].num_rows

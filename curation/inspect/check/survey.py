@@ -42,6 +42,8 @@ class Survey:
         is_exact: whether all rows were counted.
         read: the rows that were read, each with its file.
         notices: what else is in the files.
+        metadata: characters of the unmapped columns of the rows that were read.
+        longest_metadata: those of the row that has most.
     """
 
     source: Source
@@ -51,6 +53,16 @@ class Survey:
     is_exact: bool = True
     read: list[tuple[SourceFile, SourceRow]] = field(default_factory=list)
     notices: Notices = field(default_factory=dict)
+    metadata: int = 0
+    longest_metadata: str = ""
+
+    def add(self, file: SourceFile, row: SourceRow) -> None:
+        """Add a row that was read, without its unmapped columns: they are the longest part of it."""
+        text = row.metadata or ""
+        self.metadata += len(text)
+        self.longest_metadata = max(self.longest_metadata, text, key=len)
+        row.metadata = None
+        self.read.append((file, row))
 
     def count(self, attribute: str) -> int:
         """Return how many of the rows that were read have a value, such as `caption`."""
@@ -133,9 +145,7 @@ def _read(file: SourceFile, boundary: FileBoundary, survey: Survey, most: int) -
         if len(survey.read) >= most or text > _TEXT_READ:
             return False
         text += item.size
-        # The longest part of a row; nothing here needs it.
-        item.metadata = None
-        survey.read.append((file, item))
+        survey.add(file, item)
     return True
 
 

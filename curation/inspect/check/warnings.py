@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from numbers import Real
@@ -19,6 +20,8 @@ POOL_PER_NEIGHBOUR = 2
 """How many times k the pool must hold at least."""
 BAD_SHARE, FAILED_SHARE = 0.01, 0.1
 """Shares of rows that cannot be read, and of pictures that cannot be stored, that are normal."""
+METADATA_CHARACTERS = 4096
+"""Characters of the unmapped columns of a row, on average, that are normal."""
 MEMORY_SHARE = 0.8
 """Share of the memory that a run may plan for."""
 
@@ -193,6 +196,27 @@ def unreadable_rows(facts: Facts) -> Iterator[Finding]:
             )
 
 
+def large_metadata(facts: Facts) -> Iterator[Finding]:
+    """Yield the sources whose unmapped columns are long, as vectors beside a list are."""
+    for survey in facts.surveys:
+        characters = survey.metadata // max(1, len(survey.read))
+        if characters > METADATA_CHARACTERS:
+            yield Finding(
+                "large_metadata",
+                f"sources.{survey.source.name}",
+                f"its columns that are not mapped have {characters:,} characters a row, most of them "
+                f"in {_longest_column(survey.longest_metadata)!r}; as text in `metadata` they are in "
+                "pairs, images and the dataset",
+                "Write the list without what you do not need there; vectors may stay in a file of "
+                "their own",
+            )
+
+
+def _longest_column(metadata: str) -> str:
+    values = json.loads(metadata)
+    return shown(max(values, key=lambda name: len(json.dumps(values[name]))))
+
+
 def failing_pictures(facts: Facts) -> Iterator[Finding]:
     """Yield that many of the sampled pictures cannot be stored."""
     trials = {"the pool": facts.trial, "seeds and held-out sets": facts.curated}
@@ -251,6 +275,7 @@ WARNINGS: tuple[Warn, ...] = (
     captions_missing,
     idle_thresholds,
     unreadable_rows,
+    large_metadata,
     failing_pictures,
     scarce_machine,
 )
