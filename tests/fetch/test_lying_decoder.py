@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from curation.errors import RecipeError
 from curation.media.pictures import decoder
+from curation.media.pictures.blank_picture import blank_picture
 from curation.media.pictures.decoder import Decoder, Outcome
 from curation.media.pictures.decoder_messages import Message, unpacked
 from curation.media.pictures.decoder_worker import Limits
-from curation.media.pictures.nobodys_picture import nobodys_picture
 from curation.media.pictures.upright import make_upright
 from curation.media.web.fetch_error import FetchError
 from curation.stages.fetch import sample_writer
@@ -80,7 +80,7 @@ def test_a_header_that_cannot_be_read_is_no_answer(header: bytes) -> None:
 
 @pytest.mark.parametrize("missing", ["width", "format", None])
 def test_an_image_is_stored_with_its_columns_alone(missing: str | None) -> None:
-    content = nobodys_picture()
+    content = blank_picture()
     sound = SOUND | {"width": 32, "height": 32}
     sample = dict.fromkeys(SCHEMA.names) | {n: v for n, v in sound.items() if n != missing}
     assert is_stored(Message({}, content), sample, 1024) == (missing is None)
@@ -129,4 +129,4 @@ def test_an_error_that_ends_a_run_is_one_of_every_picture() -> None:
 
 def test_no_recipe_refuses_the_picture_of_nobody_for_its_size() -> None:
     (least,) = (m.ge for m in FetchParams.model_fields["max_pixels"].metadata if hasattr(m, "ge"))
-    assert make_upright(nobodys_picture(), least).width == 32
+    assert make_upright(blank_picture(), least).width == 32

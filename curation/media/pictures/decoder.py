@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from curation.errors import ContractError, CurationError, RecipeError, StoreError
+from curation.media.pictures.blank_picture import blank_picture
 from curation.media.pictures.decoder_messages import Header, Message, packed, reason_of
 from curation.media.pictures.decoder_process import DecoderProcess
 from curation.media.pictures.decoder_worker import Limits
-from curation.media.pictures.nobodys_picture import nobodys_picture
 from curation.media.web.fetch_error import FetchError
 
 logger = logging.getLogger(__name__)
@@ -158,12 +158,12 @@ class Decoder:
         """Check an error that would end the run: a picture may have taken the process over.
 
         Raises:
-            CurationError: a new process raises it for a picture of nobody, too.
+            CurationError: a new process raises it for a blank picture, too.
             FetchError: `decoder_died`: it does not.
         """
         process = DecoderProcess(self._function, self._limits)
         try:
-            process.send(packed(Message(header, nobodys_picture())), 1)
+            process.send(packed(Message(header, blank_picture())), 1)
             answer = process.receive()
         finally:
             process.close()

@@ -1,4 +1,4 @@
-"""A picture that no stranger has sent."""
+"""A picture of our own, with which a decoder is tried."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ _COMMENT = b"\xff\xfe\x00\x06c2pa"
 """What looks like a manifest of C2PA, so that its library is loaded where a recipe needs it."""
 
 
-def nobodys_picture() -> bytes:
-    """Return a grey JPEG of 32 x 32 pixels: no recipe refuses one for its size."""
+def blank_picture() -> bytes:
+    """Return a grey JPEG of 32 x 32 pixels, which no recipe refuses for its size."""
     import numpy as np
     import simplejpeg
 
