@@ -8,6 +8,7 @@ import numpy as np
 
 from curation.algorithms.arrays.vectors import Vectors
 from curation.errors import Detail, RecipeError, start_of_paths
+from curation.media.pictures.apart import MAX_FILE_BYTES
 from curation.media.vectors.npy import open_npy
 
 SAVE_VECTORS = "Write an array of float32 with numpy.save, one row for each vector"
@@ -17,13 +18,18 @@ def read_picture(path: Path) -> bytes:
     """Return the bytes of a file, which may be a pipe of the shell.
 
     Raises:
-        RecipeError: it cannot be read.
+        RecipeError: it cannot be read, or is too large for a picture.
     """
     try:
-        return path.read_bytes()
+        with path.open("rb") as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         message, fix = f"it cannot be read: {error.strerror}", start_of_paths()
         raise RecipeError(Detail(message, str(path), fix=fix)) from error
+    if len(content) > MAX_FILE_BYTES:
+        message = f"it has more than {MAX_FILE_BYTES >> 20:,} MiB"
+        raise RecipeError(Detail(message, str(path), fix="Name a picture"))
+    return content
 
 
 def read_queries(path: Path) -> Vectors:

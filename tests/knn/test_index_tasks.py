@@ -12,7 +12,7 @@ from curation.algorithms.knn.codebooks import read_codebooks
 from curation.engine.parallel import InProcess
 from curation.engine.table import Table, open_table
 from curation.flow import plan
-from curation.stages.index import stage, together
+from curation.stages.index import joint_bytes, stage
 from curation.store.store import Store
 
 from ..cluster.test_stage import fill
@@ -44,7 +44,7 @@ def test_fragments_that_share_a_task_have_the_same_lists(
     monkeypatch.setattr(stage, "read_codebooks", counting)
     rows = {}
     for name, at_once in (("alone", 1), ("together", 10**9)):
-        monkeypatch.setattr(together, "bytes_at_once", lambda *_, size=at_once, **__: size)
+        monkeypatch.setattr(joint_bytes, "bytes_at_once", lambda *_, size=at_once, **__: size)
         store, steps = lists_of(tmp_path / name, FRAGMENTS)
         run_step(steps["quantise"], store, InProcess())
         readings.clear()
@@ -61,5 +61,5 @@ def test_a_task_takes_as_many_bytes_as_the_codebooks_have(tmp_path: Path) -> Non
     run_step(steps["quantise"], store, InProcess())
     codebooks = open_table(store, "codebooks")
     size = sum((tmp_path / f.path).stat().st_size for f in codebooks.manifest.fragments[0].files)
-    at_once = together.bytes_at_once({}, codebooks, params=steps["index"].params)
+    at_once = joint_bytes.bytes_at_once({}, codebooks, params=steps["index"].params)
     assert at_once == size > 16 * 12 * 4
