@@ -41,9 +41,11 @@ main()
 
 def working(store: Path, ending: str = "ends", ignored: bool = False) -> subprocess.Popen[str]:
     """A command that works on a stage."""
-    ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" * ignored
+    # These tests may run under `nohup` themselves.
+    handler = "SIG_IGN" if ignored else "SIG_DFL"
+    begin = f"import signal; signal.signal(signal.SIGHUP, signal.{handler})\n"
     process = subprocess.Popen(
-        [sys.executable, "-c", ignore + WORKS, "work", str(store), ending],
+        [sys.executable, "-c", begin + WORKS, "work", str(store), ending],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

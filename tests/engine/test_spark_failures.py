@@ -124,7 +124,7 @@ def test_errors_of_clusters_are_understood(
 
 ENDS_JAVA = """
 import os, signal, psutil
-from curation.engine.spark import load_cluster
+from curation.engine.cluster import load_cluster
 from curation.engine.spark_workers import spark_workers
 from curation.errors import WorkerError
 

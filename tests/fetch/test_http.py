@@ -45,7 +45,7 @@ def test_a_fetched_image_has_all_its_columns(web: Web, tmp_path: Path) -> None:
         (answer(status="500 Oops"), "http_500"),
         (answer(), "empty"),
         (answer(b"<!DOCTYPE html><p>gone"), "not_an_image"),
-        (answer(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "not_an_image"),
+        (answer(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), "format_svg"),
         (answer(JPEG[: len(JPEG) // 2]), "truncated"),
         (answer(JPEG, length=len(JPEG) + 100), "connection_error"),
         (answer(b"x" * 2000, length=10**9), "too_large"),
