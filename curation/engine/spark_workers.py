@@ -13,6 +13,7 @@ from curation.activity import Activity
 from curation.engine.cluster import Cluster, is_local, local_slots, starts_spark_here
 from curation.engine.driver_first import DriverFirst
 from curation.engine.executors import ExecutorWatch
+from curation.engine.freed_memory import return_freed_memory
 from curation.engine.job_poller import JobPoller
 from curation.engine.parallel import Parallel, ProgressCounter, R, ShuffleJob, T
 from curation.engine.row_counts import kept_counts
@@ -60,6 +61,7 @@ class _ErrorAsResult:
             raise _without_secrets(error) from None
         finally:
             _freeze_imported_objects()
+            return_freed_memory()
 
 
 def _out_of_memory() -> MemoryError:
@@ -120,6 +122,8 @@ class _SendItem:
                 yield part, error
         except Exception as error:
             raise _without_secrets(error) from None
+        finally:
+            return_freed_memory()
 
 
 class _ReceivePart:
