@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
-from typing import Any
 
 import pyarrow as pa
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
+
+_MALLOC_TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None)
+"""The function of glibc; None with another C library."""
 
 
 def return_freed_memory() -> None:
@@ -19,12 +20,5 @@ def return_freed_memory() -> None:
     each with arrays of other sizes, would otherwise grow with every unit.
     """
     pa.default_memory_pool().release_unused()
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _malloc_trim() -> Any:
-    """Return the function of glibc; None with another C library."""
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if _MALLOC_TRIM is not None:
+        _MALLOC_TRIM(0)
