@@ -121,15 +121,15 @@ def test_a_step_keeps_pairs_as_long_as_their_images_and_tables_are_there(
 ) -> None:
     monkeypatch.setattr(stage, "HASHES_COMPARED", 0)
     parts = hashed_parts(7)
-    store = Store(tmp_path / "grown")
+    store, work = Store(tmp_path / "grown"), tmp_path / "grown" / "work" / "neighbours"
     neighbours(store, {name: part for name, part in parts.items() if name != "web-4"}, InProcess())
     shutil.copytree(tmp_path / "grown", tmp_path / "whole")
     if change == "removed":
         del parts["web-1"]
     elif change == "note gone":
-        shutil.rmtree(tmp_path / "grown/work/neighbours/done")
+        shutil.rmtree(work / "done")
     elif change == "work gone":
-        for path in (tmp_path / "grown/work/neighbours/data").glob("hash-cells*"):
+        for path in (work / "data").glob("hash-cells*"):
             path.unlink()
     recording = Recording()
     rows = neighbours(store, parts, recording)

@@ -160,8 +160,9 @@ def open_local(path: str, follow_links: bool = True) -> pa.NativeFile:
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     descriptor = os.open(path, flags | (0 if follow_links else os.O_NOFOLLOW))
     try:
-        _check_regular(os.fstat(descriptor), path)
-        return _watched(os.fdopen(descriptor, "rb", buffering=0))
+        status = os.fstat(descriptor)
+        _check_regular(status, path)
+        return _watched(os.fdopen(descriptor, "rb", buffering=0), status.st_blocks * _BLOCK_BYTES)
     except BaseException:
         os.close(descriptor)
         raise
@@ -172,8 +173,8 @@ def _check_regular(status: os.stat_result, path: str) -> None:
         raise SpecialFileError(errno.EINVAL, "it is no regular file", path)
 
 
-def _watched(stream: Any) -> pa.NativeFile:
-    watched = _Watched(stream)
+def _watched(stream: Any, bytes_on_disk: int = 0) -> pa.NativeFile:
+    watched = _Watched(stream, bytes_on_disk)
     opened = _OpenFile(watched, "r")
     opened.watched = watched
     return opened
@@ -201,7 +202,7 @@ def held_bytes(stream: Any, size: int) -> int:
         size: in bytes, holes among them.
     """
     watched = getattr(stream, "watched", None)
-    taken = 0 if watched is None else watched.bytes_on_disk()
+    taken = 0 if watched is None else watched.bytes_on_disk
     return min(size, _PACKED_RATIO * taken + _BUFFER_BYTES) if taken else size
 
 
@@ -219,11 +220,13 @@ class _Watched:
     """An open file whose failures can be told from damage that a reader notices in its content.
 
     Attributes:
+        bytes_on_disk: what a local file takes on its disk; 0 for other files, and where its file system
+            does not say it.
         failure: the last.
     """
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
+    def __init__(self, stream: Any, bytes_on_disk: int) -> None:
+        self._stream, self.bytes_on_disk = stream, bytes_on_disk
         self.failure: FileSystemError | None = None
         self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
 
@@ -231,13 +234,6 @@ class _Watched:
     def closed(self) -> bool:
         closed: bool = self._stream.closed
         return closed
-
-    def bytes_on_disk(self) -> int:
-        """Return what a local file takes on its disk; 0 for other files, and where nobody knows."""
-        try:
-            return os.fstat(self._stream.fileno()).st_blocks * _BLOCK_BYTES
-        except (AttributeError, NotImplementedError, OSError):
-            return 0
 
     def read(self, size: int = -1) -> bytes:
         try:
