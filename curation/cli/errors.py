@@ -120,7 +120,7 @@ def interruption() -> dict[str, Any]:
 
 
 def termination(error: Terminated) -> dict[str, Any]:
-    """Return the fields of the error that a signal is by which others end the process."""
+    """Return the fields of an error for the signal that ended the process."""
     detail = Detail(f"Asked to end ({error})", fix="Run again: what is finished is kept")
     return error_json(type(error).__name__, error.status, str(detail), (detail,))
 

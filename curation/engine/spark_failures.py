@@ -41,7 +41,7 @@ def failure(error: Exception) -> CurationError | None:
     try:
         text = str(error)
     except Exception:
-        # The text is asked from Java.
+        # Its text comes from Java, which may have ended.
         return lost_java()
     if _STOPPED.search(text):
         return lost_java()

@@ -167,7 +167,7 @@ def _without_contact(recipe: Recipe, surveys: Sequence[Survey]) -> list[str]:
 
 
 def _without_files(recipe: Recipe, survey: Survey) -> str | None:
-    """Return that none of the image files that a source names is there, as `fetch` does."""
+    """Return a problem if none of the image files that a source names exists; None otherwise."""
     source, example = survey.source, ""
     if not survey.is_exact or not source.names_files or recipe.fetch.pixels == "none":
         return None

@@ -161,7 +161,7 @@ def name_of(path: str) -> str:
     plain = path.partition("?")[0].rstrip("/") if "://" in path else str(Path(path).absolute())
     last = next((p for p in reversed(plain.split("/")) if p and not set(p) & set("*?[")), "data")
     stem = last.partition(".")[0] or last
-    # Letters with accents are written without: ü is u, and ß is ss.
+    # Letters lose their accents: ü becomes u, and ß becomes ss.
     plain = "".join(c for c in normalize("NFKD", stem.casefold()) if not combining(c))
     return re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-_")[:40] or "data"
 

@@ -185,7 +185,7 @@ def _open(path: Path, shown: str, providers: list[Any]) -> onnxruntime.Inference
     # Spark runs one task per core.
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    # Files of its other format may name tensors in any file.
+    # The other format of onnxruntime (ORT) may name tensors in any file.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)

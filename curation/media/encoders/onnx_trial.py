@@ -1,7 +1,7 @@
 """Loads an ONNX graph and runs it once in a process with limits, before this process loads it.
 
-A graph is no program, but a few bytes of it may ask for any memory, as constants that expand do, and a
-loop in it for any time. What a graph takes for few images it takes in proportion for more.
+A graph is not a program, but a few bytes of it may ask for any memory, as constants that expand do,
+and a loop in it for any time. What a graph takes for few images it takes in proportion for more.
 """
 
 from __future__ import annotations

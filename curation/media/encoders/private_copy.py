@@ -62,7 +62,7 @@ class PrivateCopy:
     def add(self, names: Iterable[str]) -> None:
         """Copy further files of the folder."""
         for name in names:
-            # A graph may name a file in two ways, or itself.
+            # A graph may name one file twice, or name itself.
             is_copied = Path(self._folder.name, name).exists()
             if self._source.is_dir() and (self._source / name).is_file() and not is_copied:
                 self._copy(self._source / name, name)

@@ -98,7 +98,7 @@ def _check_steps(file: Path) -> None:
         ValueError: they make more than a state dict needs, or are no pickles.
     """
     with file.open("rb") as stream:
-        # As torch tells them apart: an archive may stand behind the pickles.
+        # torch decides by the first bytes too: an archive may follow the pickles.
         if stream.read(len(_ARCHIVE)) != _ARCHIVE:
             stream.seek(0)
             check_steps(stream, _PICKLES)

@@ -1,4 +1,4 @@
-"""A picture of our own, with which a decoder is tried."""
+"""A picture that no stranger wrote, with which a decoder is tried."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x76\x2f\x31\x01", "exr"),
     (b"#?RADIANCE", "hdr"),
     (b"AT&TFORM", "djvu"),
-    # A cursor has at least one picture, and a picture of TGA no map of colours.
+    # A file of cursors holds at least one; these bytes of a TGA say that it has no map of colours.
     (b"\0\0\2\0\0\0\0\0", "tga"),
     (b"\0\0\2\0", "cur"),
     (b"%PDF-", "pdf"),

@@ -49,7 +49,7 @@ def is_raw(image: Image.Image) -> bool:
 
 
 def show_first_whole_page(image: Image.Image) -> None:
-    """Let a TIFF show its first page that is not said to be a smaller copy of another one."""
+    """Select the first page of a TIFF that is not marked as a smaller copy of another page."""
     for page in range(1, _MAX_THUMBNAILS + 1):
         kind = getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE)
         if not (isinstance(kind, int) and kind & _REDUCED):

@@ -125,7 +125,7 @@ def make_upright(content: bytes, max_pixels: int, formats: Sequence[str] = ()) -
 
 
 def _choose_page(image: Image.Image, content: bytes) -> None:
-    """Prepare a TIFF to be read: not what is only a preview of a larger picture."""
+    """Select the page of a TIFF and correct its header; refuse raw files of cameras."""
     if is_raw(image) or format_of(content) == "raw":
         raise FetchError("format_raw")
     with _reasons():

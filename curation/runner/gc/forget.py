@@ -122,10 +122,10 @@ def forget(store: Store, request: Request, waiting: Waiting | None = None) -> Fo
 
 
 def check_options(request: Request) -> None:
-    """Check that options have an effect, and that it is said who asks and why.
+    """Check that all options have an effect, and that requester and reason are given.
 
     Raises:
-        RecipeError: one has none, or it is not said.
+        RecipeError: an option has no effect, or the requester or the reason is missing.
     """
     likes = bool(request.likes)
     if (request.cosine is not None) + request.hash_only > likes:

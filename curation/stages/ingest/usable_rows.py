@@ -19,7 +19,7 @@ _UNUSABLE = (
     *("bad_row", "bad_scheme", "bad_url", "no_image", "outside_folder"),
     *(*LISTED_FAILURES, OTHER_LISTED_FAILURE),
 )
-"""Reasons of rows that say nothing but that the list, or how it is read, is wrong."""
+"""Reasons for which the list, or the way it is read, is to blame."""
 
 
 def check_usable(source: Source, tables: Sequence[Fragment]) -> None:
@@ -59,7 +59,7 @@ def _example(tables: Sequence[Fragment]) -> str:
             path = row[NAMED_PATH] and shown(unescape(row[NAMED_PATH]))
             example = path or row["url"] or row["source_key"]
             if row["reason"] != "outside_folder":
-                # Of other rows it says more than their place.
+                # It says what is wrong with the row; a path says only where the row is.
                 example = json.loads(row["metadata"] or "{}").get("unreadable") or example
             return f", such as {shortened(str(example))}" if example else ""
     return ""

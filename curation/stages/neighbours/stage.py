@@ -100,8 +100,9 @@ def _join_hashes(by_role: Images, params: HammingParams, context: Context) -> It
     """Yield the pairs of near hashes."""
     rows = sum(images.rows for named in by_role.values() for images, _ in named.values())
     if rows <= HASHES_COMPARED:
-        joined = hash_join(by_role, ROLE_PAIRS, params, context)
-        yield from _write_on_driver("perceptual", joined)
+        for query_role, base_role, pairs in hash_join(by_role, ROLE_PAIRS, params, context):
+            for batch in _rows("perceptual", (query_role, base_role), pairs):
+                yield "all", batch
         return
     known = known_hashes(by_role, context)
     search = search_hashes(by_role, ROLE_PAIRS, params, context, known)
@@ -263,13 +264,6 @@ def _by_role(images: Table, fragments: Mapping[str, T]) -> dict[str, dict[str, T
         for role in fragment.record.counts:
             by_role.setdefault(role, {})[name] = fragments[name]
     return by_role
-
-
-def _write_on_driver(method: str, joined: Iterator[tuple[str, str, pa.Table]]) -> Iterator[Any]:
-    """Yield the pairs of a join as rows of `neighbours`, which the driver writes."""
-    for query_role, base_role, pairs in joined:
-        for batch in _rows(method, (query_role, base_role), pairs):
-            yield "all", batch
 
 
 def _rows(method: str, roles: tuple[str, str], pairs: pa.Table) -> Iterator[pa.RecordBatch]:

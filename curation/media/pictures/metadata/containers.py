@@ -86,7 +86,7 @@ def _add_png(texts: Texts, content: bytes) -> None:
         elif name == b"caBX":
             add_text(texts, "c2pa", "chunk")
         elif name in (b"tEXt", b"zTXt", b"iTXt") and left > 0:
-            # A broken chunk hides none of those behind it.
+            # A broken chunk must not hide an opt-out in a later one.
             with suppress(zlib.error, ValueError):
                 left -= _add_png_text(texts, name, data)
 

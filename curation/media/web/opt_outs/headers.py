@@ -59,7 +59,7 @@ def linked_license(values: Iterable[str], url: str) -> str | None:
 
 
 def _parameters(text: str) -> Iterator[tuple[str, str]]:
-    """Yield names and values of the parameters of a link, those that stand first last."""
+    """Yield names and values of the parameters of a link, last first: the first of a name counts."""
     for name, *forms in reversed(_PARAMETER.findall(text)):
         yield name.lower(), max(forms).strip().lower()
 

@@ -85,5 +85,5 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:
-        # A list may hold names that no file system has.
+        # A list may hold names that no file system accepts.
         return False
