@@ -1,6 +1,6 @@
 """`python -m curation`, where the script is not on the path."""
 
-from curation.cli import main
+from curation.cli import command
 
 if __name__ == "__main__":
-    main()
+    command()

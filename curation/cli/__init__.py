@@ -12,9 +12,9 @@ from curation.cli import audit_commands
 from curation.cli import schema_command
 
 # isort: on
-from curation.cli.app import app, main
+from curation.cli.app import app, command, main
 from curation.cli.examples import add_examples
 
 add_examples(app)
 
-__all__ = ["app", "main"]
+__all__ = ["app", "command", "main"]

@@ -1,6 +1,6 @@
 """`python -m curation.cli`, for environments without the script."""
 
-from curation.cli import main
+from curation.cli import command
 
 if __name__ == "__main__":
-    main()
+    command()

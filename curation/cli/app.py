@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -25,6 +25,7 @@ from curation.cli.errors import (
     wants_json,
 )
 from curation.cli.facts.base import Facts
+from curation.cli.process_end import run_and_end
 from curation.cli.signals import Terminated, ending_in_order
 from curation.logs import LogFormat, log_of, prepare_streams
 from curation.store.store import DATASET
@@ -73,7 +74,12 @@ RecipeName = Annotated[
 ]
 
 
-def main() -> None:
+def command() -> NoReturn:
+    """Run the command line as a process of its own: `main`, and the end of the process."""
+    run_and_end(main)
+
+
+def main() -> NoReturn:
     """Run the command line. An error that the user can mend is one message and an exit status."""
     with clean_output():
         sys.exit(_run())

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from curation.cli import help_texts
 from curation.cli.errors import fields_of, interruption, refuse_empty, termination
 from curation.cli.output_file import check_folder
+from curation.cli.process_end import run_and_end
 from curation.cli.run_printer import RunPrinter
 from curation.cli.signals import Terminated, ending_in_order
 from curation.cli.summary import summarise
@@ -43,11 +44,15 @@ from curation.terminal import Terminal
 logger = logging.getLogger(__name__)
 
 
-def main(stage: str | None = None) -> None:
-    """Run one stage of a recipe, or without one those that the command line names.
+def main(stage: str | None = None) -> NoReturn:
+    """Run one stage of a recipe, or without one those that the command line names; end the process.
 
     After the last stage, write the report too.
     """
+    run_and_end(partial(_with_clean_output, stage))
+
+
+def _with_clean_output(stage: str | None) -> None:
     with clean_output():
         _main(stage)
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from curation.store.manifest import FORMAT, FileEntry, FragmentRecord, Manifest
 from curation.store.sealed_json import CHECKSUM, load_json, seal, unseal
+from curation.store.storage.base import open_content
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -99,7 +100,7 @@ def read_header(content: bytes) -> dict[str, Any]:
         ValueError, OSError: the file is damaged.
     """
     try:
-        metadata = pq.read_metadata(pa.BufferReader(content)).metadata or {}
+        metadata = pq.read_metadata(open_content(content)).metadata or {}
     except pa.ArrowException as error:
         raise ValueError(str(error)) from error
     header: dict[str, Any] = json.loads(metadata.get(HEADER, b"{}"))
@@ -132,7 +133,7 @@ def read_manifest(content: bytes) -> Manifest:
         ValueError, OSError: the file is damaged.
     """
     header = read_header(content)
-    with pq.ParquetFile(pa.BufferReader(content)) as file:
+    with pq.ParquetFile(open_content(content)) as file:
         table = file.read()
     known = {k: v for k, v in header.items() if k not in (*COUNTED, "format")}
     try:
@@ -151,7 +152,7 @@ def read_names(content: bytes) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
         ValueError, OSError: the file is damaged.
     """
     read_header(content)
-    with pq.ParquetFile(pa.BufferReader(content)) as file:
+    with pq.ParquetFile(open_content(content)) as file:
         table = file.read(columns=["memo", "files.list.element.path"])
     files = pc.list_flatten(table.column("files"))
     return pc.struct_field(files, "path"), table.column("memo")

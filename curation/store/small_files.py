@@ -10,10 +10,8 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
-import pyarrow as pa
-
 from curation.store.manifest import FileEntry
-from curation.store.storage.base import Storage, open_input
+from curation.store.storage.base import Storage, open_content, open_input
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -74,5 +72,5 @@ def open_source(storage: Storage, entry: FileEntry) -> Any:
         FileNotFoundError: there is no such file.
     """
     if not storage.is_local and entry.size <= WHOLE_FILE_BYTES:
-        return pa.BufferReader(_KEPT.read(storage, entry))
+        return open_content(_KEPT.read(storage, entry))
     return open_input(storage, entry.path)

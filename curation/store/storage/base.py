@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, NamedTuple, Protocol, runtime_checkable
 
+import pyarrow as pa
+
 TEMPORARY_SUFFIX = ".tmp"
 """Ending of the names of files that are still being written. No listing shows them."""
 
@@ -117,3 +119,14 @@ def open_input(storage: Storage, path: str) -> Any:
         OSError: it is missing, or cannot be read.
     """
     return storage.filesystem.open_input_file(f"{storage.root}/{path}")
+
+
+def open_content(content: bytes) -> pa.BufferReader:
+    """Open the content of a file for pyarrow, as a copy in Arrow's memory.
+
+    Threads of Arrow may let go of it late. A Python object that they let go of while Python ends aborts
+    the process.
+    """
+    copy = pa.BufferOutputStream()
+    copy.write(content)
+    return pa.BufferReader(copy.getvalue())
