@@ -237,7 +237,7 @@ def search_cells(
     assert quantiser is not None
     cells, dim = quantiser.coarse.shape
     spread = int(options["spread"])
-    batches = _batches(by_role, old)
+    batches = _batches(by_role, old, cells)
     shared = {"codebooks": codebooks, "spread": spread}
     items = {name: {"fragments": batch.fragments} | shared for name, batch in batches.items()}
     routed = context.compute("route", route, items, gpu=True)
@@ -280,7 +280,7 @@ class _Batch(NamedTuple):
 
 
 def _batches(
-    by_role: Mapping[str, Mapping[str, Fragment]], old: Collection[tuple[str, str]]
+    by_role: Mapping[str, Mapping[str, Fragment]], old: Collection[tuple[str, str]], cells: int
 ) -> dict[str, _Batch]:
     """Return batches of old and of new fragments, by a name for each.
 
@@ -292,7 +292,7 @@ def _batches(
         f"route-{batch[0][1].name}": _Batch(batch, new)
         for new in (True, False)
         for batch in task_batches(
-            pair for pair, known in zip(fragments, is_old, strict=True) if known != new
+            (pair for pair, known in zip(fragments, is_old, strict=True) if known != new), cells
         )
     }
 

@@ -23,7 +23,9 @@ from curation.engine.units import StageOutput
 from curation.store.fragment import Fragment
 
 ROWS_PER_TASK = 1_000_000
-"""Rows that one task assigns to cells."""
+"""Rows that one task assigns to cells, at most."""
+ROWS_PER_CELL, FEWEST_ROWS = 64, 100_000
+"""Rows that a task assigns for each cell, and at least, so that reading the cells is a small part."""
 Cells = npt.NDArray[np.int32]
 RoleFragments = Sequence[tuple[str, Fragment]]
 """Roles and fragments of vectors that one task assigns to cells."""
@@ -50,13 +52,17 @@ def nearest_cells(vectors: Vectors, cells: Base, spread: int, device: str = CPU)
     return nearest.ids.astype(np.int32).reshape(len(vectors), spread)
 
 
-def task_batches(fragments: Iterable[tuple[str, Fragment]]) -> Iterator[list[tuple[str, Fragment]]]:
-    """Yield fragments in batches of about ROWS_PER_TASK rows.
+def task_batches(
+    fragments: Iterable[tuple[str, Fragment]], cells: int
+) -> Iterator[list[tuple[str, Fragment]]]:
+    """Yield fragments in batches of about the same number of rows.
 
-    A batch has one role, so that new fragments of one role do not change the batches of others.
+    A batch has one role, so that new fragments of one role do not change the batches of others. Its size
+    follows from the number of cells, which stays when a pool grows.
     """
+    rows = min(ROWS_PER_TASK, max(FEWEST_ROWS, ROWS_PER_CELL * cells))
     for role, of_role in groupby(fragments, key=itemgetter(0)):
-        for batch in split_by_rows((fragment for _, fragment in of_role), ROWS_PER_TASK):
+        for batch in split_by_rows((fragment for _, fragment in of_role), rows):
             yield [(role, fragment) for fragment in batch]
 
 
