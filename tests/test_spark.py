@@ -130,6 +130,59 @@ def test_no_secret_setting_is_on_a_command_line() -> None:
     assert done.stdout == "closed\n"
 
 
+SHUFFLES = """
+import os, sys, threading, time
+from pathlib import Path
+from curation.engine.cluster import Cluster
+from curation.engine.parallel import ShuffleJob
+from curation.engine.spark import open_context
+from curation.engine.spark_workers import SparkWorkers
+
+def send(item):
+    for part in range(2):
+        yield part, bytes(100_000)
+
+def receive(part, messages):
+    return len(messages)
+
+def files():
+    return {path.name for path in Path(os.environ["SPARK_LOCAL_DIRS"]).rglob("shuffle_*")}
+
+conf = {"spark.ui.enabled": False, "spark.driver.host": "127.0.0.1"}
+first = open_context("x", Cluster(master="local[1]", conf=conf))
+assert first.getConf().get("spark.cleaner.periodicGC.interval") == "1min"
+first.stop()
+conf |= {"spark.cleaner.periodicGC.interval": "1s"}
+workers = SparkWorkers(lambda: open_context("x", Cluster(master="local[1]", conf=conf)))
+job = ShuffleJob("messages", send, range(3), receive, [0, 1])
+workers.exchange(job)
+old = files()
+assert old
+# What Spark still holds of the last job, it lets go with the next.
+workers.exchange(job)
+end, pause = time.monotonic() + 60, threading.Event()
+while old & files() and time.monotonic() < end:
+    pause.wait(0.1)
+print(len(old & files()))
+workers.stop()
+"""
+
+
+def test_the_files_of_a_shuffle_that_is_over_are_removed_while_the_run_goes_on(
+    tmp_path: Path,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SHUFFLES],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=os.environ | {"SPARK_LOCAL_DIRS": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == "0\n"
+
+
 def test_unknown_cluster_lists_the_valid_ones(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="local"):
         load_cluster("moon")

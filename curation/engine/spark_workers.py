@@ -226,6 +226,12 @@ class SparkWorkers:
         Raises:
             CurationError: the first one that a task raised, after all tasks have ended.
         """
+        results = self._shuffled(job)
+        # Py4J's objects refer to themselves. As long as they are there, Java keeps the shuffle's files.
+        gc.collect()
+        return results
+
+    def _shuffled(self, job: ShuffleJob) -> list[Any]:
         partition_of = {part: number for number, part in enumerate(job.parts)}
         items = self._spark.parallelize(job.items, max(1, len(job.items)))
         sent = items.flatMap(_SendItem(job, self._copies))

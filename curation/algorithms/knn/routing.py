@@ -57,8 +57,8 @@ def task_batches(
 ) -> Iterator[list[tuple[str, Fragment]]]:
     """Yield fragments in batches of about the same number of rows.
 
-    A batch has one role, so that new fragments of one role do not change the batches of others. Its size
-    follows from the number of cells, which stays when a pool grows.
+    A batch has one role, so that new fragments of one role do not change the batches of others. Its
+    size follows from the number of cells, which stays when a pool grows.
     """
     rows = min(ROWS_PER_TASK, max(FEWEST_ROWS, ROWS_PER_CELL * cells))
     for role, of_role in groupby(fragments, key=itemgetter(0)):
