@@ -49,6 +49,22 @@ def test_details_count_in_graphics_and_nothing_that_was_not_measured(
     assert agrees(columns, Verify()).tolist() == [copy]
 
 
+@pytest.mark.parametrize("flat", [0.0, 0.9])
+@pytest.mark.parametrize("bound", [n / 20 for n in range(21)])
+def test_a_measure_that_is_exactly_a_bound_is_within_it(flat: float, bound: float) -> None:
+    """As 19 of 20 blocks are at 0.95, which is less as a number of 32 bits."""
+    bounds = Verify(
+        **dict.fromkeys(("agreement", "flat_agreement", "steady", "inside"), bound),
+        **{"hue": bound, "colour": bound, "detail_colour": bound, "detail_shape": bound},
+    )
+    at_bound = dict.fromkeys(("agreement", "worst", "steady", "inside", "hue"), bound)
+    columns = {n: np.array([v], np.float32) for n, v in (SAME | {"flat": flat} | at_bound).items()}
+    assert agrees(columns, bounds).tolist() == [True]
+    for name in ("agreement", "steady", "inside"):
+        less = np.nextafter(columns[name], np.float32(-1))
+        assert agrees(columns | {name: less}, bounds).tolist() == [False]
+
+
 def test_bounds_can_be_lifted() -> None:
     other = SAME | GRAPHIC | {"colour": 80.0, "detail_colour": 90.0, "detail_shape": -1.0}
     columns = {name: np.array([value], np.float32) for name, value in other.items()}

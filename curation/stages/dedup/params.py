@@ -213,5 +213,5 @@ STAGE = Stage(
     params=DedupParams,
     writes="copies",
     reads=(Read("images"), Read("scores"), Read("neighbours"), Read("verified")),
-    version=4,
+    version=5,
 )
