@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from curation.stages.dedup.agreement import MEASURED, agrees
-from curation.stages.dedup.params import Verify
+from curation.stages.dedup.params import Semantic, Verify
 
 SAME = dict.fromkeys(("agreement", "worst", "steady", "inside", "detail_shape"), 1.0)
 SAME |= dict.fromkeys(("hue", "flat", "colour", "drawn", "detail_colour"), 0.0)
@@ -63,6 +63,15 @@ def test_a_measure_that_is_exactly_a_bound_is_within_it(flat: float, bound: floa
     for name in ("agreement", "steady", "inside"):
         less = np.nextafter(columns[name], np.float32(-1))
         assert agrees(columns | {name: less}, bounds).tolist() == [False]
+
+
+@pytest.mark.parametrize("hundredths", range(1, 100))
+def test_an_epsilon_may_be_just_at_the_floor(hundredths: int) -> None:
+    """1 - 0.07 is 0.9299999999999999, which is less than a floor of 0.93."""
+    floor = (100 - hundredths) / 100
+    assert Semantic(epsilon=hundredths / 100, floor=floor).at_least == floor
+    with pytest.raises(ValueError, match="under floor"):
+        Semantic(epsilon=hundredths / 100 + 0.001, floor=floor)
 
 
 def test_bounds_can_be_lifted() -> None:

@@ -45,11 +45,17 @@ class Semantic(JoinParams):
     epsilon: float = Field(default=0.03, gt=0, lt=1)
     """Largest cosine distance of two copies; their cosine similarity is at least 1 − epsilon."""
 
+    @property
+    def at_least(self) -> float:
+        """Smallest cosine similarity of two copies."""
+        # 1 - 0.07 is 0.9299999999999999.
+        return round(1 - self.epsilon, 12)
+
     @model_validator(mode="after")
     def _above_floor(self) -> Semantic:
-        if 1 - self.epsilon < self.floor:
+        if self.at_least < self.floor:
             raise ValueError(
-                f"1 − epsilon is {1 - self.epsilon:g}, under floor {self.floor}. Neighbours under the "
+                f"1 − epsilon is {self.at_least:g}, under floor {self.floor}. Neighbours under the "
                 "floor are not stored, so lower the floor too"
             )
         return self
