@@ -49,19 +49,22 @@ def test_details_count_in_graphics_and_nothing_that_was_not_measured(
     assert agrees(columns, Verify()).tolist() == [copy]
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("flat", [0.0, 0.9])
 @pytest.mark.parametrize("bound", [n / 20 for n in range(21)])
-def test_a_measure_that_is_exactly_a_bound_is_within_it(flat: float, bound: float) -> None:
+def test_a_measure_that_is_exactly_a_bound_is_within_it(
+    flat: float, bound: float, kind: type[np.floating]
+) -> None:
     """As 19 of 20 blocks are at 0.95, which is less as a number of 32 bits."""
     bounds = Verify(
         **dict.fromkeys(("agreement", "flat_agreement", "steady", "inside"), bound),
         **{"hue": bound, "colour": bound, "detail_colour": bound, "detail_shape": bound},
     )
     at_bound = dict.fromkeys(("agreement", "worst", "steady", "inside", "hue"), bound)
-    columns = {n: np.array([v], np.float32) for n, v in (SAME | {"flat": flat} | at_bound).items()}
+    columns = {n: np.array([v], kind) for n, v in (SAME | {"flat": flat} | at_bound).items()}
     assert agrees(columns, bounds).tolist() == [True]
     for name in ("agreement", "steady", "inside"):
-        less = np.nextafter(columns[name], np.float32(-1))
+        less = np.nextafter(columns[name].astype(np.float32), np.float32(-1))
         assert agrees(columns | {name: less}, bounds).tolist() == [False]
 
 
