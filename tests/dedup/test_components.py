@@ -135,7 +135,9 @@ def test_the_weakest_link_is_the_last_that_joins_the_component(
     for component in stats["largest_components"]:
         root = whole[int(component["component_id"], 16)]
         inside = [link for link in strongest_first if whole[link[0]] == root]
-        joins = [n for n in range(1, len(inside) + 1) if components_of(inside[:n], root, whole) == 1]
+        joins = [
+            n for n in range(1, len(inside) + 1) if components_of(inside[:n], root, whole) == 1
+        ]
         *_, weakest, method = inside[joins[0] - 1]
         link = component["weakest_link"]
         assert (link["method"], link["similarity"]) == (method, weakest)
@@ -143,9 +145,7 @@ def test_the_weakest_link_is_the_last_that_joins_the_component(
         assert any({a, b} == ends and (s, m) == (weakest, method) for a, b, s, m in inside)
 
 
-def components_of(
-    links: Sequence[tuple[int, int, float, str]], root: int, whole: list[int]
-) -> int:
+def components_of(links: Sequence[tuple[int, int, float, str]], root: int, whole: list[int]) -> int:
     """Number of components that some links leave of the members of one."""
     roots = union_find(8, [link[:2] for link in links])
     return len({roots[n] for n in range(8) if whole[n] == root})

@@ -37,7 +37,9 @@ def within_bounds(agreements: Sequence[Agreement | None], bounds: Verify) -> Boo
     """Return which agreements are within the bounds, (n,)."""
     measured = [agreement for agreement in agreements if agreement is not None]
     passed = np.array([agreement is not None for agreement in agreements], bool)
-    columns = {name: np.array([getattr(each, name) for each in measured], float) for name in MEASURED}
+    columns = {
+        name: np.array([getattr(each, name) for each in measured], float) for name in MEASURED
+    }
     passed[passed] = agrees(columns, bounds)
     return passed
 

@@ -21,8 +21,8 @@ class Near(JoinParams):
     encoder: str = "copy"
     """Name of the encoder under `embed.encoders` whose vectors are compared, a copy descriptor."""
     at_least: float = Field(default=0.75, ge=-1, le=1)
-    """Smallest cosine similarity of two copies. That of equal vectors may be 0.999 or 1.001, because they
-    are stored as float16: at 1 many of these are no copies."""
+    """Smallest cosine similarity of two copies. That of equal vectors may be 0.999 or 1.001, because
+    they are stored as float16: at 1 many of these are no copies."""
 
     @model_validator(mode="after")
     def _above_floor(self) -> Near:
