@@ -36,6 +36,7 @@ HELD_OUT = {"name": "bench", "role": "held_out", "format": "folder", "path": "b"
         ({"fech": {}}, ["'fech'", "did you mean 'fetch'", "Valid:"]),
         ({"fetch": {"timeout": 3}}, ["fetch.timeout: unknown key 'timeout'", "timeout_s"]),
         ({"seed": "x"}, ["seed", "integer", "'x'"]),
+        ({"seed": -1}, ["seed", "greater than or equal to 0"]),
         ({"name": None}, ["'name' is missing"]),
         ({"name": "Not A Name"}, ["name", "pattern"]),
         ({"sources": []}, ["sources", "at least 1"]),
@@ -253,6 +254,7 @@ def fields_of(model: type[BaseModel], place: tuple[str, ...] = ()) -> Iterator[F
 Field = tuple[tuple[str, ...], list[Any]]
 FIELDS = list(fields_of(Recipe))
 NUMBERS = [place for place, kinds in FIELDS if {int, float} & set(kinds)]
+INTEGERS = [place for place, kinds in FIELDS if int in kinds and float not in kinds]
 NOT_BOOLEAN = [place for place, kinds in FIELDS if bool not in kinds]
 
 
@@ -266,6 +268,15 @@ def spec_with(place: tuple[str, ...], value: Any) -> dict[str, Any]:
 
 @given(st.sampled_from(NUMBERS), st.sampled_from([math.nan, math.inf, -math.inf]))
 def test_what_is_no_finite_number_is_refused_wherever_it_stands(
+    place: tuple[str, ...], value: float
+) -> None:
+    with pytest.raises(RecipeError, match=re.escape(".".join(place))):
+        parse_recipe(spec_with(place, value))
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63), 1e30])
+@pytest.mark.parametrize("place", INTEGERS, ids=".".join)
+def test_an_integer_that_no_array_holds_is_refused_wherever_it_stands(
     place: tuple[str, ...], value: float
 ) -> None:
     with pytest.raises(RecipeError, match=re.escape(".".join(place))):
@@ -288,6 +299,9 @@ def test_true_and_false_are_no_number_and_no_text(place: tuple[str, ...], value:
         ({"select": {"aspect": {"at_most": math.nan}}}, "select.aspect.at_most"),
         ({"retrieve": [ARM | {"k": True}]}, "k"),
         ({"balance": {"weights": {"web": math.inf}}}, "balance.weights"),
+        ({"balance": {"per_seed_set": {"flowers": 2**63}}}, "balance.per_seed_set"),
+        ({"cluster": {"levels": [2**64, 2]}}, "cluster.levels"),
+        ({"retrieve": [ARM | {"cap": 2**64}]}, "cap"),
         ({"dedup": {"near": False}}, "dedup.near"),
     ],
 )

@@ -162,11 +162,11 @@ def _folder(table: Table, version: str | None, run: str | None) -> str:
 def _first_rows(table: Table, count: int) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for fragment in table.fragments.values():
-        if len(rows) >= count:
-            break
-        for batch in fragment.batches(rows=max(count, 1)):
-            rows += batch.slice(0, count - len(rows)).to_pylist()
-            break
+        # A batch may have fewer rows: it ends with its file, and what was taken down is left out.
+        for batch in fragment.batches(rows=min(max(count, 1), 1024)):
+            rows += batch.slice(0, min(count - len(rows), len(batch))).to_pylist()
+            if len(rows) >= count:
+                return rows
     return rows
 
 

@@ -53,7 +53,13 @@ def train_filter(
         ),
     ] = 0,
     seed: Annotated[
-        int, typer.Option("--seed", help="Seed of the test set and of the initial weights.")
+        int,
+        typer.Option(
+            "--seed",
+            min=0,
+            max=2**32 - 1,
+            help="Seed of the test set and of the initial weights.",
+        ),
     ] = 0,
     as_json: AsJson = False,
 ) -> None:

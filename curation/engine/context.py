@@ -253,11 +253,16 @@ class Context:
     def last_version(self, table: str) -> Manifest | None:
         """Return the version of a table that this step committed last, or None.
 
-        Fragments with a file that has vanished, or changed its size, are left out.
+        `reads` names the versions of other tables that the commit was made from. Fragments with a file
+        that has vanished, or changed its size, are left out.
         """
         committed = StepLog(self.store, self.step).latest().tables.get(table) if self.step else None
         manifest = self.store.manifest(table, committed.version) if committed else None
-        return None if manifest is None else self._readable(manifest, {})
+        if committed is None or manifest is None:
+            return None
+        # Those that led to the same rows first may be gone, after gc.
+        reads = {name: committed.lineage.get(name, v) for name, v in manifest.reads.items()}
+        return replace(self._readable(manifest, {}), reads=reads)
 
     def _readable(self, manifest: Manifest, listed: dict[str, dict[str, int]]) -> Manifest:
         paths = self.store.complete_files(manifest.files, listed)

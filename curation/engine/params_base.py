@@ -23,13 +23,15 @@ from curation.masking import mask_address
 S = TypeVar("S", bound="StrictModel")
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+LARGEST_INTEGER = 2**63 - 1
+"""Counts, limits and seeds are held in arrays of 64-bit integers."""
 
 
 class StrictModel(BaseModel):
     """A model that refuses unknown keys and cannot change.
 
     Neither NaN nor infinity is a number here: a bound of NaN holds for nothing. Nor is true, which YAML
-    reads for `yes` and `on`.
+    reads for `yes` and `on`. An integer has 64 bits.
 
     The string literal below a field is its description in the recipe reference.
     """
@@ -55,6 +57,13 @@ class StrictModel(BaseModel):
             "true and false are no valid values. YAML reads yes, no, on and off as these; write a text "
             f"of these letters in quotes{without}"
         )
+
+    @field_validator("*")
+    @classmethod
+    def _refuse_integers_of_more_bits(cls, value: Any) -> Any:
+        if any(abs(number) > LARGEST_INTEGER for number in _integers_in(value)):
+            raise ValueError(f"an integer is at most {LARGEST_INTEGER:,} here")
+        return value
 
 
 def annotations_in(annotation: Any) -> Iterator[Any]:
@@ -85,6 +94,15 @@ def _holds_bool(value: Any, deep: bool) -> bool:
         return isinstance(value, bool)
     items = value.values() if isinstance(value, dict) else value
     return isinstance(value, dict | list | tuple) and any(_holds_bool(item, True) for item in items)
+
+
+def _integers_in(value: Any) -> Iterator[int]:
+    """Yield the integers of a value without fields; classes with fields check their own."""
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _integers_in(item)
 
 
 def execution_only(default: Any, **limits: Any) -> Any:

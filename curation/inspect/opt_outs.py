@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow.compute as pc
-
 from curation.engine.table import Table, open_table
 from curation.errors import Detail, StoreError
 from curation.flow import plan
@@ -98,9 +96,7 @@ def count_opt_outs(images: Table) -> OptOuts:
     counts = OptOuts()
     for fragment in images.fragments.values():
         for batch in fragment.batches(_COLUMNS):
-            counts.rows += (
-                batch.num_rows - pc.sum(pc.equal(batch.column("status"), "skipped")).as_py()
-            )
+            counts.rows += batch.num_rows - batch.column("status").to_pylist().count("skipped")
             for row in _withheld_or_licensed(batch.to_pylist()):
                 _count(counts, row)
     return counts

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from curation.algorithms.arrays.vectors import Vectors
+from curation.algorithms.arrays.vectors import Vectors, of_moderate_size
 from curation.errors import Detail, RecipeError, start_of_paths
 from curation.media.pictures.apart import MAX_FILE_BYTES
 from curation.media.vectors.npy import open_npy
@@ -46,7 +46,7 @@ def read_queries(path: Path) -> Vectors:
         shape = f"{vectors.dtype} of shape {vectors.shape}"
         message = f"{path} holds {shape}; it must hold floats of shape (n, dim), n at least 1"
         raise RecipeError(Detail(message, "--vectors", shape, fix=SAVE_VECTORS))
-    doubles = vectors.astype(np.float64)
+    doubles = of_moderate_size(vectors.astype(np.float64))
     lengths = np.linalg.norm(doubles, axis=1, keepdims=True)
     invalid = np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))
     if len(invalid):

@@ -36,7 +36,7 @@ class Recipe(StrictModel):
 
     name: Name
     """Name of the recipe: lower-case letters, digits, `-` and `_`."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Seed of all random choices; the same recipe, data and seed give the same dataset."""
     plugins: list[str] = []
     """Plug-ins that are loaded before the rest of the recipe is read: paths of Python files, modules,

@@ -79,15 +79,16 @@ def _arm_problems(expect: ExpectParams, composition: Iterable[Mapping[str, Any]]
                 f"arm {name!r} requests no image, since nothing is left that it could take them for "
                 f"or from; expect.{place} is {bound:g}"
             )
-        elif bound is not None and arm["final"] < bound * requested:
+        elif bound and (share := arm["final"] / requested) < bound:
             yield (
                 f"arm {name!r} has {arm['final']:,} of {requested:,} requested images, a share of "
-                f"{arm['final'] / requested:.3g}; expect.{place} is {bound:g}"
+                f"{share:.3g}; expect.{place} is {bound:g}"
             )
 
 
 def _change_problems(bound: float, rows: int, before: int | None) -> Iterator[str]:
-    if before is not None and abs(rows - before) > bound * before:
+    # Shares are compared, because a product would be rounded: 0.07 · 100 is more than 7.
+    if before is not None and (abs(rows - before) / before > bound if before else rows):
         yield f"{rows:,} images after {before:,} in the latest finished run; expect.change is {bound:g}"
 
 

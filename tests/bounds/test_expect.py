@@ -14,6 +14,8 @@ from curation.engine.table import open_table
 from curation.errors import BoundsError, ExpectationError, RecipeError
 from curation.flow import plan
 from curation.recipe import parse_recipe
+from curation.recipe.expect import ExpectParams
+from curation.runner.expectations import _arm_problems, _change_problems
 from curation.store.digest import digest
 from curation.store.run_log import Recompute, read_runs
 from curation.store.run_record import RunRecord
@@ -97,6 +99,20 @@ def test_what_does_not_hold_fails_and_is_not_the_latest(finished: tuple[Store, S
     # The next attempt fails too: nothing became the latest in the meantime.
     with pytest.raises(BoundsError):
         run_recipe(smaller, store)
+
+
+@pytest.mark.parametrize("of", [3, 10, 100, 1000])
+def test_a_share_that_is_exactly_a_bound_holds(of: int) -> None:
+    """0.07 · 100 is more than 7, and 0.29 · 100 less than 29."""
+    for count in range(of + 1):
+        expect = ExpectParams(filled=count / of)
+        assert not list(_arm_problems(expect, [{"arm": "a", "requested": of, "final": count}]))
+        assert not list(_change_problems(count / of, of - count, of))
+        assert not list(_change_problems(count / of, of + count, of))
+        fewer = {"arm": "a", "requested": of, "final": count - 1}
+        assert len(list(_arm_problems(expect, [fewer]))) == (count > 0)
+        assert len(list(_change_problems(count / of, of + count + 1, of))) == 1
+    assert not list(_change_problems(0.5, 0, 0)) and len(list(_change_problems(0.5, 1, 0))) == 1
 
 
 @pytest.mark.parametrize("expect", [{"filled": 0.1}, {"arms": {"around": 0.1}}])

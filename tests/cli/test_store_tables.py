@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +13,7 @@ from curation.cli import app
 from curation.engine.table import open_table
 from curation.store.store import Store
 
+from ..tables import commit
 from .conftest import World
 
 
@@ -32,3 +35,19 @@ def test_a_histogram_is_shown_in_the_order_of_its_numbers(world: World) -> None:
         assert sizes is not None
         first = [int(number) for number in re.findall(r"[\"'](\d+)", sizes[1])]
         assert first == [1, 2, 3, 4, 5, 9, 17, 33, 65, 129, 1025]
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 7, 8, 2**63])
+def test_show_prints_the_first_rows_of_all_files(count: int, tmp_path: Path) -> None:
+    matches = [
+        {"seed_set": "cats", "seed_image_id": "0" * 32, "image_id": f"{n:032x}", "rank": n + 1}
+        | {"similarity": 0.5}
+        for n in range(9)
+    ]
+    parts = {"web-0": matches[:7], "web-1": matches[7:]}
+    commit(Store(tmp_path), "matches", parts, rows_per_file=3)
+    shown = CliRunner().invoke(
+        app, ["show", "matches", "--store", str(tmp_path), "-n", str(count), "--json"]
+    )
+    assert shown.exit_code == 0
+    assert json.loads(shown.stdout)["sample"] == matches[:count]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from curation.engine.parallel import InProcess
@@ -15,6 +17,8 @@ from curation.flow import plan
 from curation.runner.gc.collect import collect
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.step import StepResult
+from curation.stages.cluster.kept_centroids import Drift
+from curation.stages.cluster.params import ClusterStep
 from curation.store.store import Store
 
 from ..kmeans.data import names, planted
@@ -133,3 +137,15 @@ def test_always_trains_again(pool: Pool, tmp_path: Path) -> None:
 def test_a_bound_without_effect_is_refused(retrain: str) -> None:
     with pytest.raises(RecipeError, match=f"no effect with retrain: {retrain}. Set retrain: on_dr"):
         recipe(retrain=retrain, drift={"changed": 0.5})
+
+
+@pytest.mark.parametrize("trained", [n / 100 for n in range(40, 101)])
+def test_a_fall_that_is_exactly_the_bound_keeps_centroids(trained: float) -> None:
+    """0.9 - 0.88 is a little more than 0.02."""
+    step = next(step for step in plan(recipe(retrain="on_drift")) if step.name == "cluster")
+    params = step.params
+    assert isinstance(params, ClusterStep)
+    drift = Drift(pa.table({}), {}, None, 100, 0.25, trained, round(trained - 0.02, 6))
+    assert drift.centroids_stay(params)
+    assert not replace(drift, changed=0.250001).centroids_stay(params)
+    assert not replace(drift, similarity_new=round(trained - 0.020001, 6)).centroids_stay(params)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from curation.stages.dedup.agreement import MEASURED, agrees
-from curation.stages.dedup.params import Verify
+from curation.stages.dedup.params import Semantic, Verify
 
 SAME = dict.fromkeys(("agreement", "worst", "steady", "inside", "detail_shape"), 1.0)
 SAME |= dict.fromkeys(("hue", "flat", "colour", "drawn", "detail_colour"), 0.0)
@@ -47,6 +47,34 @@ def test_details_count_in_graphics_and_nothing_that_was_not_measured(
     columns = {name: np.array([value], np.float32) for name, value in (SAME | measured).items()}
     assert set(columns) == set(MEASURED)
     assert agrees(columns, Verify()).tolist() == [copy]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("flat", [0.0, 0.9])
+@pytest.mark.parametrize("bound", [n / 20 for n in range(21)])
+def test_a_measure_that_is_exactly_a_bound_is_within_it(
+    flat: float, bound: float, kind: type[np.floating]
+) -> None:
+    """As 19 of 20 blocks are at 0.95, which is less as a number of 32 bits."""
+    bounds = Verify(
+        **dict.fromkeys(("agreement", "flat_agreement", "steady", "inside"), bound),
+        **{"hue": bound, "colour": bound, "detail_colour": bound, "detail_shape": bound},
+    )
+    at_bound = dict.fromkeys(("agreement", "worst", "steady", "inside", "hue"), bound)
+    columns = {n: np.array([v], kind) for n, v in (SAME | {"flat": flat} | at_bound).items()}
+    assert agrees(columns, bounds).tolist() == [True]
+    for name in ("agreement", "steady", "inside"):
+        less = np.nextafter(columns[name].astype(np.float32), np.float32(-1))
+        assert agrees(columns | {name: less}, bounds).tolist() == [False]
+
+
+@pytest.mark.parametrize("hundredths", range(1, 100))
+def test_an_epsilon_may_be_just_at_the_floor(hundredths: int) -> None:
+    """1 - 0.07 is 0.9299999999999999, which is less than a floor of 0.93."""
+    floor = (100 - hundredths) / 100
+    assert Semantic(epsilon=hundredths / 100, floor=floor).at_least == floor
+    with pytest.raises(ValueError, match="under floor"):
+        Semantic(epsilon=hundredths / 100 + 0.001, floor=floor)
 
 
 def test_bounds_can_be_lifted() -> None:

@@ -112,6 +112,45 @@ def test_the_weakest_link_holds_a_component_together() -> None:
     assert (link["method"], link["similarity"]) == ("near", 0.75)
 
 
+LINKS = st.tuples(
+    *(st.integers(0, 7), st.integers(0, 7)),
+    # The product of two vectors that were rounded to float16 may be more than 1.
+    *(st.sampled_from([0.7, 0.9, 0.99995, 1.0, 1.0002, 1.001]), st.sampled_from(METHODS[1:])),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(links=st.lists(LINKS, max_size=25))
+def test_the_weakest_link_is_the_last_that_joins_the_component(
+    links: list[tuple[int, int, float, str]],
+) -> None:
+    links = [link for link in links if link[0] != link[1]]
+    left, right = (np.array([link[end] for link in links], np.int32) for end in (0, 1))
+    similarity = np.array([link[2] for link in links], np.float32)
+    methods = np.array([METHODS.index(link[3]) for link in links], np.int8)
+    edges = Edges(left, right, similarity, methods)
+    stats = component_stats(find_components(edges, np.arange(8), "join"), edges, ids(8))
+    strongest_first = sorted(links, key=lambda link: (METHODS.index(link[3]), -link[2]))
+    whole = union_find(8, [link[:2] for link in links])
+    for component in stats["largest_components"]:
+        root = whole[int(component["component_id"], 16)]
+        inside = [link for link in strongest_first if whole[link[0]] == root]
+        joins = [
+            n for n in range(1, len(inside) + 1) if components_of(inside[:n], root, whole) == 1
+        ]
+        *_, weakest, method = inside[joins[0] - 1]
+        link = component["weakest_link"]
+        assert (link["method"], link["similarity"]) == (method, weakest)
+        ends = {int(image, 16) for image in link["images"]}
+        assert any({a, b} == ends and (s, m) == (weakest, method) for a, b, s, m in inside)
+
+
+def components_of(links: Sequence[tuple[int, int, float, str]], root: int, whole: list[int]) -> int:
+    """Number of components that some links leave of the members of one."""
+    roots = union_find(8, [link[:2] for link in links])
+    return len({roots[n] for n in range(8) if whole[n] == root})
+
+
 def test_the_best_edge_is_the_most_certain_then_the_most_similar() -> None:
     edges = near_edges([(0, 1), (0, 2), (2, 1)])
     similarity = np.array([0.9, 0.9, 0.95], np.float32)

@@ -159,6 +159,23 @@ def test_blocks_equal_brute_force(
     assert joined == truth(world)
 
 
+def test_fragments_of_which_no_row_has_a_vector_join_nothing(
+    tmp_path: Path, world: VectorParts
+) -> None:
+    """As when no picture of a fragment could be fetched."""
+    parts = dict(world)
+    for number, name in enumerate(("web-3", "web-4")):
+        parts[name] = names(6000 + number, 1), np.full((1, DIM), np.nan, np.float16)
+    store = Store(tmp_path)
+    commit_vectors(store, parts)
+    roles, context = by_role(store, parts), context_of(store)
+    # Each vector is in all cells, so that the join is exact.
+    codebooks = codebooks_of(world, 8, context)
+    searched = search_cells(roles, ROLE_PAIRS, OPTIONS | {"spread": 8}, codebooks, context)
+    assert rows_of(merged_pairs(searched, ROLE_PAIRS, K, context)) == truth(world)
+    assert join_by_blocks(roles, context, ROLE_PAIRS) == truth(world)
+
+
 def test_a_later_fragment_computes_only_its_own_pairs(
     store: Store, world: VectorParts, monkeypatch: pytest.MonkeyPatch
 ) -> None:

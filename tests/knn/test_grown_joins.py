@@ -27,7 +27,7 @@ from curation.recipe import parse_recipe
 from curation.stages.neighbours import stage
 from curation.stages.neighbours.earlier_join import EarlierJoin
 from curation.store.fragment import Fragment
-from curation.store.store import Store
+from curation.store.store import Store, manifest_path
 
 from ..tables import VectorParts, commit_vectors, run_step
 from ..workers import Recording
@@ -208,7 +208,9 @@ def recorded(
 
 
 @pytest.mark.parametrize("join", ["exact", "cells"])
-@pytest.mark.parametrize("change", ["removed", "another role", "lost file", "replaced"])
+@pytest.mark.parametrize(
+    "change", ["removed", "another role", "lost file", "replaced", "lost manifest"]
+)
 def test_all_pairs_are_computed_where_a_vector_of_before_is_gone(
     change: str, join: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +224,11 @@ def test_all_pairs_are_computed_where_a_vector_of_before_is_gone(
     elif change == "replaced":
         ids, vectors = parts["web-2"]
         parts["web-2"] = (ids, vectors[::-1])
+    elif change == "lost manifest":
+        # As after gc, if other images led to the same pairs since then.
+        reads = open_table(store, "neighbours").manifest.reads
+        (tmp_path / "grown" / manifest_path("images", reads["images"])).unlink()
+        del parts["web-2"]
     else:
         (tmp_path / "grown" / files_of_pairs(store)[0]).unlink()
     shutil.copytree(tmp_path / "grown", tmp_path / "whole")

@@ -45,6 +45,11 @@ def test_too_few_images_for_codes_are_not_blamed_on_the_lists() -> None:
         train(unit(rng, 280, 8), "ivf_pq", nlist=300, subquantizers=4, seed=0)
 
 
+def test_the_largest_seed_trains(world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    codebooks = train(world[0], "ivf_pq", nlist=20, subquantizers=4, seed=2**63 - 1)
+    assert codebooks.products is not None and np.isfinite(codebooks.products).all()
+
+
 @pytest.mark.parametrize(("nprobe", "k"), [(1, 1), (3, 5), (20, 50)])
 def test_flat_equals_brute_force_within_the_probed_lists(
     world: tuple[np.ndarray, np.ndarray, np.ndarray],

@@ -201,7 +201,7 @@ def test_contact_sheets_show_claims_with_their_similarity(finished: Run, page: P
 def test_copies_and_contaminations_are_shown(page: Page) -> None:
     assert "groups of copies" in page.sections["copies"]
     assert {"exact", "represents", "perceptual"} <= set(page.sections["copies"])
-    assert {"bench", "bench in the pool", "1.000"} <= set(page.sections["held-out"])
+    assert {"bench", "bench in the pool", "1.000", "0.9999"} <= set(page.sections["held-out"])
 
 
 def test_the_same_run_gives_the_same_bytes(finished: Run) -> None:
@@ -329,6 +329,15 @@ def test_what_was_not_checked_is_not_called_clean(finished: Run, tmp_path: Path)
     _, page = read(kept)
     assert "Nothing was checked" in page.sections["held-out"][1]
     assert not any("No image of the pool" in text for text in page.sections["held-out"])
+
+
+def test_each_held_out_set_is_shown_with_its_own_threshold(finished: Run, tmp_path: Path) -> None:
+    spec = finished.recipe.model_dump(mode="json", by_alias=True)
+    spec["dedup"]["held_out"] |= {"at_least": 0.99, "sets": {"bench": {"at_least": 0.9995}}}
+    kept = run_into(Store(shutil.copytree(finished.store.uri, tmp_path / "store")), spec)
+    _, page = read(kept)
+    assert "0.9995" in page.sections["held-out"]
+    assert not any("0.99" in text.split() for text in page.sections["held-out"])
 
 
 def test_sizes_of_clusters_are_those_of_the_table(finished: Run, page: Page) -> None:

@@ -12,6 +12,7 @@ from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
 from curation.flow import plan
 from curation.inspect.lineage import trace
+from curation.inspect.opt_outs import count_opt_outs
 from curation.inspect.report.build import write_report
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.restore import restore_run
@@ -148,6 +149,12 @@ def test_a_search_that_was_interrupted_stops_runs_and_readers_until_gc(tiny: Tin
     gc(tiny.store)
     assert url_of("p2") not in str(rows_of(tiny.store, "pairs"))
     assert len(rows_of(tiny.store, "pairs")) == 11
+
+
+def test_opt_outs_are_counted_where_all_rows_of_a_file_are_gone(tiny: Tiny) -> None:
+    forget(tiny.store, hosts=["pictures.example"])
+    counted = count_opt_outs(open_table(Store(tiny.store), "images"))
+    assert counted.rows == len(rows_of(tiny.store, "images")) == 3
 
 
 def test_a_tombstone_says_who_when_and_why_and_holds_nothing_else(tiny: Tiny) -> None:

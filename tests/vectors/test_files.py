@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from curation.algorithms.arrays.vectors import unit_vectors
 from curation.errors import RecipeError, StoreError
+from curation.inspect.queries import read_queries
 from curation.media.vectors import ids
 from curation.media.vectors.ids import build_index, read_ids
 from curation.media.vectors.vector_set import VectorSet, as_stored
@@ -62,6 +63,42 @@ def test_what_embed_stored_comes_back_bit_for_bit(seed: int, dim: int, wide: boo
 def test_raw_features_become_what_embed_makes_of_them() -> None:
     features = np.random.default_rng(0).normal(size=(200, 33)).astype(np.float32) * 17
     assert (as_stored(features)[0] == unit_vectors(features)[0]).all()
+
+
+@FEW
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dim=st.integers(1, 300),
+    form=st.sampled_from([("<f4", 100), ("<f8", 990)]),
+    data=st.data(),
+)
+def test_the_size_of_a_vector_makes_no_difference(
+    tmp_path_factory: pytest.TempPathFactory,
+    seed: int,
+    dim: int,
+    form: tuple[str, int],
+    data: st.DataObject,
+) -> None:
+    """Squares of numbers from 10^19 on overflow in float32, those below 10^-19 vanish."""
+    dtype, most = form
+    vectors = np.random.default_rng(seed).normal(size=(20, dim)).astype(dtype)
+    expected, _ = as_stored(vectors)
+    exponents = data.draw(st.lists(st.integers(-most, most), min_size=20, max_size=20))
+    sized = np.ldexp(vectors, np.array(exponents)[:, None]).astype(dtype)
+    stored, valid = as_stored(sized)
+    assert valid.all() and stored.tobytes() == expected.tobytes()
+    path = tmp_path_factory.mktemp("queries") / "q.npy"
+    np.save(path, sized)
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    assert np.allclose(read_queries(path), vectors / lengths, rtol=1e-6, atol=1e-9)
+
+
+def test_what_is_no_direction_stays_none_beside_very_long_vectors() -> None:
+    vectors = np.array([[1e30, 0], [0, 0], [np.nan, 1e30], [np.inf, 1], [1e-30, -1e-30]])
+    stored, valid = as_stored(vectors.astype(np.float32))
+    assert valid.tolist() == [True, False, False, False, True]
+    assert stored[0].tolist() == [1, 0]
+    assert (stored[1:4] == 0).all()
 
 
 def test_other_byte_orders_and_memory_orders_are_read(tmp_path: Path) -> None:

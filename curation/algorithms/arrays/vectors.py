@@ -72,6 +72,34 @@ def vector_matrix(column: pa.Array | pa.ChunkedArray, dtype: str = "<f2") -> Vec
     return values.reshape(-1, dim)[column.offset : column.offset + len(column)]
 
 
+LARGEST_EXPONENT = 40
+"""Of the largest number of a vector, as a power of two, up to which lengths are computed as it is: the
+squares of 65,536 such numbers neither overflow nor vanish in float32."""
+
+
+def of_moderate_size(vectors: Vectors) -> Vectors:
+    """Return vectors of which those with very large or very small numbers are scaled by powers of two.
+
+    Their directions are the same, to the bit. Without this, squares of numbers from about 10^19 on, or
+    below 10^-19, would be infinite or zero in float32, and a vector would seem to have no length.
+
+    Args:
+        vectors: float32 or float64 of shape (n, dim).
+
+    Returns:
+        Shape (n, dim); the same array if no vector is scaled.
+    """
+    largest = np.abs(vectors).max(axis=1, initial=0)
+    known = np.isfinite(largest) & (largest > 0)
+    exponents = np.frexp(np.where(known, largest, 1))[1]
+    extreme = np.abs(exponents) > LARGEST_EXPONENT
+    if not extreme.any():
+        return vectors
+    scaled = vectors.copy()
+    scaled[extreme] = np.ldexp(vectors[extreme], -exponents[extreme, None])
+    return scaled
+
+
 def comparable(vectors: Vectors) -> Bools:
     """Return which vectors (n, dim) are finite and not all zero, (n,). Others have no direction."""
     return np.asarray(np.isfinite(vectors).all(axis=1) & vectors.any(axis=1), dtype=bool)

@@ -128,7 +128,8 @@ def train(
         return Codebooks(coarse)
     list_ids = _nearest_lists(sample, coarse, *local_devices())
     quantizer = faiss.ProductQuantizer(dim, subquantizers, PQ_BITS)
-    quantizer.cp.seed = seed + 1
+    # FAISS takes an int of C.
+    quantizer.cp.seed = (seed + 1) % 2**31
     quantizer.cp.min_points_per_centroid = 1
     quantizer.train(np.ascontiguousarray(sample.astype(np.float32) - coarse[list_ids]))
     codewords = faiss.vector_to_array(quantizer.centroids)

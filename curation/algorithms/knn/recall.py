@@ -71,7 +71,9 @@ class JoinRecall:
         joined = {pair for pair, _ in _nearest_others(sampled, k)}
 
         def recall_from(similarity: float) -> float | None:
-            wanted = [pair for pair, value in true_pairs if value >= similarity]
+            # Similarities are float32, so the bound is rounded like them, as the floor of the join is.
+            bound = float(np.float32(similarity))
+            wanted = [pair for pair, value in true_pairs if value >= bound]
             return sum(pair in joined for pair in wanted) / len(wanted) if wanted else None
 
         bands = [band for band in SIMILARITY_BANDS if band > options["floor"]]

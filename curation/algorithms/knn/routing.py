@@ -107,10 +107,11 @@ def read_routed(
         tasks: which task joins what.
     """
     all_cells = routed.read(["cells"]).column("cells").combine_chunks()
+    spread = all_cells.type.list_size
     start, tables = 0, list[pa.Table]()
     for role, fragment in fragments:
         ids, vectors = read_vectors(fragment)
-        cells = all_cells.slice(start, len(ids)).flatten().to_numpy().reshape(len(ids), -1)
+        cells = all_cells.slice(start, len(ids)).flatten().to_numpy().reshape(len(ids), spread)
         start += len(ids)
         kept = wanted[cells].any(axis=1)
         if kept.any():

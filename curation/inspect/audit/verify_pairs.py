@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from curation.algorithms.arrays.vectors import Bools
-from curation.engine.contract import contract
 from curation.inspect.audit.copies import Detections
 from curation.inspect.audit.pool import Pool, Sample
 from curation.progress import ProgressBar
@@ -35,15 +34,11 @@ def compare_pictures(left: ReducedImage | None, right: ReducedImage | None) -> A
 
 
 def within_bounds(agreements: Sequence[Agreement | None], bounds: Verify) -> Bools:
-    """Return which agreements are within the bounds, (n,), at the precision of the table `verified`."""
+    """Return which agreements are within the bounds, (n,)."""
+    measured = [agreement for agreement in agreements if agreement is not None]
     passed = np.array([agreement is not None for agreement in agreements], bool)
-    schema = contract("verified").arrow_schema()
     columns = {
-        name: np.array(
-            [getattr(agreement, name) for agreement in agreements if agreement is not None],
-            schema.field(name).type.to_pandas_dtype(),
-        )
-        for name in MEASURED
+        name: np.array([getattr(each, name) for each in measured], float) for name in MEASURED
     }
     passed[passed] = agrees(columns, bounds)
     return passed

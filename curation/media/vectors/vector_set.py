@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from curation.algorithms.arrays.vectors import comparable, unit_vectors
+from curation.algorithms.arrays.vectors import comparable, of_moderate_size, unit_vectors
 from curation.errors import RecipeError
 from curation.media.vectors.npy import NpyVectors
 from curation.media.vectors.parquet import ParquetVectors
@@ -144,7 +144,7 @@ def as_stored(vectors: Any) -> tuple[Any, Any]:
     as they are, so that those of a store can be taken out and brought back.
     """
     wide = vectors.astype(np.float32) if vectors.dtype.itemsize == 2 else vectors
-    unit, valid = unit_vectors(wide)
+    unit, valid = unit_vectors(of_moderate_size(wide))
     with np.errstate(over="ignore", invalid="ignore"):
         half = vectors.astype(np.float16)
         lengths = np.linalg.norm(wide, axis=1)

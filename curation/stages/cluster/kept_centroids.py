@@ -61,7 +61,7 @@ class Drift:
         """Whether the drift is within the bounds of the recipe."""
         if params.retrain == "never":
             return True
-        fall = (self.similarity_trained or 0.0) - (self.similarity_new or 0.0)
+        fall = round((self.similarity_trained or 0.0) - (self.similarity_new or 0.0), DECIMALS)
         is_measured = None not in (self.similarity_trained, self.similarity_new)
         is_near = not is_measured or fall <= params.drift.similarity
         return self.changed <= params.drift.changed and is_near

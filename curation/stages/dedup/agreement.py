@@ -26,18 +26,22 @@ def agrees(measured: Mapping[str, npt.NDArray[Any]], bounds: Verify) -> Bools:
     """Return which pairs agree within the bounds, shape (n,).
 
     Args:
-        measured: the columns MEASURED of `verified`, shape (n,) each; NaN for null.
+        measured: the columns MEASURED of `verified`, shape (n,) each; NaN for null. They count as
+            float32.
         bounds: of the recipe.
     """
-    flat_minimum = np.where(measured["flat"] > bounds.flat, bounds.flat_agreement, 0.0)
+    # As numbers of the table, so that 19 of 20 blocks are never less than a bound of 0.95.
+    measured = {name: np.asarray(measured[name], np.float32) for name in MEASURED}
+    is_flat = measured["flat"] > bounds.flat
+    flat_minimum = np.where(is_flat, np.float32(bounds.flat_agreement), np.float32(0))
     width = _width(measured["drawn"], bounds.drawn)
     # What was not measured differs in nothing.
     other = measured["colour"] > bounds.colour * width / WIDTH
     other |= measured["detail_colour"] > bounds.detail_colour * width
     other |= 1 - measured["detail_shape"] > (1 - bounds.detail_shape) * width
     return np.asarray(
-        (measured["agreement"] >= np.maximum(bounds.agreement, flat_minimum))
-        & (measured["worst"] >= np.where(flat_minimum > 0, flat_minimum, -1.0))
+        (measured["agreement"] >= np.maximum(np.float32(bounds.agreement), flat_minimum))
+        & (measured["worst"] >= np.where(flat_minimum > 0, flat_minimum, np.float32(-1)))
         & (measured["steady"] >= bounds.steady)
         & (measured["inside"] >= bounds.inside)
         & (measured["hue"] <= bounds.hue)
@@ -52,6 +56,6 @@ def _width(drawn: npt.NDArray[Any], graphic: float) -> npt.NDArray[Any]:
     It falls evenly between both. An image of which `drawn` was not measured counts as a photograph.
     """
     if graphic <= PARTLY_DRAWN:
-        return np.where(drawn >= graphic, 1.0, WIDTH)
+        return np.where(drawn >= graphic, np.float32(1), np.float32(WIDTH))
     part = (graphic - np.nan_to_num(drawn, nan=0.0)) / (graphic - PARTLY_DRAWN)
     return np.asarray(1 + (WIDTH - 1) * np.clip(part, 0, 1))

@@ -168,24 +168,23 @@ def _weakest_link(smallest: ImageNumbers, label: int, edges: Edges, ids: Ids) ->
     if not len(inside):
         return {}
     nodes, positions = np.unique([inside.left, inside.right], return_inverse=True)
-    left, right = positions.reshape(2, -1)
-    # An edge of a more certain method weighs less than any edge of a less certain one, so that the
-    # minimum spanning tree prefers it.
-    weight = 1.0 + inside.method + (1 - inside.similarity.astype(np.float64)) / 4
-    order = np.lexsort((right, left, weight))
-    pairs = np.stack([np.minimum(left, right), np.maximum(left, right)], 1)[order]
-    _, first = np.unique(pairs, axis=0, return_index=True)
-    order = order[first]
+    low, high = np.sort(positions.reshape(2, -1), axis=0)
+    # Only the order of edges decides which ones the tree has. Weights that follow from similarities
+    # would mix methods: the product of two stored vectors may be a little more than 1.
+    strongest_first = np.lexsort((high, low, -inside.similarity, inside.method))
+    weight = np.empty(len(inside))
+    weight[strongest_first] = np.arange(1, len(inside) + 1)
+    # A matrix would add up the weights of a pair that stands in it twice.
+    _, first = np.unique(np.stack([low, high])[:, strongest_first], axis=1, return_index=True)
+    edges_of_pairs = strongest_first[first]
+    ends = low[edges_of_pairs], high[edges_of_pairs]
     shape = (len(nodes), len(nodes))
-    graph = coo_array((weight[order], (pairs[first, 0], pairs[first, 1])), shape=shape).tocsr()
-    tree = minimum_spanning_tree(graph).tocoo()
-    weakest = int(np.argmax(tree.data))
-    a, b = nodes[tree.row[weakest]], nodes[tree.col[weakest]]
-    method = int(tree.data[weakest] - 1)
+    graph = coo_array((weight[edges_of_pairs], ends), shape=shape).tocsr()
+    weakest = strongest_first[int(minimum_spanning_tree(graph).data.max()) - 1]
     return {
         "weakest_link": {
-            "images": sorted([ids[a].decode(), ids[b].decode()]),
-            "method": METHODS[method],
-            "similarity": round(1 - 4 * (float(tree.data[weakest]) - 1 - method), 6),
+            "images": sorted(ids[nodes[[low[weakest], high[weakest]]]].astype("U32").tolist()),
+            "method": METHODS[inside.method[weakest]],
+            "similarity": round(float(inside.similarity[weakest]), 6),
         }
     }

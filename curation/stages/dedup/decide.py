@@ -118,7 +118,7 @@ def similarity_thresholds(
     if params.near:
         thresholds["near"] = params.near.at_least
     if params.semantic:
-        thresholds["semantic"] = 1 - params.semantic.epsilon
+        thresholds["semantic"] = params.semantic.at_least
     lowest = thresholds.copy()
     if params.held_out and params.near:
         of_sets = [params.held_out.of(name)[0] for name in held_out_sets]

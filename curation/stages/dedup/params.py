@@ -21,7 +21,8 @@ class Near(JoinParams):
     encoder: str = "copy"
     """Name of the encoder under `embed.encoders` whose vectors are compared, a copy descriptor."""
     at_least: float = Field(default=0.75, ge=-1, le=1)
-    """Smallest cosine similarity of two copies."""
+    """Smallest cosine similarity of two copies. That of equal vectors may be 0.999 or 1.001, because
+    they are stored as float16: at 1 many of these are no copies."""
 
     @model_validator(mode="after")
     def _above_floor(self) -> Near:
@@ -45,11 +46,17 @@ class Semantic(JoinParams):
     epsilon: float = Field(default=0.03, gt=0, lt=1)
     """Largest cosine distance of two copies; their cosine similarity is at least 1 − epsilon."""
 
+    @property
+    def at_least(self) -> float:
+        """Smallest cosine similarity of two copies."""
+        # 1 - 0.07 is 0.9299999999999999.
+        return round(1 - self.epsilon, 12)
+
     @model_validator(mode="after")
     def _above_floor(self) -> Semantic:
-        if 1 - self.epsilon < self.floor:
+        if self.at_least < self.floor:
             raise ValueError(
-                f"1 − epsilon is {1 - self.epsilon:g}, under floor {self.floor}. Neighbours under the "
+                f"1 − epsilon is {self.at_least:g}, under floor {self.floor}. Neighbours under the "
                 "floor are not stored, so lower the floor too"
             )
         return self
@@ -213,5 +220,5 @@ STAGE = Stage(
     params=DedupParams,
     writes="copies",
     reads=(Read("images"), Read("scores"), Read("neighbours"), Read("verified")),
-    version=4,
+    version=5,
 )

@@ -43,7 +43,8 @@ class PartitionedInputs:
     @cached_property
     def thresholds(self) -> dict[str, float]:
         """The smallest similarity of any edge, by method."""
-        return similarity_thresholds(self.params, self.held_out_sets)[1]
+        of_all, of_held_out = similarity_thresholds(self.params, self.held_out_sets)
+        return {method: min(of_all[method], of_held_out[method]) for method in of_all}
 
     @cached_property
     def fragment_groups(self) -> list[list[Fragment]]:

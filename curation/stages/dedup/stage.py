@@ -47,8 +47,9 @@ def dedup(
         that workers wrote.
 
     Returns:
-        Counts of rows (pool = kept + copies + contaminated), edges by method, sizes of components with
-        the weakest links of the largest, and the contamination by each held-out set.
+        Counts of rows (pool = kept + copies + contaminated), edges by method (a pair that both of its
+        images found counts twice), sizes of components with the weakest links of the largest, and the
+        contamination by each held-out set.
 
     Raises:
         StoreError: no row of a held-out set has an image, so its copies could not be found.

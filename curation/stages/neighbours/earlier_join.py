@@ -50,6 +50,8 @@ def earlier_join(
 ) -> EarlierJoin:
     """Return the last join of the step; an empty one if it had other cells, or vectors that are gone.
 
+    It is empty, too, if nothing says any more which vectors were joined.
+
     Args:
         method: the level.
         encoder: whose vectors are joined.
@@ -69,7 +71,7 @@ def earlier_join(
         return EarlierJoin()
     joined = _joined(last.reads, encoder, context)
     vectors = {(role, f.content) for role, named in by_role.items() for f in named.values()}
-    if not joined <= vectors:
+    if not joined or not joined <= vectors:
         return EarlierJoin()
     return EarlierJoin(joined, tuple(Fragment(context.store, record) for record in records))
 

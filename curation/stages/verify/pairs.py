@@ -40,10 +40,13 @@ def text_of(key: bytes) -> str:
 
 def similar_pairs(neighbours: Fragment, params: VerifyStep) -> Iterator[Keys]:
     """Yield the distinct pairs of each batch that are compared, the smaller id first, sorted."""
+    assert params.floor is not None
+    # Similarities are float32, so the floor is rounded like them, as the thresholds of dedup are.
+    floor = float(np.float32(params.floor))
     for batch in neighbours.batches(NEIGHBOUR_COLUMNS, rows=READ_AT_ONCE):
         table = pa.Table.from_batches([batch])
         similar = pc.or_(
-            pc.greater_equal(table.column("similarity"), params.floor),
+            pc.greater_equal(table.column("similarity"), floor),
             pc.equal(table.column("method"), "perceptual"),
         )
         verified = pc.is_in(table.column("method"), pa.array(VERIFIED_METHODS))

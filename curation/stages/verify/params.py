@@ -22,6 +22,6 @@ STAGE = Stage(
     params=VerifyStep,
     writes="verified",
     reads=(Read("images"), Read("neighbours")),
-    version=4,
+    version=5,
     decodes=True,
 )
