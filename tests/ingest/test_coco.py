@@ -61,6 +61,15 @@ def test_images_have_their_captions_and_categories(tmp_path: Path, order: str) -
     assert noted(tmp_path / "store") == {"stray_annotation": 1}
 
 
+def test_images_of_lvis_are_where_their_addresses_say(tmp_path: Path) -> None:
+    address = "http://images.cocodataset.org/train2017/000000391895.jpg"
+    listed = {"images": [{"id": 1, "coco_url": address}, {"id": 2}]}
+    row, bad = found(tmp_path, write(tmp_path / "l.json", listed))
+    assert row["location"] == f"{tmp_path}/train2017/000000391895.jpg" and row["reason"] is None
+    assert json.loads(row["metadata"]) == {"coco_url": address}
+    assert bad["reason"] == "bad_row" and "no file_name" in bad["metadata"]
+
+
 def test_ids_that_became_fractions_are_the_same_ids(tmp_path: Path) -> None:
     """pandas writes whole numbers so where a column has gaps."""
     annotations = [{"image_id": 1.0, "category_id": 2.0}, {"image_id": 1.5, "caption": "of none"}]

@@ -94,6 +94,7 @@ def _image(
     row = SourceRow()
     of_image, problem = annotations.of(image.get("id"), METADATA_CHARACTERS)
     captions = [c for a in of_image if (c := a.pop("caption", None)) is not None]
+    image["file_name"] = file_name_of(image)
     name = columns.get("caption", "caption")
     if image.get(name) is None and "caption" not in columns and captions:
         image[name] = captions.pop(0)
@@ -102,6 +103,14 @@ def _image(
     row.unreadable = row.unreadable or problem
     set_metadata(row, image | {name: value for name, value in more.items() if value})
     return row
+
+
+def file_name_of(image: Mapping[str, Any]) -> Any:
+    """Return the path of an image. LVIS names its images by their addresses alone."""
+    name, address = image.get("file_name"), image.get("coco_url")
+    if name is None and isinstance(address, str):
+        return "/".join(address.split("/")[-2:])
+    return name
 
 
 def _sample(
