@@ -192,6 +192,8 @@ def test_images_of_pages_in_common_crawl(tmp_path: Path) -> None:
         ("..\\a.jpg", "http://a.example/a.jpg"),
         ("\\\\b.example\\a.jpg", "http://b.example/a.jpg"),
         ("a.jpg?", "http://a.example/dir/a.jpg?"),
+        ("w=80/https://c.example//b.jpg", "http://a.example/dir/w=80/https://c.example//b.jpg"),
+        ("http:/a.jpg", "http://a.example/a.jpg"),
         ("http:a.jpg", "http://a.example/dir/a.jpg"),
         ("https:b.example/a.jpg", "https://b.example/a.jpg"),
         ("//B.example/a b.jpg", "http://b.example/a%20b.jpg"),
