@@ -70,6 +70,16 @@ def test_images_of_lvis_are_where_their_addresses_say(tmp_path: Path) -> None:
     assert bad["reason"] == "bad_row" and "no file_name" in bad["metadata"]
 
 
+@pytest.mark.parametrize("field", ["images", "samples"])
+def test_a_file_name_that_is_an_address_is_the_url(tmp_path: Path, field: str) -> None:
+    name = {"images": "file_name", "samples": "filepath"}[field]
+    listed = {field: [{"id": 1, name: "https://images.example/a.jpg"}, {"id": 2, name: "b.jpg"}]}
+    behind, inside = found(tmp_path, write(tmp_path / "l.json", listed))
+    assert (behind["url"], behind["location"]) == ("https://images.example/a.jpg", None)
+    assert (inside["url"], inside["location"]) == (None, f"{tmp_path}/b.jpg")
+    assert behind["reason"] is inside["reason"] is None
+
+
 def test_ids_that_became_fractions_are_the_same_ids(tmp_path: Path) -> None:
     """pandas writes whole numbers so where a column has gaps."""
     annotations = [{"image_id": 1.0, "category_id": 2.0}, {"image_id": 1.5, "caption": "of none"}]

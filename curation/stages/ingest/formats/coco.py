@@ -17,7 +17,7 @@ from curation.media.files.limits import METADATA_CHARACTERS
 from curation.media.files.location import FileSystemError
 from curation.stages.ingest.formats.annotations import Annotations
 from curation.stages.ingest.formats.boundary import Item, UnreadableError, row_or_reason, unreadable
-from curation.stages.ingest.formats.mapped import set_metadata, set_text
+from curation.stages.ingest.formats.mapped import set_metadata, set_text, take_address
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
 from curation.stages.ingest.sources.notices import Notice
 from curation.stages.ingest.sources.source_file import SourceFile
@@ -136,7 +136,8 @@ def _set(row: SourceRow, values: dict[str, Any], **names: str) -> None:
         set_text(row, field, name, values.get(name))
     for name in names.values():
         values.pop(name, None)
-    if row.path is None and not row.bad:
+    take_address(row)
+    if row.path is None and row.url is None and not row.bad:
         row.bad, row.unreadable = True, f"it has no {names['path']}"
 
 

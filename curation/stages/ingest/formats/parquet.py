@@ -26,7 +26,6 @@ from curation.media.files.parquet_images import (
 )
 from curation.media.files.parquet_pages import Budget
 from curation.media.files.parquet_reading import BoundedParquet, Unread
-from curation.media.web.params import is_web
 from curation.stages.ingest.formats.arrow_values import (
     decoded,
     parts_of,
@@ -41,6 +40,7 @@ from curation.stages.ingest.formats.mapped import (
     resolve_columns,
     row_from_columns,
     set_text,
+    take_address,
 )
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
 from curation.stages.ingest.sources.notices import Notice
@@ -170,7 +170,7 @@ def _rows(opened: _Opened) -> Iterator[SourceRow | Notice]:
                     row.reason = row.reason or "no_image"
                 if named is not None and row.member is None:
                     set_text(row, "path", opened.columns["image"][0], named[i])
-                    _move_address(row)
+                    take_address(row)
             yield row
         # They would stay while the next ones are read.
         del part, batch, images, named
@@ -196,12 +196,6 @@ def _place_image(
     row.member = escape(f"{opened.columns['image'][0]}/{number}")
     if content is not None and row.key is None and row.url is None:
         row.image_key = hashlib.sha256(content).hexdigest()
-
-
-def _move_address(row: SourceRow) -> None:
-    """Take a path that is an address for the URL: a column of URLs may have become one of images."""
-    if row.path is not None and row.url is None and is_web(row.path):
-        row.url, row.path = row.path, None
 
 
 def _other_columns(opened: _Opened) -> list[int]:

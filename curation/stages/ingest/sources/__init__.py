@@ -73,14 +73,14 @@ FORMATS = Registry(
         "parquet": FormatEntry(version=7, endings=_PARQUET, recognise=_by("tables:parquet")),
         "csv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
-            version=6,
+            version=7,
             function="read_csv",
             endings=_compressed(".csv"),
             recognise=_by("tables:comma_separated"),
         ),
         "tsv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
-            version=6,
+            version=7,
             function="read_tsv",
             endings=_compressed(".tsv"),
             recognise=_by("tables:tab_separated"),
