@@ -32,7 +32,7 @@ from curation.media.pictures.decoder_messages import Message
 from curation.media.pictures.upright import make_upright
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.picture import header_of, store_picture
-from curation.stages.fetch.stored_image import store_image
+from curation.stages.fetch.stored_image import most_bytes, store_image
 
 PARAMS = FetchParams()
 HEADER = header_of(PARAMS)
@@ -78,7 +78,7 @@ def _here(files: list[bytes]) -> list[bytes]:
 
 def _apart(files: list[bytes]) -> list[bytes]:
     outcomes: list[Outcome] = []
-    with Decoder(store_picture) as decoder:
+    with Decoder(store_picture, most=most_bytes(PARAMS)) as decoder:
         for content in files:
             decoder.ask(Message(HEADER, content), outcomes.append)
     return [outcome.content for outcome in outcomes if isinstance(outcome, Message)]

@@ -21,7 +21,7 @@ STEERING_STATS = ("generation", "removed")
 """Measurements of a fragment by which the next run decides what it lists. A version with others is
 another one, though it has the same rows."""
 
-FRAGMENT_STATS = ("origin", "hosts", *STEERING_STATS)
+FRAGMENT_STATS = ("origin", "hosts", "remote", *STEERING_STATS)
 """Measurements that belong to one fragment. `origin` identifies files outside the store that the
 fragment's rows point into."""
 

@@ -252,6 +252,36 @@ def test_a_pickle_in_a_folder_is_not_executed(folder: Path) -> None:
     assert not (folder / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("pattern", "caption", "problem"),
+    [
+        ("(a+)+$", "a" * 200 + "b", "fails for a caption of 201 characters.*retry-limit-in-match"),
+        ("(?:(a|aa){16}c)", "a" * 400, r"took \d+ s for a caption of 400 characters"),
+        ("", "a", None),
+    ],
+)
+def test_regular_expressions_of_a_tokenizer_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, caption: str, problem: str | None
+) -> None:
+    monkeypatch.setattr("curation.media.encoders.texts.MAX_SECONDS", 0.05)
+    changed(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    whole = json.loads((folder / "tokenizer.json").read_text())["pre_tokenizer"]
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": pattern},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    steps = [split, whole] if pattern else [whole]
+    changed(folder / "tokenizer.json", pre_tokenizer={"type": "Sequence", "pretokenizers": steps})
+    encoder = loaded(folder, of="caption")
+    if problem is None:
+        assert encoder.preprocess(caption).numel()
+        return
+    with pytest.raises(RecipeError, match=f"tokenizer of open_clip/.* {problem}.*another model"):
+        encoder.preprocess(caption)
+
+
 def test_a_tokenizer_of_another_model_raises_an_error(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     changed(folder / "config.json", vocab_size=120)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from curation.media.pictures.formats import pillow_formats
+from curation.media.pictures.plug_ins import PLUG_INS
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import OPEN, encoded, picture
 from tests.ingest.helpers import run, source, table, write
@@ -95,6 +97,28 @@ def test_what_steers_fetching_counts(web: Web, tmp_path: Path, listed: Path, cha
     assert moved["reason"] == reason
     # And back, also where the file of blocked domains has the same name.
     assert rows(store, listed, {"blocked": "none.example\n"}) == before
+
+
+@pytest.mark.parametrize("kind", PLUG_INS)
+def test_pictures_of_a_format_that_is_no_longer_read_are_not_reused(
+    web: Web, tmp_path: Path, kind: str
+) -> None:
+    pytest.importorskip(PLUG_INS[kind].module)
+    pillow_formats((kind,))
+    web.pages["/a"] = answer(encoded(picture(), PLUG_INS[kind].name))
+    web.pages["/b"] = answer(PLAIN)
+    listed = [{"url": web.url(path), "caption": path} for path in ("/a", "/b")]
+    path = write(tmp_path / "l.parquet", listed)
+    (tmp_path / "blocked.txt").write_text("none.example\n")
+    store = tmp_path / "store"
+    before = rows(store, path, {"formats": [kind]})
+    assert [row["format"] for row in before] == [kind, "jpeg"]
+    web.log.clear()
+    after = rows(store, path, {})
+    assert [row["reason"] for row in after] == [f"format_{kind}", None]
+    assert {visit.path for visit in web.visits()} == {"/a"}
+    assert after == rows(tmp_path / "fresh", path, {})
+    assert rows(store, path, {"formats": [kind]}) == before
 
 
 def test_the_url_that_gave_the_bytes_is_recorded(web: Web, tmp_path: Path, listed: Path) -> None:

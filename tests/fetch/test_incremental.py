@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from curation.engine.units import Chain
+from curation.stages.fetch.units import chains
 from tests.fetch.conftest import HOSTS, Web, answer
 from tests.fetch.helpers import OPEN, encoded, images, picture
 from tests.ingest.helpers import run, source, table, write
@@ -109,8 +111,26 @@ def test_fragments_that_share_hosts_are_fetched_one_after_the_other(
     two = write(tmp_path / "two.parquet", listed)
     sources = [source(one), source(two, name="other", role="seed")]
     run(tmp_path / "s", *sources, until="fetch", fetch=OPEN, ingest={"rows_per_fragment": 10})
-    from curation.stages.fetch.units import chains
-
     order = chains(table(tmp_path / "s", "pairs"))
     phases = {phase for phase, _ in order.values()}
     assert phases == {0, 2}
+
+
+def test_rows_of_lists_that_name_files_too_share_their_hosts(
+    web: Web, tmp_path: Path, listed: list[dict[str, Any]]
+) -> None:
+    """Their fragments are not grouped by host, and several tasks may not ask one host."""
+    (tmp_path / "a.jpg").write_bytes(encoded(picture()))
+    rows = [{"path": "a.jpg", "url": None, "caption": f"f{n}"} for n in range(4)]
+    rows += [{"path": None, **row} for row in listed[:4]]
+    rows += [{"path": "a.jpg", **row} for row in listed[4:8]]
+    path = write(tmp_path / "l.parquet", rows)
+    columns = {"url": "url", "path": "path", "caption": "caption"}
+    spec = source(path, columns=columns)
+    run(tmp_path / "s", spec, until="fetch", fetch=OPEN, ingest={"rows_per_fragment": 2})
+    pairs = table(tmp_path / "s", "pairs")
+    order = chains(pairs)
+    assert len(pairs.fragments) == 6 and len(order) == 2
+    assert set(order.values()) == {Chain(0, "0")}
+    images_of = table(tmp_path / "s", "images").read(["status", "reason"]).to_pylist()
+    assert [row["reason"] for row in images_of] == [None] * 7 + ["http_404"] + [None] * 4

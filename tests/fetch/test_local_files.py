@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.media.files import parquet_reading
+from curation.media.files.limits import READER_BYTES
 from tests.ingest.helpers import jpeg, run, source, table
 
 
@@ -35,6 +39,62 @@ def test_a_damaged_row_group_fails_its_own_pictures(tmp_path: Path) -> None:
     row_reasons = reasons(tmp_path, path)
     expected = [None] * 3 + ["unreadable"] * 3 + [None] * 3
     assert [row_reasons[str(i)] for i in range(9)] == expected
+
+
+FETCH = """
+import sys
+from pathlib import Path
+from curation.stages.fetch.local_files import read_local
+from curation.stages.fetch.params import FetchStep
+from curation.stages.fetch.request import FetchRequest
+from curation.stages.fetch.sample_writer import SampleWriter
+from tests.fetch.test_local_files import Shards
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+
+small, large, rows, folder = *sys.argv[1:3], int(sys.argv[3]), sys.argv[4]
+params = FetchStep(max_bytes=2**30)
+with SampleWriter(folder, params, Shards()) as writer:
+    for result in read_local([FetchRequest(0, None, f"{small}#image/0", None)], 2**30):
+        writer.write_result(result)
+before = peak()
+wanted = [FetchRequest(row, None, f"{large}#image/{row}", None) for row in range(rows)]
+with SampleWriter(folder, params, Shards()) as writer:
+    for result in read_local(wanted, 2**30):
+        writer.write_result(result)
+        assert result.reason is None
+        del result
+print(peak() - before)
+"""
+
+
+class Shards:
+    """Keeps no shard."""
+
+    next_shard = 0
+
+    def store(self, path: str) -> None:
+        Path(path).unlink()
+
+    def write_progress(self, content: bytes) -> None:
+        """Write nothing."""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+def test_large_pictures_are_in_memory_one_at_a_time(tmp_path: Path) -> None:
+    """Also where `max_bytes` is raised: one that is decoded is not there beside the next."""
+    large, small = tmp_path / "large.parquet", images(tmp_path / "small.parquet")
+    content = jpeg() + random.Random(0).randbytes(46 << 20)
+    options = {"use_dictionary": False, "compression": "zstd"}
+    with pq.ParquetWriter(large, pa.schema([("image", pa.binary())]), **options) as file:
+        for _ in range(3):
+            file.write_table(pa.table({"image": [content]}))
+    command = [sys.executable, "-P", "-c", FETCH, small, large, "3", tmp_path]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < READER_BYTES
 
 
 def test_pictures_of_a_row_group_that_is_too_large_say_so(

@@ -18,6 +18,7 @@ from curation.media.pictures.blank_picture import blank_picture
 from curation.media.pictures.decoder import Decoder, Outcome
 from curation.media.pictures.decoder_messages import Message, unpacked
 from curation.media.pictures.decoder_worker import Limits
+from curation.media.pictures.jpeg import MANY_SCANS
 from curation.media.pictures.upright import make_upright
 from curation.media.web.fetch_error import FetchError
 from curation.stages.fetch import sample_writer
@@ -88,6 +89,9 @@ def test_an_image_is_stored_with_its_columns_alone(missing: str | None) -> None:
     assert not any(is_stored(Message({}, other), sample, 1024) for other in others)
     assert not is_stored(Message({}, content), sample | {"width": 33}, 10**6)
     assert not is_stored(Message({}, content), sample, 1023)
+    # Each scan may take as long as all pixels, and the stages after this one have no limits.
+    scans = content[:-2] + b"\xff\xda\x00\x02" * MANY_SCANS + content[-2:]
+    assert not is_stored(Message({}, scans), sample, 1024)
 
 
 def test_lies_cost_their_rows_and_the_others_are_stored(

@@ -61,6 +61,25 @@ def test_images_have_their_captions_and_categories(tmp_path: Path, order: str) -
     assert noted(tmp_path / "store") == {"stray_annotation": 1}
 
 
+def test_images_of_lvis_are_where_their_addresses_say(tmp_path: Path) -> None:
+    address = "http://images.cocodataset.org/train2017/000000391895.jpg"
+    listed = {"images": [{"id": 1, "coco_url": address}, {"id": 2}]}
+    row, bad = found(tmp_path, write(tmp_path / "l.json", listed))
+    assert row["location"] == f"{tmp_path}/train2017/000000391895.jpg" and row["reason"] is None
+    assert json.loads(row["metadata"]) == {"coco_url": address}
+    assert bad["reason"] == "bad_row" and "no file_name" in bad["metadata"]
+
+
+@pytest.mark.parametrize("field", ["images", "samples"])
+def test_a_file_name_that_is_an_address_is_the_url(tmp_path: Path, field: str) -> None:
+    name = {"images": "file_name", "samples": "filepath"}[field]
+    listed = {field: [{"id": 1, name: "https://images.example/a.jpg"}, {"id": 2, name: "b.jpg"}]}
+    behind, inside = found(tmp_path, write(tmp_path / "l.json", listed))
+    assert (behind["url"], behind["location"]) == ("https://images.example/a.jpg", None)
+    assert (inside["url"], inside["location"]) == (None, f"{tmp_path}/b.jpg")
+    assert behind["reason"] is inside["reason"] is None
+
+
 def test_ids_that_became_fractions_are_the_same_ids(tmp_path: Path) -> None:
     """pandas writes whole numbers so where a column has gaps."""
     annotations = [{"image_id": 1.0, "category_id": 2.0}, {"image_id": 1.5, "caption": "of none"}]

@@ -6,6 +6,7 @@ import errno
 import gzip
 import io
 import json
+import lzma
 import os
 import time
 from collections import Counter
@@ -23,9 +24,11 @@ from curation.media.files import location
 from curation.media.files.location import FileSystemError
 from curation.media.web.urls import UrlRules
 from curation.stages.ingest.formats import boundary, jsonl, quoting, source_row
+from curation.stages.ingest.formats.boundary import FileBoundary
 from curation.stages.ingest.formats.quoting import Line, Lines, doubled
 from curation.stages.ingest.formats.source_row import SourceRow
-from curation.stages.ingest.sources import source_file
+from curation.stages.ingest.sources import FORMATS, source_file
+from curation.stages.ingest.sources.listing import source_files
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
 from tests.ingest.helpers import jpeg, noted, pairs, source, tar_of, write
@@ -210,6 +213,38 @@ def test_a_line_without_an_end_is_not_read_to_the_end(tmp_path: Path, kind: str)
     assert [row["url"] for row in rows] == ["http://a.example/1", None]
     assert "a line of more than" in rows[1]["metadata"] and rows[1]["reason"] == "bad_row"
     assert noted(tmp_path / "store") == {"unreadable_file": 1}
+
+
+HOLED = {
+    "coco": b'{"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_na',
+    "wat": b"WARC/1.0\r\nWARC-Type: response\r\nContent-Length: 999999999999\r\n\r\n",
+}
+"""What stands before the holes of a file whose download was not finished."""
+
+
+@pytest.mark.parametrize("kind", HOLED)
+@pytest.mark.parametrize("compression", ["", "xz"])
+def test_holes_of_a_file_are_not_read_to_the_end(
+    tmp_path: Path, kind: str, compression: str
+) -> None:
+    path = tmp_path / "l.json"
+    path.write_bytes(lzma.compress(HOLED[kind]) if compression else HOLED[kind])
+    os.truncate(path, 1 << 40)
+    start = time.monotonic()
+    (file,) = source_files(Source(name="s", role="pool", format=kind, path=str(path)), 100)
+    items = FileBoundary(file).items(FORMATS.load(kind).read(file))
+    rows = [item for item in items if isinstance(item, SourceRow)]
+    assert time.monotonic() - start < 60
+    assert [row.path for row in rows] == [*(["a.jpg"] if kind == "coco" else []), None]
+    assert "has holes" in (rows[-1].unreadable or "")
+
+
+def test_holes_of_a_file_allow_no_more_lines(tmp_path: Path) -> None:
+    path = tmp_path / "l.txt"
+    path.write_bytes(gzip.compress(b"\n" * (12 << 20) + b"http://a.example/1\n"))
+    os.truncate(path, 1 << 40)
+    with pytest.raises(StoreError, match="too many for its size"):
+        pairs(tmp_path / "store", source(path, format="txt", columns={}))
 
 
 @pytest.mark.parametrize("form", ["webdataset", "img2dataset"])

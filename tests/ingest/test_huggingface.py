@@ -69,6 +69,15 @@ def test_the_caption_is_the_column_caption_or_text_if_it_holds_text(tmp_path: Pa
     assert json.loads(row["metadata"]) == {"text": ["a"]}
 
 
+def test_an_image_whose_path_is_an_address_is_behind_it(tmp_path: Path) -> None:
+    """As of a column of URLs that was cast to one of images."""
+    address = "https://images.example/a%20b.jpg?n=1"
+    rows = [{"image": image(1)}, {"image": {"bytes": None, "path": address}}]
+    inside, behind = read(tmp_path, rows, {"image": IMAGE})
+    assert inside["location"].endswith("#image/0") and inside["url"] is None
+    assert (behind["url_normalized"], behind["location"], behind["reason"]) == (address, None, None)
+
+
 def test_several_columns_of_images_need_a_choice(tmp_path: Path) -> None:
     rows = [{"left": image(1), "right": image(2)}]
     features = {"left": IMAGE, "right": IMAGE}

@@ -160,6 +160,19 @@ def test_pictures_are_fetched_from_tars(tmp_path: Path) -> None:
     assert statuses == ["ok"] * 6
 
 
+@pytest.mark.parametrize("folder", ["./", "00000/", "./00000/"])
+def test_a_tar_that_was_packed_again_holds_the_same_pictures(tmp_path: Path, folder: str) -> None:
+    spec = as_img2dataset(tmp_path / "out", PICTURES)
+    for shard in (tmp_path / "out").glob("*.tar"):
+        with tarfile.open(shard) as tar:
+            members = [(info.name, tar.extractfile(info)) for info in tar if info.isfile()]
+            packed = {f"{folder}{name}": stream.read() for name, stream in members if stream}
+        write_tar(shard, packed)
+    rows = rows_by_caption(tmp_path, **spec)
+    assert [row["reason"] for row in rows.values()] == [None] * len(PICTURES)
+    assert noted(tmp_path / "store") == {"other_file": 2}
+
+
 def test_a_row_without_its_picture_in_the_parquet_is_not_requested(tmp_path: Path) -> None:
     picture = {"status": "success", "error_message": None, "caption": "c"}
     rows = [

@@ -184,6 +184,38 @@ def test_images_of_pages_in_common_crawl(tmp_path: Path) -> None:
     assert json.loads(stored_rows[0]["metadata"]) == {"page_url": "http://a.example/dir/page.html"}
 
 
+@pytest.mark.parametrize(
+    ("url", "requested"),
+    [
+        ("\\img\\a.jpg", "http://a.example/img/a.jpg"),
+        ("img\\a.jpg", "http://a.example/dir/img/a.jpg"),
+        ("..\\a.jpg", "http://a.example/a.jpg"),
+        ("\\\\b.example\\a.jpg", "http://b.example/a.jpg"),
+        ("a.jpg?", "http://a.example/dir/a.jpg?"),
+        ("w=80/https://c.example//b.jpg", "http://a.example/dir/w=80/https://c.example//b.jpg"),
+        ("http:/a.jpg", "http://a.example/a.jpg"),
+        ("http:a.jpg", "http://a.example/dir/a.jpg"),
+        ("https:b.example/a.jpg", "https://b.example/a.jpg"),
+        ("//B.example/a b.jpg", "http://b.example/a%20b.jpg"),
+        ("?n=1", "http://a.example/dir/page.html?n=1"),
+        ("a;b=1.jpg", "http://a.example/dir/a;b=1.jpg"),
+        ("HTTP://b.example/x/../a.jpg#top", "http://b.example/a.jpg"),
+        ("//u:p@b.example/a.jpg", None),
+        ("data:image/gif;base64,R0lGOD", None),
+    ],
+)
+def test_an_image_of_a_page_is_where_browsers_ask_for_it(
+    tmp_path: Path, url: str, requested: str | None
+) -> None:
+    path = tmp_path / "one.wat.gz"
+    path.write_bytes(
+        wat(page([{"path": "IMG@/src", "url": url}, {"path": "IMG@/src", "url": "1"}]))
+    )
+    row, other = listed(tmp_path, "wat", path)
+    assert row["url_normalized"] == requested and (row["reason"] is None) == (requested is not None)
+    assert other["url_normalized"] == "http://a.example/dir/1"
+
+
 def test_half_of_a_surrogate_pair_in_the_text_of_an_image_is_noted(tmp_path: Path) -> None:
     texts = ("cut \ud83d", "whole \U0001f600", None)
     links = [{"path": "IMG@/src", "url": f"{n}.jpg", "alt": t} for n, t in enumerate(texts)]

@@ -181,6 +181,7 @@ BAD_LINES = {
         (b"url,caption", "line 3: it repeats the header"),
         (b"http://a.example/x,caf\xe9", "line 3: it is not UTF-8 (byte 0xe9)"),
         (b'http://a.example/x,"a" b', "line 3: .*expected after"),
+        (b"http://a.example/x,a\rb", "line 3: a carriage return .* write the field in quotes"),
         (b"http://a.example/x," + b"x" * 200_000, "line 3: field larger"),
     ]),
     "tsv": ("url\tcaption\nhttp://a.example/1\tok\n%s\nhttp://a.example/2\tok\n", [

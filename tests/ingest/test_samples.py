@@ -307,6 +307,22 @@ def test_json_beside_a_picture_arrives_or_is_told(
         assert values == metadata | {"cls": "3"}
 
 
+@pytest.mark.parametrize("form", ["webdataset", "folder"])
+def test_a_text_with_the_name_of_a_field_is_kept_beside_it(tmp_path: Path, form: str) -> None:
+    values = {"cls": 5, "txt": "of the field"}
+    members = [("a.jpg", JPEG), ("a.json", json.dumps(values).encode())]
+    members += [("a.txt", b"of the file"), ("a.cls", b"3"), ("a.tag", b"x")]
+    (tmp_path / "f").mkdir()
+    if form == "webdataset":
+        write_tar(tmp_path / "f" / "s.tar", members)
+    for name, member in members if form == "folder" else ():
+        (tmp_path / "f" / name).write_bytes(member)
+    spec = source(tmp_path / "f", format=form, columns={"caption": "txt"})
+    (row,) = pairs(tmp_path / "store", spec)
+    assert row["caption"] == "of the field"
+    assert json.loads(row["metadata"]) == {"cls": 5, ".cls": "3", "txt": "of the file", "tag": "x"}
+
+
 @pytest.mark.parametrize("value", [["a", "b"], {"en": "a"}])
 def test_a_caption_that_is_a_list_is_told_and_kept_as_metadata(tmp_path: Path, value: Any) -> None:
     members = [("a.jpg", JPEG), ("a.json", json.dumps({"alt": value}).encode())]

@@ -15,7 +15,7 @@ def ask_decoder(
 ) -> Message:
     """Return the answer, or raise the error that stands for it."""
     outcomes: list[Outcome] = []
-    with Decoder(function, limits) as decoder:
+    with Decoder(function, limits, most=2**30) as decoder:
         decoder.ask(Message(header, content), outcomes.append)
     (outcome,) = outcomes
     if isinstance(outcome, FetchError):

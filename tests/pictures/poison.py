@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import signal
+import stat
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 from curation.errors import RecipeError
-from curation.media.pictures.decoder_messages import Header, Message
+from curation.media.pictures.decoder_messages import LENGTHS, MAX_HEADER_BYTES, Header, Message
 
 
 def act(header: Header, content: bytes) -> Message:
@@ -126,6 +129,48 @@ def _system_exit() -> None:
     sys.exit("bye")
 
 
+def _answers() -> int:
+    """Return the pipe for answers: the last one that can be written."""
+    return max(fd for fd in range(3, 64) if _is_pipe_to_write(fd))
+
+
+def _is_pipe_to_write(descriptor: int) -> bool:
+    try:
+        is_pipe = stat.S_ISFIFO(os.fstat(descriptor).st_mode)
+        return is_pipe and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY
+    except OSError:
+        return False
+
+
+def _for_ten_seconds(step: Callable[[], object]) -> None:
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        step()
+        time.sleep(0.05)
+    os._exit(0)
+
+
+def _drip() -> None:
+    """Give a header of the largest size, byte by byte."""
+    answers = _answers()
+    os.write(answers, LENGTHS.pack(MAX_HEADER_BYTES, 0))
+    _for_ten_seconds(lambda: os.write(answers, b" "))
+
+
+def _sip() -> None:
+    """Answer, and take what comes next a page at a time."""
+    os.write(_answers(), LENGTHS.pack(2, 0) + b"{}")
+    _for_ten_seconds(lambda: os.read(0, 4096))
+
+
+def _flood() -> None:
+    """Give an answer of a gibibyte."""
+    answers = _answers()
+    os.write(answers, LENGTHS.pack(2, 2**30) + b"{}")
+    while True:
+        os.write(answers, bytes(2**16))
+
+
 _ACTS = {
     "segfault": _segfault,
     "abort": os.abort,
@@ -142,4 +187,7 @@ _ACTS = {
     "refuse": _refuse,
     "files": _files,
     "close": _close,
+    "drip": _drip,
+    "sip": _sip,
+    "flood": _flood,
 }

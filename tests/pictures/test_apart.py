@@ -56,7 +56,7 @@ def test_an_answer_with_another_shape_is_none(
             assert callable(done)
             done(Message({"shape": shape}, b"abc"))
 
-    monkeypatch.setattr(apart, "Decoder", lambda _: Lying())
+    monkeypatch.setattr(apart, "Decoder", lambda _, most: Lying())
     with pytest.raises(FetchError, match="decoder_died"):
         decode_apart(b"x", 1)
 

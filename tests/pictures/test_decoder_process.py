@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 import threading
 import time
 from pathlib import Path
@@ -165,16 +166,43 @@ def test_a_process_that_does_not_start_is_one_error(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_answer_that_is_none_is_a_reason() -> None:
-    for header in (b"[]", b"1" * 5000):
+    # The last two claim more content than they may have, and none of it comes.
+    for header, claimed in ((b"[]", 0), (b"1" * 5000, 0), (b"{}", 101), (b"{}", 2**32 - 1)):
         process = DecoderProcess(act, LIMITS)
         read, written = os.pipe()
-        os.write(written, len(header).to_bytes(4, "little") + bytes(4) + header)
-        os.close(written)
+        os.write(written, struct.pack("<II", len(header), claimed) + header)
         process._from = read
+        os.set_blocking(read, False)
         with pytest.raises(FetchError, match="decoder_died"):
-            process.receive()
+            process.receive(100)
+        os.close(written)
         os.close(read)
         process.close()
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"), [("drip", "decoder_timeout"), ("flood", "decoder_died")]
+)
+def test_an_answer_that_goes_on_and_on_is_a_reason(what: str, expected: str) -> None:
+    limits, outcomes = LIMITS._replace(wall_s=1.0), list[Outcome]()
+    with Decoder(act, limits) as decoder:
+        decoder.ask(Message({"act": what}, CONTENT), outcomes.append)
+        decoder.ask(Message({}, CONTENT), outcomes.append)
+    first, second = outcomes
+    assert isinstance(first, FetchError) and first.reason == expected
+    assert isinstance(second, Message) and second.content == CONTENT
+
+
+def test_a_process_that_takes_a_file_in_small_parts_is_a_reason() -> None:
+    """The picture before has taken it over."""
+    limits, outcomes = LIMITS._replace(wall_s=1.0), list[Outcome]()
+    with Decoder(act, limits) as decoder:
+        decoder.ask(Message({"act": "sip"}, b"x"), outcomes.append)
+        decoder.wait()
+        decoder.ask(Message({}, bytes(2**22)), outcomes.append)
+    answered, sipped = outcomes
+    assert isinstance(answered, Message)
+    assert isinstance(sipped, FetchError) and sipped.reason == "decoder_timeout"
 
 
 ACTS = {
@@ -216,7 +244,8 @@ def test_each_of_many_pictures_on_their_way_gets_its_outcome(seed: int) -> None:
 
 def test_answers_larger_than_their_pictures_block_nobody() -> None:
     grown: list[int] = []
-    with Decoder(poison.grow, LIMITS._replace(memory_bytes=2**29)) as decoder:
+    limits = LIMITS._replace(memory_bytes=2**29)
+    with Decoder(poison.grow, limits, most=10 * 2**23) as decoder:
         for size in (10, 2**22, 10, 2**17, 2**17, *[1000] * 100, 2**23, 5):
             request = Message({"size": 10 * size}, bytes(size))
             decoder.ask(request, lambda outcome: grown.append(len(outcome.content)))  # type: ignore[union-attr]

@@ -262,7 +262,18 @@ NAMED = {
     b"<!DOCTYPE html><html><body><svg></svg></body></html>": "not_an_image",
     b"\0\0\2\0\0\0\0\0" + b"\x20" * 200: "format_tga",
     b"\0\0\2\0\1\0" + b"\x20" * 200: "format_cur",
+    b"\0\0\x0a\0\0\0\0\0" + b"\x20" * 200: "format_tga",
     b"%PDF-1.7\n" + b"\0" * 200: "format_pdf",
+    b"%!PS-Adobe-3.0 EPSF-3.0\n": "format_eps",
+    b"\xc5\xd0\xd3\xc6" + b"\0" * 200: "format_eps",
+    b"\xd7\xcd\xc6\x9a\0\0" + b"\0" * 200: "format_wmf",
+    b"\1\0\0\0" + b"\0" * 36 + b" EMF" + b"\0" * 200: "format_emf",
+    b"\0" * 128 + b"DICM" + b"\0" * 200: "format_dicom",
+    b"#define a_width 8\n#define a_height 8\nstatic char a_bits[] = {0};": "format_xbm",
+    b"/* XPM */\nstatic char *a[] = {": "format_xpm",
+    b"SIMPLE  =                    T" + b" " * 200: "format_fits",
+    b"\n<html>": "not_an_image",
+    b"#define WIDTH 8\n": "not_an_image",
     b"II*\0\x10\0\0\0CR\2\0" + b"\0" * 200: "format_raw",
     b"IIU\0\x18\0\0\0" + b"\0" * 200: "format_raw",
     b"FUJIFILMCCD-RAW 0201" + b"\0" * 200: "format_raw",
@@ -273,6 +284,17 @@ NAMED = {
 @pytest.mark.parametrize("content", NAMED, ids=range(len(NAMED)))
 def test_formats_that_are_not_read_are_named(content: bytes) -> None:
     assert reason(content) == NAMED[content]
+
+
+WRITTEN = ("BLP", "DDS", "EPS", "ICNS", "PCX", "PSD", "QOI", "SGI", "TGA", "XBM")
+"""Formats that Pillow writes, and that are not read here."""
+
+
+@pytest.mark.parametrize("kind", sorted({*WRITTEN} & Image.SAVE.keys()))
+def test_what_pillow_writes_is_read_or_named(kind: str) -> None:
+    modes = {"XBM": "1", "BLP": "P"}
+    content = encode(PICTURE.convert(modes.get(kind, "RGB")), kind)
+    assert reason(content) == f"format_{kind.lower()}"
 
 
 @pytest.mark.parametrize("order", "<>")

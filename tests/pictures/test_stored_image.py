@@ -13,7 +13,7 @@ import pytest
 from curation.media.pictures.upright import UprightImage, make_upright
 from curation.stages.fetch.faces import blur_boxes
 from curation.stages.fetch.params import FetchParams
-from curation.stages.fetch.stored_image import store_image
+from curation.stages.fetch.stored_image import most_bytes, store_image
 from tests.pictures.files import encode, textured
 
 SIZES = [(160, 120), (64, 64), (65, 63), (1000, 37), (37, 1000), (641, 479), (1, 300), (100, 64)]
@@ -67,3 +67,14 @@ def test_an_image_too_large_for_a_jpeg_has_a_reason() -> None:
     image = UprightImage(np.zeros((1, 70_000, 3), np.uint8), "png")
     with pytest.raises(FetchError, match="undecodable"):
         store_image(image, [], params)
+
+
+@pytest.mark.parametrize("mode", ["no", "keep_ratio", "keep_ratio_largest", "center_crop"])
+def test_no_stored_image_has_more_bytes_than_are_read_of_an_answer(mode: str) -> None:
+    resize = {"mode": mode} if mode == "no" else {"mode": mode, "size": 512}
+    noise = np.random.default_rng(0).integers(0, 256, (1200, 1500, 3), np.uint8)
+    params = FetchParams.model_validate(
+        {"resize": resize, "quality": 100, "max_pixels": noise.shape[0] * noise.shape[1]}
+    )
+    stored = store_image(UprightImage(noise, "png"), [], params)
+    assert 0 < len(stored.content) <= most_bytes(params)

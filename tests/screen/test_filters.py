@@ -171,6 +171,15 @@ def test_languages_of_short_captions_are_uncertain() -> None:
     assert score(sure, pair(caption=long)) > 0.9 > score(sure, pair(caption="Ok"))
 
 
+@pytest.mark.parametrize("marks", ["\u0301" * 60_000 + "\u0316" * 60_000, "\u0f73" * 120_000])
+def test_a_caption_of_marks_takes_no_time(tmp_path: Path, marks: str) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("darn\n$h!t\n", encoding="utf-8")
+    words, started = load_words(str(path)), time.process_time()
+    assert words.score(pair(caption=f"darn {marks} $H!T")) == 2
+    assert time.process_time() - started < 5
+
+
 def test_words_of_a_list_are_counted_whatever_their_case(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("# a comment\nDARN\nso and so\nStraße\n\n", encoding="utf-8")

@@ -17,9 +17,10 @@ from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
 from curation.errors import RecipeError
 from curation.flow import plan
+from curation.media.compatible_text import in_canonical_order
 from curation.recipe import parse_recipe
 from curation.stages.tally import parts as in_parts
-from curation.stages.tally.captions import _in_canonical_order, count_repeats, normalize_caption
+from curation.stages.tally.captions import count_repeats, normalize_caption
 from curation.store.store import Store
 
 from ..tables import commit, commit_empty_inputs, run_step
@@ -201,7 +202,7 @@ MARKS = "\u0301\u0316\u0327\u0344\u0f73\u0f81\u05b0\u3099\u093c\U0001d165 e\u00e
 @given(st.text(st.sampled_from(MARKS) | st.characters(), max_size=60))
 def test_sorting_the_marks_of_a_caption_changes_nothing(text: str) -> None:
     expected = unicodedata.normalize("NFKC", text)
-    assert unicodedata.normalize("NFKC", _in_canonical_order(text)) == expected
+    assert unicodedata.normalize("NFKC", in_canonical_order(text)) == expected
 
 
 @pytest.mark.parametrize("marks", ["\u0301" * 60_000 + "\u0316" * 60_000, "\u0f73" * 120_000])

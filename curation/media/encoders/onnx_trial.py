@@ -52,7 +52,7 @@ def check_graph(path: Path, shown: str, size: int, input_size: int | None, threa
     process = DecoderProcess(try_graph, Limits(memory, _PROCESSOR_S, WALL_S))
     try:
         process.send(packed(Message(asked, b"")), 1)
-        problem = process.receive().header.get("problem")
+        problem = process.receive(0).header.get("problem")
     except FetchError as error:
         problem = _ENDED.get(error.reason, "it ends the process that loads it")
     finally:

@@ -8,6 +8,7 @@ empty tokenizer if its file is missing.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from importlib.util import find_spec
@@ -24,6 +25,8 @@ from curation.store.digest import digest
 
 MAX_CHARACTERS = 4096
 """Characters of a caption that are tokenized: many more than any of the models reads."""
+MAX_SECONDS = 10.0
+"""Seconds in which a caption is tokenized; usually it takes a thousandth of one."""
 TOWER_CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 VOCABULARY_FILES = (
     "tokenizer.json",
@@ -189,7 +192,9 @@ def load_tokenizer(name: str, architecture: str, model: Any) -> Tokens:
         with hub_or_cache() if _is_on_hub(name) else nullcontext():
             tokenizer = open_clip.get_tokenizer(name)
         blank = tokenizer("")[0]
-    except Exception as error:
+    except BaseException as error:
+        if not _is_of_tokenizer(error):
+            raise
         raise RecipeError(
             f"The tokenizer of open_clip/{architecture} cannot be loaded ({type(error).__name__}: "
             f"{error})",
@@ -206,11 +211,41 @@ def load_tokenizer(name: str, architecture: str, model: Any) -> Tokens:
         unknown = _unknown_token(tokenizer.tokenizer, size, architecture)
 
     def tokenize(caption: str) -> torch.Tensor:
-        tokens: torch.Tensor = tokenizer(caption[:MAX_CHARACTERS])[0]
+        tokens = _tokens_of(tokenizer, caption[:MAX_CHARACTERS], architecture)
         # Tokens that the text tower lacks are special tokens written out in the caption.
         return tokens if unknown is None else torch.where(tokens < size, tokens, unknown)
 
     return tokenize, blank, identity
+
+
+def _is_of_tokenizer(error: BaseException) -> bool:
+    """Whether an error may come from the files of a tokenizer; a panic of Rust is no Exception."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def _tokens_of(tokenizer: Any, caption: str, architecture: str) -> torch.Tensor:
+    """Return the tokens of a caption.
+
+    Raises:
+        RecipeError: the tokenizer fails, or takes too long: its file may hold regular expressions whose
+            time grows exponentially with the caption. Each match ends after ten million steps.
+    """
+    started, problem = time.monotonic(), ""
+    try:
+        tokens: torch.Tensor = tokenizer(caption)[0]
+    except BaseException as error:
+        if not _is_of_tokenizer(error):
+            raise
+        problem = f"fails for a caption of {len(caption):,} characters ({error})"
+    seconds = time.monotonic() - started
+    if not problem and seconds > MAX_SECONDS:
+        problem = f"took {seconds:.0f} s for a caption of {len(caption):,} characters"
+    if problem:
+        raise RecipeError(
+            f"The tokenizer of open_clip/{architecture} {problem}",
+            fix="Put the tokenizer files of the hub into the folder, or take another model",
+        )
+    return tokens
 
 
 def _is_on_hub(name: str) -> bool:

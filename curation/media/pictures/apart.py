@@ -16,6 +16,7 @@ from curation.media.web.fetch_error import FetchError
 Pixels = npt.NDArray[np.uint8]
 
 
+_CHANNELS = 3
 MAX_FILE_BYTES = 2**30
 """Largest file that somebody names, in bytes: the largest `fetch.max_bytes`."""
 
@@ -50,7 +51,7 @@ def decode_apart(content: bytes, max_pixels: int, formats: Sequence[str] = ()) -
         StoreError: the process does not start.
     """
     outcomes: list[Outcome] = []
-    with Decoder(rgb_of) as decoder:
+    with Decoder(rgb_of, most=_CHANNELS * max_pixels) as decoder:
         header = {"max_pixels": max_pixels, "formats": list(formats)}
         decoder.ask(Message(header, content), outcomes.append)
     (outcome,) = outcomes
@@ -60,7 +61,7 @@ def decode_apart(content: bytes, max_pixels: int, formats: Sequence[str] = ()) -
     if shape is None:
         raise FetchError(reason_of(outcome.header.get("reason")))
     try:
-        return np.frombuffer(outcome.content, np.uint8).reshape(shape[0], shape[1], 3)
+        return np.frombuffer(outcome.content, np.uint8).reshape(shape[0], shape[1], _CHANNELS)
     except (TypeError, ValueError, LookupError, OverflowError):
         raise FetchError("decoder_died") from None
 

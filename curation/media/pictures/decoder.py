@@ -42,6 +42,7 @@ class _Asked(NamedTuple):
     header: Header
     parts: list[bytes]
     done: Callable[[Outcome], None]
+    most: int
     otherwise: list[bytes] | None = None
     is_second_try: bool = False
 
@@ -56,10 +57,14 @@ class Decoder:
         function: at the top of a module, so that another process can import it; gets a header, as JSON
             has it, and the bytes of a file, not trusted.
         limits: what each picture may use.
+        most: bytes that the content of an answer may have where the file has fewer. An answer that
+            claims more is `decoder_died`, and not read.
     """
 
-    def __init__(self, function: Callable[..., Message], limits: Limits | None = None) -> None:
-        self._function, self._limits = function, limits or Limits()
+    def __init__(
+        self, function: Callable[..., Message], limits: Limits | None = None, most: int = 0
+    ) -> None:
+        self._function, self._limits, self._most = function, limits or Limits(), most
         self._waiting: list[_Asked] = []
         self._sent: deque[_Asked] = deque()
         self._process: DecoderProcess | None = None
@@ -97,9 +102,9 @@ class Decoder:
         Raises:
             CurationError: what the function raises for any picture, or the process does not start.
         """
-        asked = _Asked(
-            request.header, packed(request), done, packed(otherwise) if otherwise else None
-        )
+        most = max(len(request.content), self._most)
+        simpler = None if otherwise is None else packed(otherwise)
+        asked = _Asked(request.header, packed(request), done, most, simpler)
         batch_bytes = self._running().pipe_bytes // _BATCH_SHARE
         if self._waiting and _size([*self._waiting, asked]) > batch_bytes:
             self._send()
@@ -145,16 +150,16 @@ class Decoder:
     def _receive(self) -> None:
         """Deliver the outcome of the oldest picture on its way."""
         try:
-            answer = self._running().receive()
+            answer = self._running().receive(self._sent[0].most)
             if "refused" in answer.header:
-                self._check_refusal(self._sent[0].header)
+                self._check_refusal(self._sent[0])
         except FetchError as error:
             self._replace_process(error)
             return
         asked = self._sent.popleft()
         asked.done(_outcome(answer))
 
-    def _check_refusal(self, header: Header) -> None:
+    def _check_refusal(self, asked: _Asked) -> None:
         """Check an error that would end the run: a picture may have taken the process over.
 
         Raises:
@@ -163,8 +168,8 @@ class Decoder:
         """
         process = DecoderProcess(self._function, self._limits)
         try:
-            process.send(packed(Message(header, blank_picture())), 1)
-            answer = process.receive()
+            process.send(packed(Message(asked.header, blank_picture())), 1)
+            answer = process.receive(asked.most)
         finally:
             process.close()
         if "refused" not in answer.header:

@@ -77,7 +77,7 @@ class DecoderProcess:
         # The process has since then been at work on the oldest message that has no answer.
         self._begun = time.monotonic() + limits.start_s - limits.wall_s
         try:
-            started = self.receive().header == READY
+            started = self.receive(0).header == READY
         except FetchError:
             started = False
         if not started:
@@ -125,6 +125,7 @@ class DecoderProcess:
         if not self._unanswered:
             self._begun = time.monotonic()
         self._unanswered += messages
+        self._start_call()
         parts = deque(memoryview(part) for part in packed)
         while parts:
             try:
@@ -139,15 +140,20 @@ class DecoderProcess:
             if parts:
                 parts[0] = parts[0][written:]
 
-    def receive(self) -> Message:
+    def receive(self, most: int) -> Message:
         """Return the answer to the oldest message that has none.
+
+        Args:
+            most: bytes that the content of an answer may have: a picture that has taken the process
+                over may claim any number.
 
         Raises:
             FetchError: `decoder_died` or `decoder_timeout`; the process has ended.
         """
+        self._start_call()
         self._read(LENGTHS.size)
         header_bytes, content_bytes = LENGTHS.unpack_from(self._received)
-        if header_bytes > MAX_HEADER_BYTES or content_bytes > _MAX_CONTENT_BYTES:
+        if header_bytes > MAX_HEADER_BYTES or content_bytes > min(most, _MAX_CONTENT_BYTES):
             raise self._taken_over()
         start = LENGTHS.size + header_bytes
         self._read(start + content_bytes)
@@ -183,13 +189,19 @@ class DecoderProcess:
                 raise self._death()
             self._received += content
 
+    def _start_call(self) -> None:
+        # The process may have waited for this one before, but not from now on.
+        self._called = max(self._begun, time.monotonic())
+
     def _wait(self, pipe: int, event: int) -> None:
         """Wait until a pipe can be used, or is closed."""
-        while not _poll(pipe, event, _POLL_MS):
+        # A process that takes or gives a byte now and then would always seem to go on.
+        drips = time.monotonic() > self._called + self._limits.wall_s
+        while drips or not _poll(pipe, event, _POLL_MS):
             # Another process that was forked meanwhile may hold the other end.
             if not self.is_alive:
                 raise self._death()
-            if time.monotonic() > self._begun + self._limits.wall_s:
+            if drips or time.monotonic() > self._begun + self._limits.wall_s:
                 self.close()
                 raise FetchError("decoder_timeout")
 

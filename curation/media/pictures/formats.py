@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from PIL import Image
@@ -56,9 +57,28 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"#?RADIANCE", "hdr"),
     (b"AT&TFORM", "djvu"),
     # A file of cursors holds at least one; these bytes of a TGA say that it has no map of colours.
-    (b"\0\0\2\0\0\0\0\0", "tga"),
+    *((bytes((0, 0, kind, 0, 0, 0, 0, 0)), "tga") for kind in (2, 3, 10, 11)),
     (b"\0\0\2\0", "cur"),
     (b"%PDF-", "pdf"),
+    (b"%!PS", "eps"),
+    (b"\xc5\xd0\xd3\xc6", "eps"),
+    (b"\x0a\0\1", "pcx"),
+    (b"\x0a\2\1", "pcx"),
+    (b"\x0a\3\1", "pcx"),
+    (b"\x0a\5\1", "pcx"),
+    (b"\xb1h\xde:", "dcx"),
+    (b"\1\xda\0", "sgi"),
+    (b"\1\xda\1", "sgi"),
+    (b"Y\xa6j\x95", "sun"),
+    (b"/* XPM */", "xpm"),
+    (b"\xd7\xcd\xc6\x9a", "wmf"),
+    (b"SIMPLE  =", "fits"),
+    (b"BLP1", "blp"),
+    (b"BLP2", "blp"),
+    (b"\x8aMNG\r\n\x1a\n", "mng"),
+    (b"\x8bJNG\r\n\x1a\n", "jng"),
+    (b"BPG\xfb", "bpg"),
+    (b"FLIF", "flif"),
     # Not downloaded: `git lfs pull` does it.
     (b"version https://git-lfs.github.com/", "git_lfs_pointer"),
 )
@@ -69,6 +89,9 @@ _BRANDS = {
 }
 _BRAND_BYTES = 64
 """The first bytes of a file of ISO boxes name its brand and those that it is compatible with."""
+_MAGIC_WITHIN = {"dicom": (128, b"DICM"), "emf": (40, b" EMF")}
+"""Formats that are named after their beginning, and where."""
+_XBM = re.compile(rb"\s*#define[ \t]+\w*_width[ \t]+\d+\s*#define[ \t]+\w*_height[ \t]")
 _SVG_BYTES = 4096
 
 
@@ -81,7 +104,18 @@ def format_of(content: bytes) -> str | None:
         names = (name for name, known in _BRANDS.items() if any(b in brands for b in known))
         return next(names, None)
     known = next((name for magic, name in _MAGIC if content.startswith(magic)), None)
-    return "svg" if known is None and _is_svg(content[:_SVG_BYTES]) else known
+    return known or _format_within(content)
+
+
+def _format_within(content: bytes) -> str | None:
+    """Return the format of a file whose first bytes alone name none."""
+    for name, (at, magic) in _MAGIC_WITHIN.items():
+        if content.startswith(magic, at):
+            return name
+    head = content[:_SVG_BYTES]
+    if _is_svg(head):
+        return "svg"
+    return "xbm" if _XBM.match(head) else None
 
 
 def _is_svg(head: bytes) -> bool:

@@ -131,10 +131,19 @@ def _repeats_a_scan(content: bytes, message: str) -> bool:
 
 def check_scans(content: bytes, pixels: int) -> None:
     """Raise FetchError for a JPEG that takes too long to decode, by its scans and its size."""
-    scans = content.count(_SOS, first_scan(content))
+    scans = scans_of(content)
     is_slow = scans > MANY_SCANS and scans * pixels > _MAX_SCANNED_PIXELS
     if scans > _MAX_SCANS or is_slow:
         raise FetchError("undecodable")
+
+
+def scans_of(content: bytes) -> int:
+    """Return the number of scans of a JPEG.
+
+    Raises:
+        FetchError: `truncated`: it has none.
+    """
+    return content.count(_SOS, first_scan(content))
 
 
 def essential(content: bytes) -> bytes:

@@ -83,8 +83,9 @@ def join(base: str, reference: str) -> str:
     scheme, base_scheme = _SCHEME.match(reference), base.split(":", 1)[0]
     if scheme is not None:
         after = reference[scheme.end() :]
-        if scheme[1].lower() != base_scheme or after.startswith(("/", "\\")):
+        if scheme[1].lower() != base_scheme or after[:2].replace("\\", "/") == "//":
             return normalize(reference)
+        # As browsers: of the scheme of the base, without a host, it is relative.
         reference = after
     origin = "/".join(base.split("/", 3)[:3])
     path = base[len(origin) :].split("?", 1)[0]

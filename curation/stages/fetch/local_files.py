@@ -22,7 +22,7 @@ from curation.media.files.parquet_images import image_at, image_leaf, image_valu
 from curation.media.files.parquet_reading import Batch, BoundedParquet, Unread
 from curation.media.files.tar import TAR_DAMAGE, members, open_tar
 from curation.media.web.fetch_error import FetchError
-from curation.stages.fetch.request import FetchRequest, FetchResult
+from curation.stages.fetch.request import LARGE_BYTES, FetchRequest, FetchResult
 
 _BATCH_ROWS = 32
 _PARQUET_MAGIC = b"PAR1"
@@ -142,6 +142,9 @@ def _rows_of(
         elif content.size > max_bytes:
             yield FetchResult(rows[number], reason="too_large")
         else:
+            if content.size > LARGE_BYTES:
+                # What reading it took is free by now, and would stay beside its copy.
+                pa.default_memory_pool().release_unused()
             yield FetchResult(rows[number], content=content.to_pybytes())
 
 

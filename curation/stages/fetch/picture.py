@@ -7,7 +7,7 @@ from typing import Any
 
 from curation.errors import CurationError
 from curation.media.pictures.decoder_messages import Header, Message, reason_of
-from curation.media.pictures.jpeg import frame_size
+from curation.media.pictures.jpeg import MANY_SCANS, frame_size, scans_of
 from curation.media.pictures.metadata.columns import metadata_columns
 from curation.media.pictures.metadata.content_credentials import (
     NO_MANIFESTS,
@@ -87,12 +87,18 @@ def columns_of(answer: Message) -> dict[str, Any]:
 def is_stored(answer: Message, sample: dict[str, Any], max_pixels: int) -> bool:
     """Whether an answer without a reason has a stored image, and the columns that each of them has.
 
-    Later stages decode it without limits: it is a JPEG of the size that the columns say.
+    Later stages decode it without limits: it is a JPEG of the size that the columns say, and of few
+    scans, each of which may take as long as all pixels.
     """
     if any(sample[name] is None for name in _OF_STORED):
         return False
     width, height = sample["width"], sample["height"]
-    return width * height <= max_pixels and frame_size(answer.content) == (width, height)
+    if width * height > max_pixels or frame_size(answer.content) != (width, height):
+        return False
+    try:
+        return scans_of(answer.content) <= MANY_SCANS
+    except FetchError:
+        return False
 
 
 def detail_of(answer: Message) -> str | None:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from curation.media.web.opt_outs.site import SiteFile, SiteRules
 
 _NOTHING_KNOWN = SiteRules()
+LARGE_BYTES = 4 * 2**20
+"""Bytes of a file beside which no other is held while it is read or decoded."""
 _BYTES_OF_ROW = 512
 
 

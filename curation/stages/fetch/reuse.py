@@ -12,6 +12,7 @@ from typing import Any
 from curation.engine.context import Context
 from curation.engine.params_base import changed_fields
 from curation.engine.units import content_of
+from curation.media.pictures.plug_ins import PLUG_INS
 from curation.media.web.failure_reasons import is_permanent
 from curation.media.web.urls import UrlRules
 from curation.stages.fetch.earlier_fragments import NO_FRAGMENTS, ListedFragments, list_by_stem
@@ -158,5 +159,7 @@ def _is_valid(
         if earlier.retried:
             return is_known and values["reason"] not in earlier.retried
         return is_known and is_permanent(values["reason"])
+    if values["format"] in PLUG_INS and values["format"] not in params.formats:
+        return False
     pixels = values["original_width"] * values["original_height"]
     return bool(values["bytes"] <= params.max_bytes and pixels <= params.max_pixels)

@@ -21,9 +21,10 @@ from curation.stages.fetch.picture import (
     store_picture,
 )
 from curation.stages.fetch.progress import TaskProgress
-from curation.stages.fetch.request import FetchResult
+from curation.stages.fetch.request import LARGE_BYTES, FetchResult
 from curation.stages.fetch.sample_schema import IMAGE_FORMAT, SCHEMA
 from curation.stages.fetch.shard_writer import parquet_writer
+from curation.stages.fetch.stored_image import most_bytes
 
 KEY_DIGITS = 9
 SHARD_DIGITS = 6
@@ -62,7 +63,7 @@ class SampleWriter:
         self._max_pixels = params.max_pixels
         self._shard = shards.next_shard
         self._progress = TaskProgress(shards.write_progress)
-        self._decoder = Decoder(store_picture)
+        self._decoder = Decoder(store_picture, most=most_bytes(params))
         self._writer: Any = None
         self._rows = self._bytes = self._buffered = 0
 
@@ -103,6 +104,9 @@ class SampleWriter:
             partial(self._write_decoded, request.row, sample),
             None if simpler is None else Message(simpler, content),
         )
+        if len(content) > LARGE_BYTES:
+            # It is kept until its answer comes, beside what reading the next one takes.
+            self._decoder.wait()
 
     def write_reused(self, row: int, stored: bytes | None, columns: dict[str, Any]) -> None:
         """Write a row that an earlier run has fetched.

@@ -22,7 +22,7 @@ from curation.stages.fetch.crawl import crawl
 from curation.stages.fetch.forgotten import forget_samples
 from curation.stages.fetch.local_files import read_local
 from curation.stages.fetch.params import FetchStep
-from curation.stages.fetch.request import FetchRequest
+from curation.stages.fetch.request import FetchRequest, FetchResult
 from curation.stages.fetch.reuse import reusable_rows, rules_digest
 from curation.stages.fetch.sample_schema import IMAGE_FORMAT, SHARED_COLUMNS
 from curation.stages.fetch.sample_writer import SampleWriter
@@ -93,13 +93,11 @@ def fetch(
             done[row], reused = True, reused + 1
             targets[row] = columns["final_url"]
         located = (request for request in _requests(pairs, done) if request.location is not None)
-        for result in read_local(located, params.max_bytes, partial(_open_file, params)):
-            writer.write_result(result)
+        _write_all(read_local(located, params.max_bytes, partial(_open_file, params)), writer)
         remote = (request for request in _requests(pairs, done) if request.location is None)
         crawl(_check_contact(remote, params), params, rules, writer.write_result, waiting)
-        for result in seen_opt_outs(_requests(pairs, ~done), targets, params):
-            # Shards that are written later override those before them.
-            writer.write_result(result)
+        # Shards that are written later override those before them.
+        _write_all(seen_opt_outs(_requests(pairs, ~done), targets, params), writer)
     work.scan()
     fetched = 0
     for batch in _in_row_order(pairs, work, rules.takedowns):
@@ -117,6 +115,13 @@ def _requests(pairs: Fragment, done: npt.NDArray[np.bool_]) -> Iterator[FetchReq
             row += 1
             if status == "ok" and not done[row]:
                 yield FetchRequest(row, url, location, sha256, faces, pair_id)
+
+
+def _write_all(results: Iterator[FetchResult], writer: SampleWriter) -> None:
+    for result in results:
+        writer.write_result(result)
+        # Its file would stay while the next one is read.
+        del result
 
 
 def _open_file(params: FetchStep, path: str) -> pa.NativeFile:

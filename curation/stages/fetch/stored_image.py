@@ -20,6 +20,9 @@ from curation.stages.fetch.params import FetchParams, Resize
 
 MAX_SIDE = 65_500
 """Longest side in pixels that libjpeg encodes."""
+_LARGEST_BYTES, _HEAD_BYTES, _BLOCK = 3, 2048, 16
+"""What libjpeg-turbo needs at most for a pixel with colours at half the resolution, and for the head of
+a file; and the sides of the blocks to which it fills an image up (tjBufSize)."""
 
 
 class StoredImage(NamedTuple):
@@ -49,6 +52,17 @@ def store_image(image: UprightImage, faces: Sequence[Box], params: FetchParams) 
         pixels = _centre(pixels, params.resize.size)
     height, width = pixels.shape[:2]
     return StoredImage(_encode(pixels, params.quality), width, height)
+
+
+def most_bytes(params: FetchParams) -> int:
+    """Return how many bytes an image has at most that is stored as a new JPEG."""
+    resize, pixels = params.resize, params.max_pixels
+    if resize.mode == "keep_ratio_largest":
+        pixels = min(pixels, resize.size**2)
+    elif resize.mode != "no":
+        pixels = min(pixels, resize.size * MAX_SIDE)
+    filled_up = pixels + 2 * _BLOCK * MAX_SIDE
+    return _LARGEST_BYTES * filled_up + _HEAD_BYTES
 
 
 def _scale(image: UprightImage, resize: Resize) -> float:

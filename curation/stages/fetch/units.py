@@ -20,6 +20,9 @@ from curation.stages.fetch.progress import FetchProgress
 from curation.stages.fetch.reuse import EarlierImages, EarlierVersion, earlier_images
 from curation.store.store import Store
 
+_ALL_HOSTS = (0, 0)
+"""The only one of 2^0 buckets."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -88,7 +91,12 @@ def chains(pairs: Table) -> dict[str, Chain]:
     """Return the fragments that may have hosts in common; they are fetched one after the other.
 
     Two fragments of groups with the same number of buckets have the same hosts (same bucket) or no host
-    in common. Groups with different numbers of buckets are fetched in separate phases.
+    in common. Groups with different numbers of buckets are fetched in separate phases. Lists that name
+    files, too, are not grouped: their rows with a URL alone may be of any host.
     """
-    buckets = {name: f.record.stats.get("hosts") for name, f in pairs.fragments.items()}
+    stats = {name: fragment.record.stats for name, fragment in pairs.fragments.items()}
+    buckets = {
+        name: of.get("hosts") or (_ALL_HOSTS if of.get("remote") else None)
+        for name, of in stats.items()
+    }
     return {name: Chain(place[0], str(place[1])) for name, place in buckets.items() if place}

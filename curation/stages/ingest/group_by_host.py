@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from curation.engine.context import Context
 from curation.engine.contract import contract
@@ -167,15 +168,26 @@ class StagedRows:
         """Yield rows of `pairs`.
 
         Returns:
-            The version of the files outside the store that rows point into, as `origin`.
+            The version of the files outside the store that rows point into, as `origin`; and whether
+            the image of any row is behind a URL alone, as `remote`.
         """
         first_of = self.duplicates.first_of()
-        start = 0
+        start, is_remote = 0, False
         for batch in self.staged.batches():
-            yield mark_duplicates(batch, start, first_of)
+            marked = mark_duplicates(batch, start, first_of)
+            is_remote = is_remote or _has_remote_rows(marked)
+            yield marked
             start += batch.num_rows
         origins = [o for o in (self.staged.record.stats.get("origin"), self.named) if o]
-        return {"origin": "-".join(origins)} if origins else {}
+        stats: dict[str, Any] = {"origin": "-".join(origins)} if origins else {}
+        return stats | {"remote": True} if is_remote else stats
+
+
+def _has_remote_rows(pairs: pa.RecordBatch) -> bool:
+    """Whether a row that is not dropped has a URL, and no image in a file."""
+    asked = pc.and_(pc.equal(pairs.column("status"), "ok"), pc.is_null(pairs.column("location")))
+    with_url = pc.and_(asked, pc.is_valid(pairs.column("url_normalized")))
+    return bool(pc.any(with_url).as_py())
 
 
 def write_shuffle_file(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from curation.engine.shipped_files import local_path
 from curation.errors import RecipeError
+from curation.media.compatible_text import compatible
 from curation.media.files.file_cache import cached_by_file
 from curation.stages.screen.filters.base import Filter
 
@@ -114,7 +115,7 @@ def _entries(path: str, lines: list[str]) -> _Entries:
 
 def _normal(text: str) -> str:
     """Return a text in which what looks alike is alike: its case, forms of characters and spaces."""
-    folded = unicodedata.normalize("NFKC", text).casefold().translate(_VARIATIONS)
+    folded = compatible(text).casefold().translate(_VARIATIONS)
     return " ".join(folded.split())
 
 

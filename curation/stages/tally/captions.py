@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from curation.algorithms.arrays.fixed_bytes import bytes_of
 from curation.algorithms.arrays.vectors import RowNumbers
 from curation.engine.sorted_arrays import run_starts
 from curation.engine.units import StageOutput, empty_batch
+from curation.media.compatible_text import compatible
 from curation.store.fragment import Fragment
 
 CAPTION_KEY, IMAGE_KEY = "caption_key", "picture_key"
@@ -27,8 +26,6 @@ SCHEMA = pa.schema(
 )
 CAPTIONS_PER_BATCH = 4096
 KEYS_PER_BATCH = 65_536
-_SORTED_AT_ONCE = 1000
-"""Characters of a caption up to which Python sorts the marks on its letters in little time."""
 
 Keys = npt.NDArray[np.uint64]
 """Image key and the two halves of the caption key, shape (n, 3)."""
@@ -45,23 +42,7 @@ def normalize_caption(caption: str | None) -> str | None:
     """
     if caption is None:
         return None
-    if len(caption) > _SORTED_AT_ONCE:
-        caption = _in_canonical_order(caption)
-    return " ".join(unicodedata.normalize("NFKC", caption).casefold().split()) or None
-
-
-def _in_canonical_order(text: str) -> str:
-    """Return an equivalent text whose marks are sorted (Unicode, section 3.11, D109).
-
-    Python sorts them by insertion: a hundred thousand marks on one letter would take it a minute.
-    """
-    decomposed = "".join(unicodedata.normalize("NFKD", character) for character in text)
-    runs = groupby(decomposed, lambda character: unicodedata.combining(character) > 0)
-    return "".join(
-        character
-        for is_marks, run in runs
-        for character in (sorted(run, key=unicodedata.combining) if is_marks else run)
-    )
+    return " ".join(compatible(caption).casefold().split()) or None
 
 
 def caption_keys(images: Fragment, copies: Fragment) -> StageOutput:

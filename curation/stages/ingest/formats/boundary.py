@@ -8,7 +8,7 @@ from curation.errors import CurationError, Detail, StoreError
 from curation.media.files import lfs_pointer
 from curation.media.files.lfs_pointer import is_lfs_pointer
 from curation.media.files.limits import EXPANSION_BYTES, EXPANSION_RATIO, ROWS
-from curation.media.files.location import FileSystemError, held_bytes, shown
+from curation.media.files.location import FileSystemError, shown
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row, described
 from curation.stages.ingest.sources.notices import Notice
 from curation.stages.ingest.sources.source_file import SourceFile
@@ -67,11 +67,7 @@ def items_or_reason(items: Iterable[Item], where: str, content: bytes) -> Iterat
 
 def _bytes_of(file: SourceFile) -> int:
     sidecars = sum(sidecar.size for image in file.members for sidecar in image.sidecars)
-    size = file.size or 0
-    if size > EXPANSION_BYTES and file.is_local:
-        with file.open() as stream:
-            size = held_bytes(stream, size)
-    return size + sidecars
+    return file.held_bytes + sidecars
 
 
 def _measure(row: SourceRow) -> int:

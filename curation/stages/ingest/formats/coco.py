@@ -17,7 +17,7 @@ from curation.media.files.limits import METADATA_CHARACTERS
 from curation.media.files.location import FileSystemError
 from curation.stages.ingest.formats.annotations import Annotations
 from curation.stages.ingest.formats.boundary import Item, UnreadableError, row_or_reason, unreadable
-from curation.stages.ingest.formats.mapped import set_metadata, set_text
+from curation.stages.ingest.formats.mapped import set_metadata, set_text, take_address
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
 from curation.stages.ingest.sources.notices import Notice
 from curation.stages.ingest.sources.source_file import SourceFile
@@ -94,6 +94,7 @@ def _image(
     row = SourceRow()
     of_image, problem = annotations.of(image.get("id"), METADATA_CHARACTERS)
     captions = [c for a in of_image if (c := a.pop("caption", None)) is not None]
+    image["file_name"] = file_name_of(image)
     name = columns.get("caption", "caption")
     if image.get(name) is None and "caption" not in columns and captions:
         image[name] = captions.pop(0)
@@ -102,6 +103,14 @@ def _image(
     row.unreadable = row.unreadable or problem
     set_metadata(row, image | {name: value for name, value in more.items() if value})
     return row
+
+
+def file_name_of(image: Mapping[str, Any]) -> Any:
+    """Return the path of an image. LVIS names its images by their addresses alone."""
+    name, address = image.get("file_name"), image.get("coco_url")
+    if name is None and isinstance(address, str):
+        return "/".join(address.split("/")[-2:])
+    return name
 
 
 def _sample(
@@ -127,7 +136,8 @@ def _set(row: SourceRow, values: dict[str, Any], **names: str) -> None:
         set_text(row, field, name, values.get(name))
     for name in names.values():
         values.pop(name, None)
-    if row.path is None and not row.bad:
+    take_address(row)
+    if row.path is None and row.url is None and not row.bad:
         row.bad, row.unreadable = True, f"it has no {names['path']}"
 
 

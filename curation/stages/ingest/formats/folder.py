@@ -43,7 +43,7 @@ def _image(file: SourceFile, image: ImageFile, key: str) -> Iterator[Item]:
         if isinstance(item, SourceRow):
             item.path, item.image_key = image.name, f"path:{image.name}"
             folder = key.rpartition("/")[0]
-            values = ({"folder": folder} if folder else {}) | texts.texts | texts.values
+            values = ({"folder": folder} if folder else {}) | texts.metadata()
             set_metadata(item, values)
         yield item
 

@@ -99,7 +99,7 @@ class _Shard:
             yield from self._scan_tar(self.tar)
             return
         for beside in self.file.beside:
-            self.places[stem_of(beside.name).rpartition("/")[2]] = beside.name
+            self.places[_key_of(beside.name)] = beside.name
 
     def _scan_tar(self, name: str) -> Iterator[Item]:
         notices: Notices = {}
@@ -121,7 +121,7 @@ class _Shard:
             except TAR_DAMAGE as error:
                 damage = f"{type(error).__name__}: {error}"
         for beside in texts:
-            if stem_of(beside) not in self.places:
+            if _key_of(beside) not in self.places:
                 note(notices, Notice("other_member", shown(beside)))
         for code, entry in notices.items():
             yield Notice(code, entry["example"], entry["count"])
@@ -135,7 +135,7 @@ class _Shard:
         if not info.isreg():
             note(notices, Notice("directory" if info.isdir() else "special_file", shown(info.name)))
         elif ending_of(info.name) in IMAGE_ENDINGS:
-            key = stem_of(info.name)
+            key = _key_of(info.name)
             if key in self.places:
                 note(notices, Notice("replaced_member", shown(info.name)))
             self.places[key] = member.place
@@ -204,6 +204,11 @@ class _Shard:
     def unlisted(self) -> Iterator[str]:
         """Yield the places of pictures that no row has."""
         yield from (shown(place) for key, place in self.places.items() if key not in self.used)
+
+
+def _key_of(name: str) -> str:
+    """Return the key in the name of a picture: a tar that was packed again may hold folders."""
+    return stem_of(name).rpartition("/")[2]
 
 
 def _number(name: str) -> int | None:

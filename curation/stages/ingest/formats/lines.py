@@ -38,7 +38,7 @@ def lines(file: SourceFile, limit: int = LINE_BYTES) -> Iterator[tuple[bytes, bo
             of more than `ENDLESS_BYTES`, or is not in UTF-8.
         FileSystemError: the file system failed.
     """
-    left = most = LINES_OF_ROW * (ROWS + (file.size or 0))
+    left = most = LINES_OF_ROW * (ROWS + file.held_bytes)
     unfinished, overlong, end, skipped = b"", False, b"", 0
     for block in _blocks(file):
         if not end:
@@ -118,7 +118,9 @@ def _blocks(file: SourceFile) -> Iterator[bytes]:
     position = 0
     try:
         with file.open() as raw:
-            stream = decompressed(raw, compression_of(raw))
+            codec = compression_of(raw)
+            # Holes of a plain list are one line, which has a limit of its own.
+            stream = decompressed(raw, codec) if codec else raw
             while block := stream.read(BLOCK_BYTES):
                 position += len(block)
                 yield block

@@ -9,6 +9,7 @@ from typing import Any
 
 from curation.errors import Detail, RecipeError
 from curation.media.files.limits import COLUMNS, METADATA_CHARACTERS
+from curation.media.web.params import is_web
 from curation.stages.ingest.formats.boundary import unreadable
 from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.formats.values import (
@@ -193,6 +194,12 @@ def set_text(row: SourceRow, field: str, column: str, value: Any) -> None:
         setattr(row, field, _noted_text(row, column, value))
     except BadTextError as error:
         _reject(row, column, str(error), value)
+
+
+def take_address(row: SourceRow) -> None:
+    """Take a path that is an address on the web for the URL, where a format has no field for it."""
+    if row.path is not None and row.url is None and is_web(row.path):
+        row.url, row.path = row.path, None
 
 
 def _noted_text(row: SourceRow, column: str, value: Any) -> str | None:

@@ -40,6 +40,7 @@ from curation.stages.ingest.formats.mapped import (
     resolve_columns,
     row_from_columns,
     set_text,
+    take_address,
 )
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
 from curation.stages.ingest.sources.notices import Notice
@@ -169,6 +170,7 @@ def _rows(opened: _Opened) -> Iterator[SourceRow | Notice]:
                     row.reason = row.reason or "no_image"
                 if named is not None and row.member is None:
                     set_text(row, "path", opened.columns["image"][0], named[i])
+                    take_address(row)
             yield row
         # They would stay while the next ones are read.
         del part, batch, images, named

@@ -17,6 +17,8 @@ from typing import NamedTuple
 from curation.media.files.limits import FIELD_CHARACTERS, RECORD_CHARACTERS, REREAD_RATIO
 
 _HINT = " (if backslashes escape quotes, set `quoting: backslash`; if quotes are characters, none)"
+_LONE_RETURN = "new-line character seen in unquoted field"
+_RETURN = "a carriage return stands in a field without quotes: write the field in quotes"
 _LOST = "it follows a row that cannot be read, and too many of the file were read again"
 HEAD_CHARACTERS = 8 << 20
 """How much of a file decides how it is written."""
@@ -97,7 +99,9 @@ def doubled(lines: Lines, delimiter: str) -> Iterator[Record]:
                 lines.begin()
             return
         except csv.Error as error:
-            yield from _failed(lines, f"{error}{_HINT}")
+            # Python would advise to open the file in another way.
+            is_return = str(error).startswith(_LONE_RETURN)
+            yield from _failed(lines, _RETURN if is_return else f"{error}{_HINT}")
 
 
 def _failed(lines: Lines, problem: str) -> Iterator[Record]:

@@ -162,8 +162,13 @@ class Texts:
         for problem in self.unreadable:
             yield Notice("unreadable_text", problem)
         row.unreadable = "; ".join(self.unreadable[:_SHOWN_PROBLEMS]) or None
-        set_metadata(row, self.texts | self.values)
+        set_metadata(row, self.metadata())
         yield row
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the texts and the values; a text with the ending of a value stands under `.ending`."""
+        names = {ending: f".{ending}" if ending in self.values else ending for ending in self.texts}
+        return {names[ending]: text for ending, text in self.texts.items()} | self.values
 
     def _text(self, value: Any, name: str) -> str | None:
         try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
-from urllib.parse import urljoin
 
 from curation.media.files.compression import DAMAGE, compression_of, decompressed
 from curation.media.files.limits import (
@@ -16,6 +17,7 @@ from curation.media.files.limits import (
 )
 from curation.media.files.location import FileSystemError
 from curation.media.files.warc import WarcError, read_records
+from curation.media.web.urls import InvalidURLError, join, normalize
 from curation.stages.ingest.formats.boundary import Item, items_or_reason, unreadable
 from curation.stages.ingest.formats.source_row import SourceRow, bad_row
 from curation.stages.ingest.formats.values import (
@@ -29,6 +31,7 @@ from curation.stages.ingest.formats.values import (
 from curation.stages.ingest.sources.source_file import SourceFile
 
 _IMAGE_PATHS = ("IMG@/src",)
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _TOO_LONG = f"its URL or text has more than {FIELD_CHARACTERS:,} characters"
 
 
@@ -82,9 +85,7 @@ def _images(content: bytes, where: str) -> Iterator[SourceRow]:
 
 
 def _linked(page: str, html: Any) -> Iterator[SourceRow]:
-    base = _absolute(page, _text(_field(_field(html, "Head"), "Base"))) or page
-    if len(base) > 2 * WAT_URL_CHARACTERS:
-        base = page
+    base = _base_of(clean(page), _text(_field(_field(html, "Head"), "Base")))
     metadata = as_json({"page_url": clean(page)})
     links = _field(html, "Links")
     for number, link in enumerate(links if isinstance(links, list) else ()):
@@ -109,11 +110,24 @@ def _text(value: Any) -> str | None:
     return (clean(value).strip() or None) if isinstance(value, str) else None
 
 
-def _absolute(base: str, url: str | None) -> str | None:
-    if url is None:
-        return None
+def _base_of(page: str, stated: str | None) -> str | None:
+    """Return the normalised URL that those of a page are relative to; None if its own is invalid."""
     try:
-        return urljoin(base, url)
-    except ValueError:
-        # The row keeps the invalid URL, and is dropped for it later.
+        base = normalize(page)
+    except InvalidURLError:
+        return None
+    with suppress(InvalidURLError):
+        if stated and len(stated) <= WAT_URL_CHARACTERS:
+            base = join(base, stated)
+    return base
+
+
+def _absolute(base: str | None, url: str | None) -> str | None:
+    """Return a URL as the page has it, or where it leads from the page, as browsers read it."""
+    if base is None or url is None or _ABSOLUTE.match(url):
         return url
+    try:
+        return join(base, url)
+    except InvalidURLError:
+        # The row keeps the invalid URL, and is dropped for it later.
+        return f"http:{url}" if url.startswith("//") else url

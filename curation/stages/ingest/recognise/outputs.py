@@ -14,6 +14,7 @@ from curation.media.files.location import FileSystemError
 from curation.media.files.parquet_images import plain_type
 from curation.media.files.parquet_reading import BoundedParquet
 from curation.stages.ingest.formats.boundary import UnreadableError
+from curation.stages.ingest.formats.coco import file_name_of
 from curation.stages.ingest.recognise.column_names import guess_columns
 from curation.stages.ingest.recognise.pictures_root import fields_of_root
 from curation.stages.ingest.recognise.place import MARKER, Place, Recognised
@@ -87,9 +88,9 @@ def _first_path(file: SourceFile) -> str | None:
         with file.open() as raw:
             for item in islice(json_items(decompressed(raw, compression_of(raw))), _JSON_ITEMS):
                 value = item.value if isinstance(item.value, dict) else {}
-                key = {"images": "file_name", "samples": "filepath"}.get(item.array, "")
-                if isinstance(value.get(key), str):
-                    return str(value[key])
+                path = {"images": file_name_of(value), "samples": value.get("filepath")}
+                if isinstance(path.get(item.array), str):
+                    return str(path[item.array])
     except FileSystemError:
         raise
     except (DamagedJsonError, OSError, ValueError):

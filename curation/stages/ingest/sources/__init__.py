@@ -73,14 +73,14 @@ FORMATS = Registry(
         "parquet": FormatEntry(version=7, endings=_PARQUET, recognise=_by("tables:parquet")),
         "csv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
-            version=6,
+            version=7,
             function="read_csv",
             endings=_compressed(".csv"),
             recognise=_by("tables:comma_separated"),
         ),
         "tsv": FormatEntry(
             "curation.stages.ingest.formats.delimited",
-            version=6,
+            version=7,
             function="read_tsv",
             endings=_compressed(".tsv"),
             recognise=_by("tables:tab_separated"),
@@ -98,14 +98,14 @@ FORMATS = Registry(
             recognise=_by("files:text"),
         ),
         "wat": FormatEntry(
-            version=4,
+            version=5,
             endings=(".wat.gz", ".wat"),
             optional_columns=(),
             remote_images=True,
             recognise=_by("files:crawl"),
         ),
         "folder": FormatEntry(
-            version=4,
+            version=5,
             endings=tuple(f".{end}" for end in IMAGE_ENDINGS),
             optional_columns=("caption", "key"),
             holds_images=True,
@@ -113,14 +113,14 @@ FORMATS = Registry(
             recognise=_by("files:folder"),
         ),
         "webdataset": FormatEntry(
-            version=5,
+            version=6,
             endings=(*_compressed(".tar"), ".tgz"),
             optional_columns=("caption", "key"),
             holds_images=True,
             recognise=_by("files:webdataset"),
         ),
         "img2dataset": FormatEntry(
-            version=5,
+            version=6,
             endings=(".parquet", ".tar"),
             optional_columns=("caption", "key", "url", "sha256"),
             holds_images=True,
@@ -131,7 +131,7 @@ FORMATS = Registry(
             recognise=_by("outputs:img2dataset"),
         ),
         "huggingface": FormatEntry(
-            version=5,
+            version=6,
             endings=(".parquet",),
             optional_columns=("image", "caption", "key", "url", "sha256", "faces"),
             holds_images=True,
@@ -141,7 +141,7 @@ FORMATS = Registry(
             recognise=_by("outputs:hub_parquet"),
         ),
         "coco": FormatEntry(
-            version=4,
+            version=5,
             endings=_compressed(".json"),
             optional_columns=("caption", "key"),
             names_files=True,

@@ -15,10 +15,12 @@ import pyarrow as pa
 from curation.engine.params_base import fingerprint_params
 from curation.errors import StoreError
 from curation.masking import mask_address
+from curation.media.files.limits import EXPANSION_BYTES
 from curation.media.files.location import (
     OutsideFolderError,
     as_spelled,
     escape,
+    held_bytes,
     inside,
     open_local,
     open_location,
@@ -105,6 +107,15 @@ class SourceFile:
     def is_local(self) -> bool:
         """Whether the source is on a file system of this machine."""
         return "://" not in self.root
+
+    @property
+    def held_bytes(self) -> int:
+        """Its size, or less if it is a local file with holes; see `location.held_bytes`."""
+        size = self.size or 0
+        if size <= EXPANSION_BYTES or not self.is_local:
+            return size
+        with self.open() as stream:
+            return held_bytes(stream, size)
 
     @property
     def image_root(self) -> str:
