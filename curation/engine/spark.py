@@ -11,8 +11,7 @@ from curation.engine.cluster import Cluster, is_local, spark_conf, with_retries,
 from curation.engine.executors import announced_start, check_master
 from curation.engine.java import ensure_java
 from curation.engine.resources import resource_dir
-from curation.engine.spark_settings import check_pyspark, keep_local_settings, start_problem
-from curation.errors import RecipeError
+from curation.engine.spark_settings import check_pyspark, keep_local_settings, start_error
 from curation.secrets import NAMES, is_secret
 from curation.streams import has_log, held_lines
 
@@ -56,7 +55,8 @@ def open_context(name: str, cluster: Cluster, gpus: int = 0) -> SparkContext:
         gpus: GPUs of an executor, if some tasks need one.
 
     Raises:
-        RecipeError: there is no Java that Spark runs on, or Spark does not start.
+        RecipeError: there is no Java that Spark runs on, or Spark refuses a setting.
+        StartError: Spark does not start for another cause.
     """
     import pyspark
     from py4j.protocol import Py4JError
@@ -92,7 +92,7 @@ def open_context(name: str, cluster: Cluster, gpus: int = 0) -> SparkContext:
                     conf.setMaster(with_retries(cluster))
                 context = pyspark.SparkContext.getOrCreate(conf)
     except (PySparkException, Py4JError, OSError, RuntimeError) as error:
-        raise RecipeError(start_problem(error, os.environ)) from error
+        raise start_error(error, os.environ) from error
     _show_ui(context)
     return context
 
