@@ -108,8 +108,7 @@ START = "An error occurred while calling None.JavaSparkContext.\n: "
 
 def test_a_spark_that_does_not_start_is_one_message() -> None:
     trace = f"{START}java.net.UnknownHostException: a\n\tat java.net.X\n"
-    environment = {"SPARK_HOME": "x", "JAVA_TOOL_OPTIONS": "-Xbad", "PATH": "y"}
-    error = start_error(RuntimeError(trace), environment)
+    error = start_error(RuntimeError(trace), {"SPARK_HOME", "JAVA_TOOL_OPTIONS", "PATH"})
     (detail,) = error.details
     assert "java.net.UnknownHostException: a" in detail.message
     assert "(JAVA_TOOL_OPTIONS, SPARK_HOME)" in detail.fix
@@ -136,7 +135,7 @@ def test_a_spark_that_does_not_start_is_one_message() -> None:
 )
 def test_only_a_setting_that_spark_refuses_is_not_tried_again(text: str, status: int) -> None:
     """Airflow tries no task again that ended with 2. Java may have been ended for want of memory."""
-    error = start_error(RuntimeError(text), {})
+    error = start_error(RuntimeError(text), ())
     assert error.exit_status == status, error
     assert ("Run again" in str(error)) == (status == 1)
 

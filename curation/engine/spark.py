@@ -63,6 +63,8 @@ def open_context(name: str, cluster: Cluster, gpus: int = 0) -> SparkContext:
     from pyspark.errors import PySparkException
 
     check_pyspark(pyspark.__version__, pyspark.__file__)
+    # Others are set below.
+    inherited = set(os.environ)
     check_master(cluster.master or "")
     if (cluster.master or "").startswith("local") and pyspark.SparkContext._gateway is None:
         keep_local_settings(os.environ)
@@ -92,7 +94,7 @@ def open_context(name: str, cluster: Cluster, gpus: int = 0) -> SparkContext:
                     conf.setMaster(with_retries(cluster))
                 context = pyspark.SparkContext.getOrCreate(conf)
     except (PySparkException, Py4JError, OSError, RuntimeError) as error:
-        raise start_error(error, os.environ) from error
+        raise start_error(error, inherited & set(os.environ)) from error
     _show_ui(context)
     return context
 
