@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
+UI = "spark.ui.enabled"
+
 logger = logging.getLogger(__name__)
 
 
@@ -83,6 +85,9 @@ def open_context(name: str, cluster: Cluster, gpus: int = 0) -> SparkContext:
         ),
         **with_secret(spark_conf(cluster, gpus), cluster.master, cluster.secret_file),
     }
+    if UI not in submitted_settings():
+        # The page has no password, and listens on all addresses.
+        settings.setdefault(UI, "false")
     try:
         # Java warns at its start of what no user can mend.
         with held_lines(lambda line: logger.info("Spark: %s", line)):
