@@ -26,6 +26,7 @@ COPY conf ./conf
 COPY jobs ./jobs
 COPY airflow_dags ./airflow_dags
 COPY quickstart ./quickstart
+COPY docs ./docs
 # The versions are those of constraints.txt. Spark and its Python part must be of the same version.
 RUN python -m venv .venv \
     && .venv/bin/pip install --no-cache-dir uv==0.13.8 \

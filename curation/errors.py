@@ -120,6 +120,29 @@ def _plain(value: Any) -> Any:
     return conceal(str(value))
 
 
+def reason_of_end(error: BaseException) -> BaseException:
+    """Return what ended some work: the error, or the request to end if the error happened after it.
+
+    Java may have got the same signal, so that what Python does on the way to its end fails.
+    """
+    seen: list[BaseException] = []
+    each: BaseException | None = error
+    while each is not None and each not in seen:
+        if isinstance(each, SystemExit | KeyboardInterrupt):
+            return each
+        seen.append(each)
+        each = each.__cause__ or each.__context__
+    return error
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an error; empty if it is gone, as that of an error of Java that has ended."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
 def unknown(what: str, name: Any, valid: Iterable[str], where: str = "", fix: str = "") -> Detail:
     """Return the detail of a name that is not one of those that are known.
 
@@ -228,6 +251,10 @@ class ExpectationError(BoundsError):
 
 class ContractError(CurationError):
     """Rows do not keep the contract of their table in `schemas/`."""
+
+
+class StartError(CurationError):
+    """Spark does not start for a cause that may pass: Java was ended, or a master does not answer."""
 
 
 class StoreError(CurationError):

@@ -218,7 +218,9 @@ def note_log(error: BaseException, path: str) -> None:
 def log_of(error: BaseException) -> str | None:
     """Return the path of the log file of the run that an error ended; None if it ended none."""
     notes = (n for n in getattr(error, "__notes__", ()) if n.startswith(_LOG_NOTE))
-    return next((conceal(note.removeprefix(_LOG_NOTE)) for note in notes), None)
+    path = next((conceal(note.removeprefix(_LOG_NOTE)) for note in notes), None)
+    # Who was asked to end passes on what failed on the way.
+    return log_of(error.__cause__) if path is None and error.__cause__ is not None else path
 
 
 def print_traceback(

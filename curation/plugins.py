@@ -118,7 +118,7 @@ def _load(name: str) -> Plugin:
                 "plugins",
                 name,
                 fix=f"Declare at least one of {', '.join(REGISTRIES)}, a dictionary of entries by name "
-                "(docs/extending.md)",
+                "(extending.md in `curation where docs`)",
             )
         )
     plugin = Plugin(name, module.__name__, path, digest)

@@ -27,6 +27,7 @@ PLACES = {
     "airflow_dags": "curation.py",
     "conf": "clusters/local.yaml",
     "schemas": "00_pairs.yaml",
+    "docs": "your-data.md",
     "java": "bin/java",
 }
 """What `curation where` names, and a file that is there."""

@@ -7,11 +7,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pyspark
 import pytest
 
+from curation.engine import spark
 from curation.engine.cluster import Cluster, load_cluster, spark_conf, with_secret
 from curation.engine.device import device_of_task, local_devices, task_device
+from curation.engine.spark import UI
 from curation.errors import RecipeError
 from curation.secrets import conceal, forget_secrets
 
@@ -295,3 +300,28 @@ def test_tasks_on_gpus_get_one_each_and_other_tasks_use_every_core(
     devices, plain = json.loads(line.removeprefix("RESULT "))
     assert devices == ["cuda:0", "cuda:1"]
     assert plain == [local_devices()[0]] * 4
+
+
+@pytest.mark.parametrize(
+    ("submitted", "conf", "expected"),
+    [({}, {}, "false"), ({"spark.ui.enabled": "true"}, {}, None), ({}, {UI: True}, "true")],
+)
+def test_the_web_page_of_spark_is_off_unless_somebody_asked_for_it(
+    submitted: dict[str, str],
+    conf: dict[str, Any],
+    expected: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Under spark-submit, too: it has no password, and Spark serves it on all addresses."""
+    opened = []
+
+    def open_session(conf: pyspark.SparkConf) -> Any:
+        opened.append(dict(conf.getAll()))
+        return SimpleNamespace(uiWebUrl=None)
+
+    monkeypatch.setattr(spark, "ensure_java", lambda: None)
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    monkeypatch.setattr(spark, "submitted_settings", lambda: submitted)
+    monkeypatch.setattr(pyspark.SparkContext, "getOrCreate", open_session)
+    spark.open_context("page", Cluster(master="yarn", conf=conf))
+    assert opened[0].get(UI) == expected

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from curation.cli import app
 from curation.cli.app import main
 from curation.engine.parallel import InProcess
-from curation.engine.spark_settings import check_pyspark, keep_local_settings, start_problem
+from curation.engine.spark_settings import check_pyspark, keep_local_settings, start_error
 from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
 from curation.flow import plan
@@ -103,13 +103,41 @@ def test_another_pyspark_on_the_path_is_named() -> None:
         check_pyspark("3.3.0", "/opt/spark/pyspark/__init__.py")
 
 
+START = "An error occurred while calling None.JavaSparkContext.\n: "
+
+
 def test_a_spark_that_does_not_start_is_one_message() -> None:
-    trace = "An error occurred.\n: java.net.UnknownHostException: a\n\tat java.net.X\n"
-    environment = {"SPARK_HOME": "x", "JAVA_TOOL_OPTIONS": "-Xbad", "PATH": "y"}
-    detail = start_problem(RuntimeError(trace), environment)
+    trace = f"{START}java.net.UnknownHostException: a\n\tat java.net.X\n"
+    error = start_error(RuntimeError(trace), {"SPARK_HOME", "JAVA_TOOL_OPTIONS", "PATH"})
+    (detail,) = error.details
     assert "java.net.UnknownHostException: a" in detail.message
     assert "(JAVA_TOOL_OPTIONS, SPARK_HOME)" in detail.fix
     assert "\tat " not in str(detail)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (
+            f"{START}org.apache.spark.SparkIllegalArgumentException: [INVALID_DRIVER_MEMORY] System",
+            2,
+        ),
+        (f"{START}java.lang.NumberFormatException: Size must be specified as bytes", 2),
+        (f"{START}org.apache.spark.SparkException: Could not parse Master URL: 'x'", 2),
+        ("[JAVA_GATEWAY_EXITED] Java gateway process exited before sending its port number.", 1),
+        ("Answer from Java side is empty", 1),
+        (f"{START}java.lang.IllegalStateException: Shutdown in progress", 1),
+        (
+            f"{START}org.apache.spark.SparkException: Application 1 failed 2 times due to AM",
+            1,
+        ),
+    ],
+)
+def test_only_a_setting_that_spark_refuses_is_not_tried_again(text: str, status: int) -> None:
+    """Airflow tries no task again that ended with 2. Java may have been ended for want of memory."""
+    error = start_error(RuntimeError(text), ())
+    assert error.exit_status == status, error
+    assert ("Run again" in str(error)) == (status == 1)
 
 
 # -- names ------------------------------------------------------------------------------------------

@@ -14,16 +14,16 @@ from typing import Any, cast
 import typer
 
 from curation.cli.signals import Terminated
-from curation.errors import CurationError, Detail, RecipeError, error_json
+from curation.errors import CurationError, Detail, RecipeError, error_json, text_of
 from curation.logs import log_json_error, log_of
 from curation.terminal import Terminal, ascii_json, one_line, styled, visible
 
 EXIT_STATUSES = {
     "0": ("it went well", ""),
     "1": (
-        "any other error: the store, a damaged file, another run with `--no-wait`, a full disk, an "
-        "error that nobody foresaw (with a trace). Of `verify-store` and `forget --prove` also that "
-        "they found something",
+        "any other error: the store, a damaged file, another run with `--no-wait`, a full disk, a "
+        "Spark that does not start, an error that nobody foresaw (with a trace). Of `verify-store` and "
+        "`forget --prove` also that they found something",
         "read the message; running again resumes",
     ),
     "2": (
@@ -144,7 +144,7 @@ def end_with_bug(error: Exception) -> int:
     """Print an error that nobody foresaw, with its trace, and as JSON; return the exit status."""
     sys.stderr.write(visible("".join(traceback.format_exception(error))))
     fix = "Running again resumes. Report it with the trace"
-    detail = Detail(f"{type(error).__name__}: {error}", fix=fix)
+    detail = Detail(f"{type(error).__name__}: {text_of(error)}", fix=fix)
     print_error(error_json(type(error).__name__, 1, detail.message, (detail,)), log_of(error))
     return 1
 

@@ -85,6 +85,15 @@ def gc(
             help="How long to keep runs that a later run replaced, and files that no run names.",
         ),
     ] = "24h",
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop",
+            metavar="RECIPE",
+            help="Name of a recipe that is not run any more: none of its runs is kept, unless it has a "
+            "tag or is at work. It may be repeated.",
+        ),
+    ] = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
@@ -99,7 +108,8 @@ def gc(
         fix = "Give --keep or --older-than, not both"
         raise RecipeError(Detail("two rules say which runs to keep", "--keep", keep, fix=fix))
     limit = None if older_than is None else seconds_of(older_than, "--older-than")
-    retention = Retention(keep or 1, limit, seconds_of(grace, "--grace"))
+    dropped = frozenset(drop or ())
+    retention = Retention(keep or 1, limit, seconds_of(grace, "--grace"), dropped)
     collected = collect(existing_store(store), retention, dry_run, _waiting(no_wait))
     if as_json:
         print_facts(facts.Collected.model_validate({"dry_run": dry_run, **asdict(collected)}))
@@ -129,7 +139,7 @@ def _print_collected(collected: Collected, dry_run: bool) -> None:
     if collected.left:
         out.print(
             f"taken down, but kept: {_tables(collected.left)}. No other version has their other rows. "
-            "Run the recipes of these runs again, then gc."
+            "Run the recipes of these runs again, then gc, or drop those that you run no more (--drop)."
         )
     for run, reason in collected.kept.items():
         out.print(f"kept     {run}  {reason}")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
+UNWINDING_S = 30.0
+"""Seconds after a signal in which others are no further reason to end. Airflow, systemd and Java send a
+second one at once, which would interrupt what the first one began."""
 
 
 class Terminated(SystemExit):
@@ -33,13 +37,16 @@ def ending_in_order() -> Iterator[None]:
     The context ends with it, also if what ends on the way fails: Java may have got the same signal.
     """
     process = os.getpid()
-    received: list[int] = []
+    received: list[tuple[int, float]] = []
 
     def end(number: int, _: FrameType | None) -> None:
         if os.getpid() != process:
             # A fork would unwind what belongs to its parent.
             os._exit(128 + number)
-        received.append(number)
+        now = time.monotonic()
+        if received and now - received[-1][1] < UNWINDING_S:
+            return
+        received.append((number, now))
         raise Terminated(number)
 
     # `nohup` has a signal ignored, and who calls this in a program of theirs may handle it.
@@ -51,7 +58,7 @@ def ending_in_order() -> Iterator[None]:
         yield
     except Exception as error:
         if received:
-            raise Terminated(received[0]) from error
+            raise Terminated(received[0][0]) from error
         raise
     finally:
         for kind in handled:

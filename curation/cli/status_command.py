@@ -10,6 +10,7 @@ import typer
 from curation.activity import format_duration
 from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out, print_facts
 from curation.cli.completion import complete_run
+from curation.cli.existing_store import existing_store
 from curation.cli.facts.runs import RunStatus as RunStatusFacts
 from curation.terminal import styled
 
@@ -41,9 +42,8 @@ def status(
     If no run is at work, the latest one is shown. Nothing is written.
     """
     from curation.inspect.status import read_status
-    from curation.store.store import Store
 
-    opened = Store(store)
+    opened = existing_store(store)
     statuses = read_status(opened, run)
     if as_json:
         print_facts([RunStatusFacts.model_validate(each.to_json()) for each in statuses])

@@ -19,9 +19,8 @@ from curation.cli.facts.runs import Run
 def runs(store: StorePath, as_json: AsJson = False) -> None:
     """List the runs of a store, the latest first."""
     from curation.store.run_log import read_runs
-    from curation.store.store import Store
 
-    opened = Store(store)
+    opened = existing_store(store)
     listed = [
         Run(
             run=record.run,

@@ -194,7 +194,7 @@ def _print_opt_outs(withheld: OptedOut, after: str) -> None:
     for recipe, pictures in withheld.in_use.items():
         err.print(
             f"{pictures:,} more stay because the latest run of recipe {one_line(recipe)} has them. Run "
-            "it with --from fetch --force to ask the hosts."
+            "it with --from fetch --force to ask the hosts, or give it up (curation gc --drop)."
         )
 
 
@@ -258,7 +258,8 @@ def _print_proof(proof: Proof, as_json: bool) -> None:
             out.print(f"cannot be decoded  {path}")
         for path, count in sorted(proof.left.items()):
             out.print(f"left  {path}  {count:,} rows")
-        out.print("Nothing is left." if proof.holds else "Run the recipes again, then gc.")
+        more = "Run the recipes again, or give them up (gc --drop RECIPE), then gc."
+        out.print("Nothing is left." if proof.holds else more)
     if not proof.holds:
         raise typer.Exit(1)
 

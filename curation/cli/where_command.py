@@ -9,7 +9,7 @@ import typer
 from curation.cli.app import RUN_PANEL, app, out
 from curation.engine.resources import resource_dir
 
-Place = Literal["jobs", "airflow_dags", "conf", "schemas", "java"]
+Place = Literal["jobs", "airflow_dags", "conf", "schemas", "docs", "java"]
 
 
 @app.command(rich_help_panel=RUN_PANEL)
@@ -18,7 +18,7 @@ def where(
         Place,
         typer.Argument(
             help="jobs for spark-submit, DAG files for Airflow, conf with recipes, clusters and costs, "
-            "schemas of the tables, or the JAVA_HOME that runs take."
+            "schemas of the tables, docs, or the JAVA_HOME that runs take."
         ),
     ],
 ) -> None:

@@ -89,8 +89,8 @@ def with_secret(
             f"The cluster at {master} wants a secret, which its daemons and its runs share",
             fix=(
                 f"Set {SECRET_VARIABLE} to it, and {SECRET} in the properties of the daemons. See "
-                "Clusters in docs/operating.md. On a closed network, a cluster file of yours can "
-                "set spark.authenticate to false"
+                "Clusters in operating.md (in `curation where docs`). On a closed network, a cluster "
+                "file of yours can set spark.authenticate to false"
             ),
         )
     note_settings({SECRET: secret})

@@ -46,6 +46,7 @@ class Context:
         used: memos of the work tables that were used.
         measured: what the `units` function of a stage of kind `map` measures of the whole table, by
             the names of TABLE_STATS.
+        kept: memos of saved states that gc keeps as long as it keeps a run of the step.
         inherited: kinds of states of earlier runs on which rows depend (see `inherit_state`).
         isolated: units never run in the process of the run (see `Parallel.map`).
         stale: what is computed again. Where that is everything, nothing of earlier runs is found here.
@@ -59,6 +60,7 @@ class Context:
     step: str = ""
     check_lease: Callable[[], object] | None = None
     used: set[str] = field(default_factory=set, compare=False)
+    kept: set[str] = field(default_factory=set, compare=False)
     measured: dict[str, Any] = field(default_factory=dict, compare=False)
     inherited: set[str] = field(default_factory=set, compare=False)
     stale: Stale = NOTHING_STALE
@@ -68,6 +70,10 @@ class Context:
     def private(self) -> Context:
         """Return a context whose work tables no other step can find, so that they may be deleted."""
         return replace(self, salt=[self.salt, self.step])
+
+    def for_all_steps(self) -> Context:
+        """Return a context whose saved states all steps of the stage find."""
+        return replace(self, step="")
 
     def compute(
         self,
@@ -167,6 +173,10 @@ class Context:
         record = self.store.finished_records(self._state_dir(shared), [memo]).get(memo)
         return None if record is None else Fragment(self.store, record)
 
+    def keep_state(self, name: str, key: Any) -> None:
+        """Let gc keep a state that was saved, as long as it keeps a run of the step."""
+        self.kept.add(self._memo(name, key, shared=False))
+
     def keep_rows(self, name: str, rows: pa.RecordBatch) -> Fragment:
         """Save rows that are made where the stage runs, and return them for tasks to read.
 
@@ -226,7 +236,7 @@ class Context:
         return tables
 
     def _state_dir(self, shared: bool) -> str:
-        # What all steps share decides their rows, so gc keeps it.
+        # What all steps share is what each of them goes on from, so gc keeps it.
         return f"{self.table_dir}/{SHARED}" if shared else self.table_dir
 
     def _memo(self, name: str, key: Any, shared: bool) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from curation.errors import Detail, RecipeError
+from curation.errors import Detail, RecipeError, StartError
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -48,7 +48,8 @@ def check_master(master: str) -> None:
         master: its URL; with several masters, one of them must answer. Other URLs pass.
 
     Raises:
-        RecipeError: none answers.
+        RecipeError: it is no URL of one.
+        StartError: none answers.
     """
     if not master.startswith(STANDALONE):
         return
@@ -63,7 +64,7 @@ def check_master(master: str) -> None:
             return
         except OSError as error:
             problems.append(f"{place}: {error.strerror or error}")
-    raise RecipeError(
+    raise StartError(
         f"No Spark master answers at {master} ({'; '.join(problems)})",
         fix=(
             "Start the cluster (`make cluster` starts one on this machine), or correct `master` "

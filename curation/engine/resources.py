@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def resource_dir(name: str) -> Path:
-    """Return a folder of the project: `schemas`, `conf`, `jobs` or `airflow_dags`.
+    """Return a folder of the project: `schemas`, `conf`, `jobs`, `airflow_dags` or `docs`.
 
     Raises:
         StoreError: the folder is neither in the checkout nor in the installed package.

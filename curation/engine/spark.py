@@ -11,8 +11,7 @@ from curation.engine.cluster import Cluster, is_local, spark_conf, with_retries,
 from curation.engine.executors import announced_start, check_master
 from curation.engine.java import ensure_java
 from curation.engine.resources import resource_dir
-from curation.engine.spark_settings import check_pyspark, keep_local_settings, start_problem
-from curation.errors import RecipeError
+from curation.engine.spark_settings import check_pyspark, keep_local_settings, start_error
 from curation.secrets import NAMES, is_secret
 from curation.streams import has_log, held_lines
 
@@ -26,6 +25,7 @@ EXECUTION_ONLY = True
 CLEANING_INTERVAL = "1min"
 """How often Spark's Java looks for garbage, and so removes the files of shuffles that are over. With
 Spark's half an hour, all shuffles of ten million images, 23 GB, lay on the disk at once."""
+UI = "spark.ui.enabled"
 
 logger = logging.getLogger(__name__)
 
@@ -60,13 +60,16 @@ def open_context(name: str, cluster: Cluster, gpus: int = 0) -> SparkContext:
         gpus: GPUs of an executor, if some tasks need one.
 
     Raises:
-        RecipeError: there is no Java that Spark runs on, or Spark does not start.
+        RecipeError: there is no Java that Spark runs on, or Spark refuses a setting.
+        StartError: Spark does not start for another cause.
     """
     import pyspark
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
     check_pyspark(pyspark.__version__, pyspark.__file__)
+    # Others are set below.
+    inherited = set(os.environ)
     check_master(cluster.master or "")
     if (cluster.master or "").startswith("local") and pyspark.SparkContext._gateway is None:
         keep_local_settings(os.environ)
@@ -85,6 +88,9 @@ def open_context(name: str, cluster: Cluster, gpus: int = 0) -> SparkContext:
         ),
         **with_secret(spark_conf(cluster, gpus), cluster.master, cluster.secret_file),
     }
+    if UI not in submitted_settings():
+        # The page has no password, and listens on all addresses.
+        settings.setdefault(UI, "false")
     try:
         # Java warns at its start of what no user can mend.
         with held_lines(lambda line: logger.info("Spark: %s", line)):
@@ -97,7 +103,7 @@ def open_context(name: str, cluster: Cluster, gpus: int = 0) -> SparkContext:
                     conf.setMaster(with_retries(cluster))
                 context = pyspark.SparkContext.getOrCreate(conf)
     except (PySparkException, Py4JError, OSError, RuntimeError) as error:
-        raise RecipeError(start_problem(error, os.environ)) from error
+        raise start_error(error, inherited & set(os.environ)) from error
     _show_ui(context)
     return context
 

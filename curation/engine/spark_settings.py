@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import socket
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
-from curation.errors import Detail, RecipeError
+from curation.errors import CurationError, Detail, RecipeError, StartError, text_of
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -36,6 +37,8 @@ OTHER_VARIABLES = (*JAVA_OPTIONS, "HADOOP_CONF_DIR", "HADOOP_HOME", "YARN_CONF_D
 PLACING = ("spark.master", "spark.submit.deployMode", "spark.jars", "spark.pyspark", "spark.remote")
 """How the names of properties begin that say where Spark runs, or what it loads."""
 LOOPBACK = "127.0.0.1"
+_REFUSED = re.compile(r"\S*(IllegalArgument|NumberFormat)Exception\b|.*Could not parse Master URL")
+"""An error of Java whose cause is a setting."""
 
 logger = logging.getLogger(__name__)
 
@@ -138,18 +141,25 @@ def check_pyspark(imported: str, file: str) -> None:
         )
 
 
-def start_problem(error: Exception, environment: MutableMapping[str, str]) -> Detail:
+def start_error(error: Exception, variables: Iterable[str]) -> CurationError:
     """Return why Spark does not start, and what may stand in its way.
+
+    Only settings that Spark refuses are an error that running again repeats: Java may have been ended,
+    and a master may be starting.
 
     Args:
         error: what starting it raised.
-        environment: of this process.
+        variables: names of those of this process that others have set.
     """
-    lines = [line.strip(": \t") for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip(": \t") for line in text_of(error).splitlines() if line.strip()]
     # Of a Java error the exception itself says more than the line about the call.
     reason = next((line for line in lines if line.startswith(("java.", "org."))), None)
     message = f"Spark does not start: {reason or (lines or [type(error).__name__])[0]}"
-    names = sorted(n for n in environment if n.startswith(PREFIXES) or n in OTHER_VARIABLES)
+    is_refused = reason is not None and _REFUSED.match(reason) is not None
+    names = sorted(n for n in variables if n.startswith(PREFIXES) or n in OTHER_VARIABLES)
     unset = f"Unset the variables that another Spark left behind ({', '.join(names)})"
     settings = "Settings of a run stand under `conf` in a cluster file, for --cluster"
-    return Detail(message, fix=f"{unset}. {settings}" if names else settings)
+    fix = f"{unset}. {settings}" if names else settings
+    if is_refused:
+        return RecipeError(Detail(message, fix=fix))
+    return StartError(Detail(message, fix=f"Run again: what is finished is kept. {fix}"))

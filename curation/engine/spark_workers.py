@@ -6,7 +6,7 @@ import gc
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from curation.activity import Activity
@@ -19,7 +19,7 @@ from curation.engine.parallel import Parallel, ProgressCounter, R, ShuffleJob, T
 from curation.engine.row_counts import kept_counts
 from curation.engine.shipped_files import Shipment, use_copies
 from curation.engine.spark import cores_of_gpu, gpu_profile, open_context
-from curation.engine.spark_failures import failure, lost_java
+from curation.engine.spark_failures import explained
 from curation.engine.spark_progress import ShownProgress
 from curation.engine.spark_summaries import SendSummary, SummaryAdder
 from curation.errors import CurationError
@@ -187,12 +187,18 @@ class SparkWorkers:
     @property
     def slots(self) -> int:
         """Number of tasks that run at the same time, as far as Spark knows."""
-        return int(self._spark.defaultParallelism)
+        with self._explained():
+            return int(self._spark.defaultParallelism)
 
     @property
     def gpu_slots(self) -> int:
         """Number of tasks with a GPU each that run at the same time, as far as Spark knows."""
-        return max(1, self.slots // (cores_of_gpu(self._spark) or 1))
+        with self._explained():
+            return max(1, self.slots // (cores_of_gpu(self._spark) or 1))
+
+    def _explained(self) -> AbstractContextManager[None]:
+        """Any call may meet a Spark that has ended since."""
+        return explained(lambda: "local" if self._context is None else str(self._context.master))
 
     def map(
         self,
@@ -212,13 +218,14 @@ class SparkWorkers:
         """
         if not items:
             return []
-        context = self._spark
-        call: Callable[[Any], Any] = _ErrorAsResult(function, self._copies)
-        if counter is not None:
-            adder: Any = SummaryAdder(counter)
-            call = SendSummary(call, counter.summarise, context.accumulator(None, adder))
-        rows = context.parallelize(items, len(items)).map(call)
-        return self._collected(rows, label, len(items), counter, gpu)
+        with self._explained():
+            context = self._spark
+            call: Callable[[Any], Any] = _ErrorAsResult(function, self._copies)
+            if counter is not None:
+                adder: Any = SummaryAdder(counter)
+                call = SendSummary(call, counter.summarise, context.accumulator(None, adder))
+            rows = context.parallelize(items, len(items)).map(call)
+            return self._collected(rows, label, len(items), counter, gpu)
 
     def exchange(self, job: ShuffleJob) -> list[Any]:
         """Run one Spark shuffle and return the result of each part. See `Parallel.exchange`.
@@ -233,11 +240,12 @@ class SparkWorkers:
 
     def _shuffled(self, job: ShuffleJob) -> list[Any]:
         partition_of = {part: number for number, part in enumerate(job.parts)}
-        items = self._spark.parallelize(job.items, max(1, len(job.items)))
-        sent = items.flatMap(_SendItem(job, self._copies))
-        shuffled = sent.partitionBy(len(partition_of), partition_of.__getitem__)
-        received = shuffled.mapPartitionsWithIndex(_ReceivePart(job, self._copies))
-        return self._collected(received, job.label, job.task_count, None, job.gpu)
+        with self._explained():
+            items = self._spark.parallelize(job.items, max(1, len(job.items)))
+            sent = items.flatMap(_SendItem(job, self._copies))
+            shuffled = sent.partitionBy(len(partition_of), partition_of.__getitem__)
+            received = shuffled.mapPartitionsWithIndex(_ReceivePart(job, self._copies))
+            return self._collected(received, job.label, job.task_count, None, job.gpu)
 
     def _collected(
         self, rows: Any, label: str, tasks: int, counter: ProgressCounter | None, gpu: bool
@@ -255,7 +263,7 @@ class SparkWorkers:
         with ProgressBar(label, tasks) as bar:
             shown = ShownProgress(bar, self._activity, counter)
             with JobPoller(context, group, tasks, shown, watch):
-                results = _collect(rows)
+                results = list(rows.collect())
         self._activity.end_part()
         return _raise_first_error(results)
 
@@ -307,27 +315,6 @@ def spark_workers(
                 yield workers
     finally:
         workers.stop()
-
-
-def _collect(rows: Any) -> list[Any]:
-    """Run a Spark job.
-
-    Raises:
-        StoreError: a disk is full.
-        WorkerError: a worker ended again and again, or Spark itself did.
-    """
-    from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError
-    from pyspark.errors import PySparkException
-
-    try:
-        return list(rows.collect())
-    except (Py4JJavaError, PySparkException) as error:
-        known = failure(error)
-        if known is None:
-            raise
-        raise known from error
-    except (Py4JNetworkError, ConnectionError, Py4JError) as error:
-        raise lost_java() from error
 
 
 def _raise_first_error(results: list[R]) -> list[R]:

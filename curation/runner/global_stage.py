@@ -32,6 +32,7 @@ from curation.store.manifest import (
 )
 from curation.store.step_log import Lease
 from curation.store.store import Store
+from curation.store.used_work import put_used_memos
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -65,6 +66,8 @@ def compute_global(
     writers, stats = write_output(_take_records(rows, records), "all", open_writer)
     for name, writer in writers.items():
         records.append(writer.close(f"tables/{table}", digest([key, name]), {}))
+    if context.kept:
+        put_used_memos(store, step.name, step.fingerprint, context.kept)
     in_order = tuple(sorted(records, key=_order(table, tables)))
     # A table without rows was computed too.
     table_written = WrittenTable(in_order, stats, for_others=not context.inherited)

@@ -46,7 +46,7 @@ def map_work(step: Step, tables: Mapping[str, Table], within: StepContext) -> St
         )
         for table in step.tables
     }
-    return StepWork(keys, units, context.used, context.measured)
+    return StepWork(keys, units, context.used | context.kept, context.measured)
 
 
 def compute_map(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from curation.errors import reason_of_end
 from curation.store.run_record import RunRecord
 
 if TYPE_CHECKING:
@@ -86,4 +87,4 @@ class Observers(RunObserver):
         trace: TracebackType | None,
     ) -> None:
         if self._has_started:
-            self.run_ended(error)
+            self.run_ended(None if error is None else reason_of_end(error))

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from curation.activity import Activity, utc_now
-from curation.errors import CurationError, Detail, StoreError
+from curation.errors import CurationError, Detail, StoreError, reason_of_end
 from curation.store.clock import Clock
 from curation.store.holder import Holder
 from curation.store.layout import is_written_here
@@ -208,7 +208,8 @@ def refreshed(run: Run, clock: Clock) -> Iterator[None]:
 
 def describe_failure(error: BaseException) -> str:
     """Return what the record says of an error: of one that nobody foresaw, only its kind."""
-    text = str(error) if isinstance(error, CurationError) else type(error).__name__
+    reason = reason_of_end(error)
+    text = str(reason) if isinstance(reason, CurationError) else type(reason).__name__
     return text[:MAX_ERROR]
 
 

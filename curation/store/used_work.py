@@ -1,4 +1,5 @@
-"""Notes of the work tables from which the units of a step follow: gc keeps them for kept runs."""
+"""Notes of the work tables and states without which a rerun of a step would work again: gc keeps them
+for kept runs."""
 
 from __future__ import annotations
 

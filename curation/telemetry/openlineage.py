@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from curation.errors import text_of
 from curation.flow import Step
 from curation.masking import mask_address
 from curation.runner.observer import RunObserver
@@ -209,7 +210,8 @@ def run_event(
 
 def error_facet(error: BaseException) -> dict[str, Any]:
     """Return why a run failed, as a facet."""
-    message = conceal(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+    kind, text = type(error).__name__, text_of(error)
+    message = conceal(f"{kind}: {text}" if text else kind)
     return facet("ErrorMessageRunFacet", message=message, programmingLanguage="PYTHON")
 
 

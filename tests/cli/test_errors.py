@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from curation.cli.app import main
+from curation.cli.errors import end_with_bug
 from curation.cli.facts.errors import Error
+from curation.cli.signals import Terminated
 from curation.errors import (
     BoundsError,
     ContractError,
@@ -27,10 +29,13 @@ from curation.errors import (
     RecipeError,
     StoreError,
     WorkerError,
+    reason_of_end,
     unknown,
 )
 from curation.recipe import load_recipe
 from curation.secrets import note_secrets
+from curation.store.run_log import describe_failure
+from curation.telemetry.openlineage import error_facet
 from tests.test_terminal import acting
 
 from .conftest import World
@@ -70,6 +75,42 @@ def test_any_error_is_json_and_survives_a_process(
 def test_an_error_with_more_fields_survives_a_process() -> None:
     copy = pickle.loads(pickle.dumps(WorkerError("no memory", task=7)))
     assert (str(copy), copy.task) == ("no memory", 7)
+
+
+class Gone(Exception):
+    """Of Java, which has ended: it took the text with it."""
+
+    def __str__(self) -> str:
+        raise ConnectionError("no Java")
+
+
+def failed_on_the_way(asked: BaseException) -> BaseException:
+    """The error of what is done after a process was asked to end, passed on as another error."""
+    try:
+        try:
+            try:
+                raise asked
+            finally:
+                raise Gone
+        except Exception as error:
+            raise WorkerError("Java has ended") from error
+    except Exception as error:
+        return error
+
+
+@pytest.mark.parametrize("asked", [Terminated(15), KeyboardInterrupt()], ids=["TERM", "INT"])
+def test_who_was_asked_to_end_has_no_other_reason(asked: BaseException) -> None:
+    error = failed_on_the_way(asked)
+    assert reason_of_end(error) is asked
+    assert describe_failure(error) == type(asked).__name__
+    other = ValueError("a")
+    other.__cause__ = other.__context__ = other
+    assert reason_of_end(other) is other
+
+
+def test_an_error_whose_text_is_gone_is_told_by_its_kind() -> None:
+    assert error_facet(Gone())["message"] == "Gone"
+    assert end_with_bug(Gone()) == 1
 
 
 def test_text_follows_from_the_fields() -> None:

@@ -27,13 +27,16 @@ def work(place: str, ending: str) -> None:
     store = Store(place)
     with recorded_run(store, "r", "f") as run:
         with hold(StepLog(store, {STEP!r}), run.holder, "fetch", {{}}, Waiting()):
-            print("works", flush=True)
             try:
+                print("works", flush=True)
                 while True:
                     signal.pause()
             finally:
                 if "fails" in sys.argv:
                     raise ValueError("Java is gone")
+                if "lingers" in sys.argv:
+                    print("ends", flush=True)
+                    sys.stdin.readline()
 
 main()
 """
@@ -46,6 +49,7 @@ def working(store: Path, ending: str = "ends", ignored: bool = False) -> subproc
     begin = f"import signal; signal.signal(signal.SIGHUP, signal.{handler})\n"
     process = subprocess.Popen(
         [sys.executable, "-c", begin + WORKS, "work", str(store), ending],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -75,6 +79,22 @@ def test_an_error_on_the_way_to_the_end_is_no_error_of_the_run(tmp_path: Path) -
     _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert "error: Asked to end (SIGTERM)" in said and "Traceback" not in said
+    (record,) = read_runs(Store(tmp_path))
+    assert (record.state, record.error) == ("failed", "Terminated")
+    assert StepLog(Store(tmp_path), STEP).latest().kind == "release"
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_second_signal_does_not_interrupt_the_end(second: signal.Signals, tmp_path: Path) -> None:
+    """Airflow ends spark-submit, which ends the driver, and then the driver itself."""
+    process = working(tmp_path, "lingers")
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None and process.stdout.readline() == "ends\n"
+    process.send_signal(second)
+    _, said = process.communicate("go on\n", timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, said
+    (record,) = read_runs(Store(tmp_path))
+    assert (record.state, record.error) == ("failed", "Terminated")
     assert StepLog(Store(tmp_path), STEP).latest().kind == "release"
 
 

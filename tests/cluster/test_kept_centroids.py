@@ -43,7 +43,7 @@ def both(first: Pool, second: Pool) -> Pool:
 def run(store: Path, pool: Pool, **cluster: Any) -> tuple[Table, StepResult]:
     """Cluster and assign a pool in fragments of 200 rows."""
     opened = fill(Store(store), *pool, parts=len(pool[0]) // 200)
-    steps = {step.name: step for step in plan(recipe(**OPTIONS, **cluster))}
+    steps = {step.name: step for step in plan(recipe(**OPTIONS | cluster))}
     run_step(steps["cluster"], opened, InProcess())
     assigned = run_step(steps["assign"], opened, InProcess())
     return open_table(opened, "centroids"), assigned
@@ -123,6 +123,15 @@ def test_gc_leaves_kept_centroids(pool: Pool, tmp_path: Path) -> None:
     after, _ = run(tmp_path, both(pool, made(3, 200)), retrain="never")
     assert after.manifest.stats["drift"]["kept"]
     assert after.manifest.content == before.manifest.content
+
+
+def test_gc_removes_the_centroids_of_steps_without_a_kept_run(pool: Pool, tmp_path: Path) -> None:
+    """They may have gigabytes."""
+    for levels in ([12, 3], [12, 4]):
+        run(tmp_path, pool, levels=levels, retrain="on_drift")
+        collect(Store(tmp_path), Retention(1, None, 0.0))
+        left = list((tmp_path / "work" / "cluster").rglob("*.parquet"))
+        assert len(left) == 2, left
 
 
 def test_always_trains_again(pool: Pool, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def test_a_shuffle_is_done_here_if_it_is_short_and_small(
 
 
 def test_time_passes_while_a_thread_works_or_waits_for_others() -> None:
-    began, by_the_clock = seconds_of_thread(), time.monotonic()
+    by_the_clock, began = time.monotonic(), seconds_of_thread()
     threading.Event().wait(0.05)
     waited = seconds_of_thread() - began
     assert 0.04 <= waited <= time.monotonic() - by_the_clock + 0.001

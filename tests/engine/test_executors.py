@@ -19,7 +19,7 @@ from curation.engine.executors import (
     announced_start,
     check_master,
 )
-from curation.errors import RecipeError
+from curation.errors import RecipeError, StartError
 
 
 class _Java:
@@ -132,7 +132,7 @@ def test_a_master_that_does_not_answer_is_told_at_once() -> None:
         port = server.getsockname()[1]
         check_master(f"spark://127.0.0.1:{port}")
         check_master(f"spark://127.0.0.1:1,127.0.0.1:{port}")
-    with pytest.raises(RecipeError, match="No Spark master answers"):
+    with pytest.raises(StartError, match="No Spark master answers"):
         check_master("spark://127.0.0.1:1")
     for place in ("127.0.0.1", "127.0.0.1:99999", "127.0.0.1:0", "127.0.0.1:\u00b2", "127.0.0.1:"):
         with pytest.raises(RecipeError, match="no address of a Spark master"):

@@ -6,14 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 import pytest
+from pyspark.errors import PySparkRuntimeError
 
 from curation.engine.cluster import Cluster, with_retries
 from curation.engine.compute import compute
+from curation.engine.parallel import ShuffleJob
 from curation.engine.spark_failures import failure
 from curation.engine.spark_workers import SparkWorkers
 from curation.engine.units import WORK, Output, StageOutput, Unit
@@ -21,6 +24,7 @@ from curation.errors import StoreError, WorkerError
 from curation.store.store import Store
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.sql import SparkSession
 
 
@@ -158,3 +162,29 @@ def test_an_error_whose_text_java_took_with_it() -> None:
             raise ConnectionError("no Java")
 
     assert "(Java) has ended" in str(failure(FromJava()))
+
+
+class Stopped:
+    """A session whose master has ended it: every call fails."""
+
+    master = "spark://h:7077"
+
+    def __getattr__(self, name: str) -> Any:
+        raise PySparkRuntimeError("Cannot call methods on a stopped SparkContext.")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda workers: workers.map("screen", str, [1]),
+        lambda workers: workers.exchange(ShuffleJob("x", iter, [1], max, [1])),
+        lambda workers: workers.slots,
+        lambda workers: workers.gpu_slots,
+    ],
+)
+def test_a_spark_that_its_master_has_stopped_is_one_message(
+    call: Callable[[SparkWorkers], object],
+) -> None:
+    """A master that does not answer is noticed by whatever asks Spark for something next."""
+    with pytest.raises(WorkerError, match=r"its master spark://h:7077 ended the run.*run again"):
+        call(SparkWorkers(lambda: cast("SparkContext", Stopped())))

@@ -27,6 +27,7 @@ from curation.store.run_record import RunRecord
 from curation.store.step_log import Entry, Lease, StepLog
 from curation.store.storage.local import LocalStorage
 from curation.store.store import Store
+from curation.store.tags import add_tag, delete_tag
 
 from ..fetch.conftest import Web, answer
 from ..ingest.helpers import jpeg, source, write
@@ -348,3 +349,21 @@ def pictures(store: Path) -> set[str]:
 def test_the_default_keeps_everything_for_a_day(two_runs: TwoRuns) -> None:
     assert Retention() == Retention(keep=1, older_than_s=None, grace_s=DAY)
     assert NOW.keep == 1
+
+
+def test_what_a_recipe_has_no_more_goes_though_programs_could_open_it(two_runs: TwoRuns) -> None:
+    """An encoder was tried and taken out of the recipe again."""
+    spec, store = two_runs.second_recipe, Store(two_runs.store)
+    embed, cluster = spec["embed"], spec["cluster"] | {"encoder": "semantic"}
+    both = embed | {"encoders": embed["encoders"] | {"copy": {"model": "copy_micro"}}}
+    tried, _ = run_recipe(edited(spec, embed=both, cluster=cluster), store)
+    latest, _ = run_recipe(spec, store)
+    assert "embeddings.copy" in tried.tables.keys() - latest.tables.keys()
+    add_tag(store, "tried", tried.run)
+    gc(store)
+    assert store.versions("embeddings.copy") == [tried.tables["embeddings.copy"]]
+    assert "embeddings.copy" in store.storage.folders("open/tiny")
+    delete_tag(store, "tried")
+    assert gc(store).kept == {latest.run: "latest"}
+    assert not [path for path in files_of(two_runs.store) if "embeddings.copy" in path]
+    assert set(store.storage.folders("open/tiny")) == set(latest.tables)

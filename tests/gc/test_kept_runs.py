@@ -47,6 +47,13 @@ def test_each_recipe_keeps_its_latest_runs() -> None:
     assert kept(runs, keep=5) == {"0", "1", "2", "3", "4"}
 
 
+def test_of_a_recipe_that_is_dropped_only_tagged_runs_and_those_at_work_stay() -> None:
+    runs = [stored(f"p.f.{n}", "d", 9 - n) for n in range(3)]
+    runs += [stored("p.f.3", "a", 0.1, state="running"), stored("p.f.4", "a", 5, state="failed")]
+    runs += [stored("q.f.5", "d", 1)]
+    assert kept(runs, {"3-p.f"}, dropped=frozenset({"p"}), grace_s=HOUR) == {"3", "5"}
+
+
 def test_tables_that_a_later_run_lacks_stay_with_the_last_run_that_made_a_dataset() -> None:
     whole, part = stored("r.f.1", "abd", 5), stored("r.f.2", "ab", 4)
     assert kept([whole, part]) == {"1", "2"}
@@ -71,6 +78,12 @@ def test_older_than_keeps_all_younger_runs_and_the_latest() -> None:
     runs = [stored(f"r.f.{n}", "d", age) for n, age in enumerate([90, 40, 20, 10])]
     assert kept(runs, older_than_s=30 * HOUR) == {"2", "3"}
     assert kept(runs, older_than_s=1 * HOUR) == {"3"}
+
+
+def test_older_than_holds_for_unfinished_runs_too() -> None:
+    runs = [stored("r.f.1", "d", 3), stored("r.f.2", "a", 2, state="failed")]
+    assert kept(runs, older_than_s=2.5 * HOUR) == {"1", "2"}
+    assert kept(runs, older_than_s=1 * HOUR) == kept(runs, older_than_s=0.0) == {"1"}
 
 
 @pytest.mark.parametrize(

@@ -186,3 +186,20 @@ def test_what_has_no_valid_form_is_refused(tiny: Tiny, named: dict[str, list[obj
     with pytest.raises(RecipeError):
         forget(tiny.store, **named)
     assert read_takedowns(Store(tiny.store).storage) is None
+
+
+def test_a_recipe_that_was_renamed_keeps_nothing_once_it_is_dropped(tiny: Tiny) -> None:
+    """Nobody runs it again under its old name, and a tag does not save it either."""
+    forget(tiny.store, urls=[url_of("p1")])
+    renamed = {**tiny.recipe, "name": "renamed"}
+    record, _ = run_recipe(renamed, tiny.store)
+    add_tag(Store(tiny.store), "v1", tiny.record.run)
+    assert gc(tiny.store).left and not prove(Store(tiny.store)).holds
+    with pytest.raises(RecipeError, match=r"did you mean 'tiny'.*Valid: renamed, tiny"):
+        gc(tiny.store, Retention(dropped=frozenset({"tin"})))
+    collected = gc(tiny.store, Retention(dropped=frozenset({"tiny"})))
+    assert (collected.removed, collected.left) == ((tiny.record.run,), {})
+    assert read_tags(Store(tiny.store)) == []
+    assert prove(Store(tiny.store)).holds
+    assert Store(tiny.store).storage.folders("open") == ["renamed"]
+    assert [run.run for run in read_runs(Store(tiny.store))] == [record.run]

@@ -15,6 +15,8 @@ from curation.errors import RecipeError, StoreError
 from curation.flow import plan
 from curation.media.vectors.vector_set import as_stored
 from curation.recipe import parse_recipe
+from curation.runner.gc.collect import collect
+from curation.runner.gc.kept_runs import Retention
 from curation.runner.preflight import check_encoders
 from curation.stages.embed.imported import ImportedRows
 from curation.store.store import Store
@@ -236,3 +238,23 @@ def test_files_that_change_under_a_run_are_an_error(listed: Path) -> None:
     imported = ImportedRows(str(listed / "v.npy"), None, 26, np.arange(25), {"dim": DIM}, None)
     with pytest.raises(StoreError, match="changed while the run read it"):
         imported.open()
+
+
+def test_gc_keeps_which_row_has_which_vector_for_kept_runs_alone(
+    listed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a billion rows that is 8 GB, after each change of a list or of the vectors."""
+    store = listed / "store"
+    for number in range(2):
+        keys = [f"k{n}" for n in range(25)]
+        spec = write_vectors(listed / f"v{number}", "npy", vectors_of(25, number), keys)
+        recipe = without_pixels(
+            spec | {"ids": spec["ids"] | {"join": "key"}}, source(listed / "list.parquet")
+        )
+        run(store, recipe, until="embed")
+        assert len([*(store / "work" / "embed").rglob("*.parquet")]) == number + 1
+    collect(Store(store), Retention(grace_s=0.0))
+    assert len([*(store / "work" / "embed").rglob("*.parquet")]) == 1
+    # Nobody reads the keys again.
+    monkeypatch.setattr("curation.stages.embed.imported._by_ids", None)
+    assert run(store, recipe, until="embed")["embed"].up_to_date

@@ -96,7 +96,6 @@ def printed(store: Store, *more: str) -> str:
 
 def test_a_run_that_works_is_shown_with_its_progress_and_its_lease(store: Store) -> None:
     assert read_status(store) == []
-    assert printed(store) == f"No run yet in {store.uri}.\n"
     with working(store) as run:
         (status,) = read_status(store)
         assert status.state == "running"
@@ -259,3 +258,14 @@ def test_rates_and_the_time_left_follow_from_the_counts(monkeypatch: pytest.Monk
     activity.end_part()
     progress = activity.progress()
     assert progress is not None and progress.counts is None
+
+
+@pytest.mark.parametrize("command", ["status", "runs"])
+def test_a_wrong_path_does_not_pass_for_a_store_without_runs(command: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [command, "--store", str(tmp_path / "mistyped"), "--json"])
+    assert isinstance(result.exception, StoreError)
+    assert "there is no store" in str(result.exception)
+    assert not (tmp_path / "mistyped").exists()
+    (tmp_path / "store" / "tombstones").mkdir(parents=True)
+    result = CliRunner().invoke(app, [command, "--store", str(tmp_path / "store")])
+    assert (result.exit_code, result.output) == (0, f"No run yet in {tmp_path / 'store'}.\n")

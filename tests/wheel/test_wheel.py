@@ -77,7 +77,7 @@ def test_holds_the_folders_of_the_project_under_its_own_name_alone(wheel: Path, 
         names = set(archive.namelist())
     tops = {name.split("/")[0] for name in names}
     assert tops == {"curation", f"curation-{wheel.name.split('-')[1]}.dist-info"}
-    for folder in ("jobs", "airflow_dags", "conf", "schemas", "quickstart"):
+    for folder in ("jobs", "airflow_dags", "conf", "schemas", "quickstart", "docs"):
         files = [path for path in (root / folder).rglob("*") if path.is_file()]
         wanted = {str(path.relative_to(root)) for path in files if path.suffix != ".pyc"}
         assert {f"curation/{name}" for name in wanted} <= names

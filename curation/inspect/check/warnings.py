@@ -36,7 +36,7 @@ def first_run_encoders(facts: Facts) -> Iterator[Finding]:
             "embed.encoders",
             f"{' and '.join(packaged)} come with the package, for first runs and tests",
             "For real work name pretrained ones, such as timm/vit_small_patch14_dinov2.lvd142m for "
-            "what a picture shows, and SSCD for copies (docs/your-data.md)",
+            "what a picture shows, and SSCD for copies (your-data.md in `curation where docs`)",
         )
 
 
@@ -234,7 +234,9 @@ def failing_pictures(facts: Facts) -> Iterator[Finding]:
         )
 
 
-_REASONS = "docs/reference/tables.md says what each reason means (column reason of `images`)"
+_REASONS = (
+    "10_images.yaml in `curation where schemas` says what each reason means, at the column `reason`"
+)
 _ELSEWHERE = (
     "Set `root` of the source to the folder of its pictures, or `follow_links: true` if the files are "
     "links"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from curation.errors import Detail, StoreError
+from curation.errors import Detail, RecipeError, StoreError, unknown
 from curation.progress import ProgressBar
 from curation.runner.gc.kept_runs import (
     WORKING,
@@ -78,6 +78,7 @@ def collect(
         waiting: what to do while another gc is at work.
 
     Raises:
+        RecipeError: no run is of a recipe of which none is to be kept.
         StoreError: there is no store, or nobody knows what is needed, because the record of a run or a
             tag is damaged or missing; nothing was removed.
         LeaseError: another gc is at work, and `waiting.wait` is False; or a run took over.
@@ -97,15 +98,15 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     # In this order, a run that starts and is tagged meanwhile has its record.
     tags, runs = read_tags(store), read_stored_runs(store)
     _check_records(store, runs, tags)
+    _check_dropped(retention, runs)
     logs = read_logs(store, now)
     if lease is not None:
         logs = end_silent_leases(logs, this_process(GC))
     leases = [log.lease for log in logs.values() if log.lease is not None]
     working = {lease.holder.run for lease in leases if lease.holder is not None}
     kept = kept_runs(runs, {tag.run for tag in tags}, working, retention, now)
-    superseded = superseded_runs(store, runs)
+    superseded = superseded_runs(store, runs, retention.dropped)
     kept = {r: reason for r, reason in kept.items() if reason == WORKING or r not in superseded}
-    recipes = {run.record.recipe for run in runs if run.record.run in kept}
     stay, go_on = _records(runs, kept, working, retention, now)
     needs = find_needs(store, stay, go_on, logs)
     before = withheld_files(store)
@@ -120,7 +121,7 @@ def _collect(store: Store, retention: Retention, lease: Lease | None, now: float
     removals.decide("runs", records, paths.__contains__)
     sweep.logs(kept, quoting)
     # Before the files that these folders open.
-    sweep.open_folders(recipes)
+    sweep.open_folders()
     _sweep_everything(sweep, logs)
     removed = tuple(run.record.run for run in runs if run.record.run not in kept)
     if lease is not None:
@@ -155,6 +156,18 @@ def _check_records(store: Store, runs: Sequence[StoredRun], tags: Sequence[Tag])
             f"{store.uri} has no record of a run, so nobody knows what is needed. Nothing was removed",
             fix="Run its recipes again, or delete the folder if nothing of it is needed",
         )
+
+
+def _check_dropped(retention: Retention, runs: Sequence[StoredRun]) -> None:
+    """Check that there are runs of the recipes of which none is kept.
+
+    Raises:
+        RecipeError: there is none of one.
+    """
+    names = sorted({run.record.recipe for run in runs})
+    missing = sorted(retention.dropped.difference(names))
+    if missing:
+        raise RecipeError(*(unknown("recipe", name, names, "--drop") for name in missing))
 
 
 def _remove_tags(removals: RemovalList, tags: Sequence[Tag]) -> None:

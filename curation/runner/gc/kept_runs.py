@@ -26,11 +26,13 @@ class Retention:
         older_than_s: finished runs that ended less than so many seconds ago are kept too; None: none.
         grace_s: seconds for which a run is kept after a later one replaced it, and for which a file
             is kept that nothing names.
+        dropped: names of recipes of which no run is kept.
     """
 
     keep: int = 1
     older_than_s: float | None = None
     grace_s: float = 24 * 3600.0
+    dropped: frozenset[str] = frozenset()
 
 
 class StoredRun(NamedTuple):
@@ -102,8 +104,9 @@ def kept_runs(
     for recipe in dict.fromkeys(run.record.recipe for run in runs):
         of_recipe = [run for run in runs if run.record.recipe == recipe]
         for reason, chosen in _reasons(of_recipe, working, retention, now):
-            for run in chosen:
-                kept.setdefault(run.record.run, reason)
+            if reason == WORKING or recipe not in retention.dropped:
+                for run in chosen:
+                    kept.setdefault(run.record.run, reason)
     for run in runs:
         if run.record.run in tagged:
             kept[run.record.run] = "tagged"
@@ -125,7 +128,11 @@ def _reasons(
     last = finished[0].record.run if finished else ""
     yield (
         "unfinished",
-        (r for r in unfinished if r.record.run > last and (not limit or r.modified > now - limit)),
+        (
+            r
+            for r in unfinished
+            if r.record.run > last and (limit is None or r.modified > now - limit)
+        ),
     )
     # Whatever was the latest at some time within the grace period.
     start = now - retention.grace_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from curation.engine.iceberg import published
 from curation.engine.table_name import TableName
@@ -14,6 +15,7 @@ from curation.store.manifest import Committed
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Entry
 from curation.store.store import Store
+from curation.store.used_work import FOLDER as USED
 from curation.store.used_work import used_memos
 
 EXECUTION_ONLY = True
@@ -31,8 +33,9 @@ class Needs:
         working: the stages that a run works on now, or looks for work of.
         resumable: stages that a kept run has not finished, with the time when the first of them took
             the lease: what was finished since then stays.
-        used: memos of work tables, by stage.
+        used: memos of work tables and states, by stage.
         steps: fingerprints of the steps of kept runs.
+        tables: the tables of the kept runs of each recipe.
         entries: the paths of entries of step logs.
     """
 
@@ -42,6 +45,7 @@ class Needs:
     resumable: dict[str, float] = field(default_factory=dict)
     used: dict[str, set[str]] = field(default_factory=dict)
     steps: set[str] = field(default_factory=set)
+    tables: dict[str, set[str]] = field(default_factory=dict)
     entries: set[str] = field(default_factory=set)
 
     def add_versions(self, tables: Mapping[str, str]) -> None:
@@ -60,6 +64,14 @@ class Needs:
             stage not in STAGES or STAGES[stage].contract == TableName(table).contract
             for stage in self.working
         )
+
+    def opens(self, recipe: str, table: str) -> bool:
+        """Whether other programs may open a table of a recipe: a kept run has it, or may be making it.
+
+        An encoder that the recipe has no more leaves a folder that opens its last vectors.
+        """
+        tables = self.tables.get(recipe)
+        return tables is not None and (table in tables or self.is_working(table))
 
     def resumable_since(self, table: str) -> float | None:
         """Return since when unfinished work on a table stays; None if none does."""
@@ -90,13 +102,10 @@ def find_needs(
         needs.add_versions(record.tables)
         needs.required |= set(record.tables.items())
         needs.steps |= {*record.steps.values(), *record.planned}
+        needs.tables.setdefault(record.recipe, set()).update(record.tables)
         _add_history(needs, record, logs)
         if record.state != "finished":
             _add_unfinished(needs, record, logs)
-    recipes = {record.recipe for record in kept}
-    for opened in published(store):
-        if opened.recipe in recipes:
-            needs.add_versions({opened.table: opened.version})
     for record in working:
         needs.working |= _looking_for_work(record)
     for log in logs.values():
@@ -104,6 +113,9 @@ def find_needs(
             needs.working.add(log.lease.stage)
             needs.add_versions(log.lease.reads)
             needs.add_committed(log.lease.tables.items())
+    for opened in published(store):
+        if needs.opens(opened.recipe, opened.table):
+            needs.add_versions({opened.table: opened.version})
     _add_used_work(needs, store, logs)
     return needs
 
@@ -144,9 +156,8 @@ def _looking_for_work(record: RunRecord) -> set[str]:
 
 
 def _add_used_work(needs: Needs, store: Store, logs: Mapping[str, ReadLog]) -> None:
-    """Add the work tables that the steps of kept runs noted."""
-    for stage in STAGES.values():
-        if stage.units is not None:
-            for step in needs.steps & logs.keys():
-                memos = used_memos(store, stage.name, step)
-                needs.used.setdefault(stage.name, set()).update(memos)
+    """Add the work tables and states that the steps of kept runs noted."""
+    for name in store.storage.folders("work"):
+        noted = {PurePosixPath(p).stem for p in store.storage.files(f"work/{name}/{USED}")}
+        for step in noted & needs.steps & logs.keys():
+            needs.used.setdefault(name, set()).update(used_memos(store, name, step))

@@ -95,6 +95,7 @@ def restore_run(store: Store, record: RunRecord, waiting: Waiting) -> RunRecord:
         start,
         stages=record.stages,
         rows=record.rows,
+        outcomes=record.outcomes,
         tables=record.tables,
         steps=record.steps,
         restored_from=record.run,

@@ -219,12 +219,16 @@ class Sweep:
         self.removals.forced |= {path for path in files if run_of(path) in quoting}
         self.removals.decide("logs", files, lambda path: run_of(path) in kept)
 
-    def open_folders(self, recipes: Collection[str]) -> None:
-        """Remove the folders by which other programs open tables of recipes that have no kept run."""
+    def open_folders(self) -> None:
+        """Remove the folders by which other programs open tables that no kept run of a recipe has."""
+
+        def is_needed(path: str) -> bool:
+            _, recipe, table, *_ = path.split("/")
+            return self.needs.opens(recipe, table) and not path.endswith(SET_ASIDE_SUFFIX)
+
         for recipe in self.store.storage.folders(OPEN_FOLDER):
             files = self.store.storage.files(f"{OPEN_FOLDER}/{recipe}", recursive=True)
-            kept = {p for p in files if recipe in recipes and not p.endswith(SET_ASIDE_SUFFIX)}
-            self.removals.decide("open", files, kept.__contains__)
+            self.removals.decide("open", files, is_needed)
         self._delete_empty_folders(OPEN_FOLDER)
 
     def step_logs(self, logs: Mapping[str, ReadLog]) -> None:

@@ -39,12 +39,15 @@ def search_beside_runs(store: Store, lease: Lease) -> Hits | None:
     return search_store(store, takedowns, since, stages_at_work(read_logs(store, since)))
 
 
-def superseded_runs(store: Store, runs: Sequence[StoredRun]) -> set[str]:
+def superseded_runs(
+    store: Store, runs: Sequence[StoredRun], dropped: Collection[str] = ()
+) -> set[str]:
     """Return the runs with withheld tables that a later run of the same recipe made anew.
 
     Args:
         store: where they are.
         runs: all runs, the one that started last first.
+        dropped: recipes that are not run any more, so that no later run makes them anew.
     """
     known = VersionsWithFiles(store, store.withheld_files())
     made: dict[str, set[str]] = {}
@@ -53,7 +56,7 @@ def superseded_runs(store: Store, runs: Sequence[StoredRun]) -> set[str]:
         record = run.record
         withheld = {table for table, version in record.tables.items() if known.has(table, version)}
         later = made.setdefault(record.recipe, set())
-        if withheld and withheld <= later:
+        if withheld and (withheld <= later or record.recipe in dropped):
             superseded.add(record.run)
         if record.state == "finished":
             later.update(record.tables)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -99,7 +100,7 @@ def cosines_of(
             "copy of what was taken down",
             fix=(
                 "Set damaged files aside (curation verify-store --set-aside --store "
-                f"{store.uri}), then run the same command again"
+                f"{shlex.quote(store.uri)}), then run the same command again"
             ),
         ) from error
 

@@ -30,8 +30,6 @@ from curation.store.fragment import Fragment
 DRIFT_IMAGES = 16_384
 """Expected number of images by which drift is measured, of the smallest pool of a scale."""
 CENTROIDS, TRAINED_IMAGES = "centroids", "images of the centroids"
-SHARED = True
-"""Kept as what all steps share, because gc removes the other states; the key names the step."""
 DECIMALS = 6
 
 
@@ -68,7 +66,7 @@ class Drift:
 
     def kept_levels(self, context: Context) -> Iterator[tuple[str, pa.RecordBatch]]:
         """Yield name and centroids of each level. Rows then depend on the history of the step."""
-        context.inherit_state(CENTROIDS, self.key, SHARED)
+        context.inherit_state(CENTROIDS, self.key)
         levels = self.centroids.column("level")
         for level in pc.unique(levels).to_pylist():
             rows = self.centroids.filter(pc.equal(levels, level)).combine_chunks()
@@ -107,8 +105,8 @@ def measure_drift(
     if params.retrain == "always":
         return None
     key = _key(vectors, params, context)
-    kept = context.load_state(CENTROIDS, key, SHARED)
-    images = kept and context.load_state(TRAINED_IMAGES, [key, kept.content], SHARED)
+    kept = context.load_state(CENTROIDS, key)
+    images = kept and context.load_state(TRAINED_IMAGES, [key, kept.content])
     if kept is None or images is None:
         return None
     centroids = kept.read()
@@ -162,7 +160,7 @@ def _sample(
 
 def _key(vectors: Table, params: ClusterStep, context: Context) -> Any:
     encoder = vectors.manifest.stats.get("encoder")
-    return {"step": context.step, "params": params, "encoder": encoder}
+    return {"params": params, "encoder": encoder}
 
 
 def keep_centroids(
@@ -187,9 +185,11 @@ def keep_centroids(
     noted = {"stats": stats, "trained_on": eligible.manifest.version, "scale": scale}
     (batch,) = pa.Table.from_batches(levels).combine_chunks().to_batches()
     metadata = {"noted": json.dumps(noted)}
-    context.save_state(CENTROIDS, key, batch.replace_schema_metadata(metadata), SHARED)
-    kept: Fragment | None = context.load_state(CENTROIDS, key, SHARED)
+    context.save_state(CENTROIDS, key, batch.replace_schema_metadata(metadata))
+    kept: Fragment | None = context.load_state(CENTROIDS, key)
     assert kept is not None
     ids, _ = _sample(eligible, vectors, scale, params, context)
     images = pa.RecordBatch.from_arrays([from_ids(ids)], ["image_id"])
-    context.save_state(TRAINED_IMAGES, [key, kept.content], images, SHARED)
+    context.save_state(TRAINED_IMAGES, [key, kept.content], images)
+    context.keep_state(CENTROIDS, key)
+    context.keep_state(TRAINED_IMAGES, [key, kept.content])

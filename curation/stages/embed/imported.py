@@ -168,13 +168,16 @@ def _numbers(
     fragments = [fragment for source in sources for fragment in source.fragments]
     names = [source.name for source in sources]
     key = [fragments, names, content]
-    saved = context.load_state("vectors", key, shared=True)
+    # Another step may import the same vectors for the same rows.
+    states = context.for_all_steps()
+    saved = states.load_state("vectors", key)
     if saved is None:
         numbers = np.concatenate([np.empty(0, np.int64), *_by_ids(sources, spec)])
         batch = pa.RecordBatch.from_arrays([pa.array(numbers)], ["number"])
-        context.save_state("vectors", key, batch, shared=True)
+        states.save_state("vectors", key, batch)
     else:
         numbers = saved.read().column("number").to_numpy()
+    states.keep_state("vectors", key)
     ends = np.cumsum([fragment.rows for fragment in fragments])
     parts = np.split(numbers, ends[:-1]) if fragments else []
     return {fragment.name: part for fragment, part in zip(fragments, parts, strict=True)}

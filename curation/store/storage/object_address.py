@@ -120,7 +120,7 @@ def writer_settings(scheme: str, options: Mapping[str, str], region: str | None)
 
 def _credentials() -> dict[str, Any]:
     """Return the credentials of a profile, if the environment has none; obstore reads no profiles."""
-    if "AWS_ACCESS_KEY_ID" in os.environ:
+    if os.environ.get("AWS_ACCESS_KEY_ID"):
         return {}
     profile = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
     keys = _keys_of_profile(profile or "default")

@@ -42,8 +42,8 @@ def recognise(place: Place) -> Recognised:
             valid=tuple(FORMATS),
             fix=(
                 "Give a list a column of URLs, of paths, or of encoded images. Set other columns, and "
-                "other endings of files, in a recipe by hand; docs/your-vectors.md has one for vectors "
-                "without pictures"
+                "other endings of files, in a recipe by hand; your-vectors.md in `curation where "
+                "docs` has one for vectors without pictures"
             ),
         )
     )
