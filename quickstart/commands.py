@@ -16,6 +16,8 @@ from .build import build, read_stamp
 from .server import CannotServe, serving
 
 DEFAULT_PORT = 8765
+PORT = "QUICKSTART_PORT"
+"""The variable that names another port."""
 WEB, STORE = Path("data", "quickstart"), Path("data", "store")
 """Where the recipe of the quickstart looks for the mini-web, and where its store is."""
 RECIPE = "quickstart.yaml"
@@ -29,9 +31,9 @@ def default_port() -> int:
     Raises:
         ValueError: it names no port.
     """
-    named = os.environ.get("QUICKSTART_PORT") or str(DEFAULT_PORT)
+    named = os.environ.get(PORT) or str(DEFAULT_PORT)
     if not (named.isdecimal() and 0 < int(named) < 2**16):
-        raise ValueError(f"QUICKSTART_PORT is {named!r}, and a port is a number from 1 to 65535")
+        raise ValueError(f"{PORT} is {named!r}, and a port is a number from 1 to 65535")
     return int(named)
 
 
@@ -40,7 +42,7 @@ def curate(folder: Path, port: int | None, shipped: Path, options: Sequence[str]
 
     Args:
         folder: gets the recipe, the mini-web and the store.
-        port: of the mini-web; None for the default.
+        port: of the mini-web; None for that of one that is there, or else the default.
         shipped: the recipe of the quickstart; a recipe that is in the folder already stays.
         options: of `curation`.
 
@@ -51,7 +53,7 @@ def curate(folder: Path, port: int | None, shipped: Path, options: Sequence[str]
         CannotServe, FileExistsError, ValueError: the mini-web cannot be built or served.
     """
     folder = folder.absolute()
-    build(folder / WEB, port or default_port())
+    build(folder / WEB, port or _port_of(folder / WEB))
     recipe = folder / RECIPE
     if not recipe.exists():
         shutil.copyfile(shipped, recipe)
@@ -60,6 +62,15 @@ def curate(folder: Path, port: int | None, shipped: Path, options: Sequence[str]
     # Nothing in the folder of a user is imported by chance.
     program = [sys.executable, "-P", "-m", "curation.cli", *options]
     return serve(folder / WEB, None, [*program, "run", RECIPE, "--store", str(STORE)], folder)
+
+
+def _port_of(web: Path) -> int:
+    """Return the port that the environment names, or else that of a mini-web that is there already.
+
+    Its lists link to this port: for another one it would be made, fetched and curated again.
+    """
+    built_for = read_stamp(web).get("port")
+    return default_port() if PORT in os.environ or built_for is None else int(str(built_for))
 
 
 def again(folder: Path) -> str:

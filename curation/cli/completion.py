@@ -24,7 +24,7 @@ def _of_store(names: Callable[[Store, Any], Iterable[str]]) -> Callable[..., lis
         from curation.errors import CurationError
         from curation.store.store import Store
 
-        address = ctx.params.get("store")
+        address = ctx.params.get("store") or _first_argument(ctx)
         try:
             candidates = names(Store(address), ctx) if address else ()
             return [name for name in candidates if name.startswith(incomplete)]
@@ -32,6 +32,16 @@ def _of_store(names: Callable[[Store, Any], Iterable[str]]) -> Callable[..., lis
             return []
 
     return complete
+
+
+def _first_argument(ctx: typer.Context) -> str | None:
+    """Return the first argument, if it is the store, as that of `sql`.
+
+    Where an option lacks its value, as here, the parser leaves the arguments as they are.
+    """
+    first = ctx.command.params[0]
+    is_store = first.name == "store" and first.param_type_name == "argument"
+    return next(iter(ctx.args), None) if is_store else None
 
 
 def _runs(store: Store, _: Any) -> list[str]:

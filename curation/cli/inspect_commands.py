@@ -111,7 +111,7 @@ def _print_place(table: Table, version: str | None, run: str | None) -> None:
 
     The folder of a table holds the files of older versions too, so it is not printed.
     """
-    from curation.inspect.open_folder import duckdb_call
+    from curation.inspect.open_folder import duckdb_call, sql_name
 
     name, place = table.manifest.table, shlex.quote(table.store.uri)
     listing = (
@@ -121,7 +121,8 @@ def _print_place(table: Table, version: str | None, run: str | None) -> None:
     if version is None:
         chosen = _print_run(table, run)
         named = f" --run {shlex.quote(chosen)}" if chosen else ""
-        out.print(f'query    curation sql {place} "FROM {name}"{named}')
+        query = shlex.quote(f"FROM {sql_name(name)}")
+        out.print(f"query    curation sql {place} {query}{named}")
     try:
         out.print(f"open with  {duckdb_call(table, _folder(table, version, run))}")
     except TakenDownError as error:

@@ -21,6 +21,8 @@ _HINTS = {
     "bad_row": "their `metadata` says file, place and cause",
 }
 """What to do about a reason for which rows are dropped."""
+PASSED = {"ok", "eligible"}
+"""Outcomes of rows that were not dropped; `select` calls them eligible."""
 _INDENT = " " * 14
 
 
@@ -50,8 +52,8 @@ class OutcomePrinter(RunObserver):
         )
 
     def _print_dropped(self, manifest: Manifest) -> None:
-        dropped = count_outcomes([manifest.counts])
-        dropped.pop("ok", None)
+        outcomes = count_outcomes([manifest.counts])
+        dropped = {reason: rows for reason, rows in outcomes.items() if reason not in PASSED}
         for reason, rows in dropped.items():
             if self._dropped.get(reason) != rows:
                 hint = f": {_HINTS[reason]}" if reason in _HINTS else ""

@@ -25,7 +25,8 @@ def quickstart(
             "--port",
             min=1,
             max=65535,
-            help="Port of the small web. The default is QUICKSTART_PORT or 8765.",
+            help="Port of the small web. The default is QUICKSTART_PORT, that of an earlier call, or "
+            "8765.",
         ),
     ] = None,
 ) -> None:

@@ -128,7 +128,7 @@ def _print_nearest(rows: list[dict[str, Any]], queries: list[str], index: str) -
         cells = [
             truncate(queries[row["query"]], 16),
             str(row["rank"]),
-            f"{row['similarity']:.4f}",
+            f"{row['similarity']:.3f}",
             row["image_id"],
             row["source"],
             ", ".join(row["arms"]) or "–",

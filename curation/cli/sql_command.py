@@ -15,6 +15,7 @@ import typer
 from rich.table import Table as Grid
 
 from curation.cli.app import INSPECT_PANEL, RecipeName, app, err, out
+from curation.cli.completion import complete_run
 from curation.cli.errors import print_error
 from curation.cli.inspect_commands import print_records
 from curation.cli.output_file import as_parquet, whole_file
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 MAX_CELL = 200
 PRINTED_ROWS = 40
+WIDE = ("HUGEINT", "UHUGEINT")
+"""Types of whole numbers of 128 bits."""
 READABLE = 8
 """Characters that each column of a grid gets at least; rows of more columns are printed in lines."""
 PROMPT, CONTINUED = "sql> ", "...> "
@@ -52,7 +55,9 @@ def sql(
     run: Annotated[
         str | None,
         typer.Option(
-            "--run", help="Query the tables of this run: a tag, or the beginning of its name."
+            "--run",
+            help="Query the tables of this run: a tag, or the beginning of its name.",
+            autocompletion=complete_run,
         ),
     ] = None,
     rows: Annotated[
@@ -91,13 +96,15 @@ def sql(
         if is_shell:
             _shell(opened, PRINTED_ROWS if rows is None else rows)
             return
-        result = opened.sql(query if query is not None else sys.stdin.read())
+        query = query if query is not None else sys.stdin.read()
+        if parquet is None and not as_json:
+            _print_each(opened, query, PRINTED_ROWS if rows is None else rows)
+            return
+        result = opened.sql(query)
         if parquet is not None:
             _write(result if rows is None else result.limit(rows), parquet)
-        elif as_json:
-            _print_json(result if rows is None else result.limit(rows))
         else:
-            _print_rows(result, PRINTED_ROWS if rows is None else rows)
+            _print_json(result if rows is None else result.limit(rows))
 
 
 def _is_shell(query: str | None) -> bool:
@@ -111,7 +118,7 @@ def _shell(opened: OpenStore, rows: int) -> None:
     out.print(HELP)
     for statement in _statements():
         try:
-            _print_rows(opened.sql(statement), rows)
+            _print_each(opened, statement, rows)
         except CurationError as error:
             print_error(error.to_json())
         except KeyboardInterrupt:
@@ -148,6 +155,12 @@ def _statements() -> Iterator[str]:
         if line.rstrip().endswith(";"):
             yield "\n".join(lines)
             lines = []
+
+
+def _print_each(opened: OpenStore, query: str, rows: int) -> None:
+    """Print the rows of each statement of a query."""
+    for statement in opened.session.statements(query) or [query]:
+        _print_rows(opened.sql(statement), rows)
 
 
 def _print_rows(result: duckdb.DuckDBPyRelation, rows: int) -> None:
@@ -221,13 +234,30 @@ def _write(result: duckdb.DuckDBPyRelation, path: str) -> None:
     from curation.inspect.api.sql import call_duckdb, duckdb_batches
 
     rows = 0
-    reader = call_duckdb(result.to_arrow_reader)
+    reader = call_duckdb(lambda: _with_decimals(result).to_arrow_reader())
     names = _distinct(reader.schema.names)
     with whole_file(path) as part, _parquet_writer(part, reader.schema, names) as writer:
         for batch in duckdb_batches(reader):
             writer.write_batch(batch.rename_columns(names))
             rows += batch.num_rows
     out.print(f"Wrote {rows:,} rows to {path}")
+
+
+def _with_decimals(result: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Return rows whose whole numbers of 128 bits are decimals of 38 digits, as Arrow has them.
+
+    A longer one is an error then. DuckDB would write -1, or what few readers take.
+    """
+    from curation.inspect.api.sql import quoted
+
+    if not any(str(kind) in WIDE for kind in result.types):
+        return result
+    columns = zip(result.columns, map(str, result.types), strict=True)
+    chosen = [
+        f"#{number}{'::DECIMAL(38, 0)' if kind in WIDE else ''} AS {quoted(name)}"
+        for number, (name, kind) in enumerate(columns, start=1)
+    ]
+    return result.project(", ".join(chosen))
 
 
 def _parquet_writer(part: str, schema: pa.Schema, names: Sequence[str]) -> pq.ParquetWriter:

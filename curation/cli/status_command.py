@@ -12,6 +12,7 @@ from curation.cli.app import STORE_PANEL, AsJson, StorePath, app, out, print_fac
 from curation.cli.completion import complete_run
 from curation.cli.existing_store import existing_store
 from curation.cli.facts.runs import RunStatus as RunStatusFacts
+from curation.cli.outcomes import PASSED
 from curation.terminal import styled
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 _COLOURS = {"failed": "red", "stopped": "red", "silent": "yellow", "waiting": "yellow"}
 _SHOWN_REASONS = 8
-_GOOD = {"ok", "eligible"}
-"""Outcomes of rows that did not fail; `select` calls them eligible."""
 
 
 @app.command(rich_help_panel=STORE_PANEL)
@@ -104,7 +103,7 @@ def failures(by_stage: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """Yield a line with the reasons of each stage, the most frequent first."""
     shown: Mapping[str, int] = {}
     for stage, outcomes in by_stage.items():
-        failed = {reason: rows for reason, rows in outcomes.items() if reason not in _GOOD}
+        failed = {reason: rows for reason, rows in outcomes.items() if reason not in PASSED}
         # Later stages hand on what failed before.
         new = {reason: rows for reason, rows in failed.items() if shown.get(reason) != rows}
         shown = {**shown, **failed}

@@ -65,6 +65,7 @@ def train_filter(
 ) -> None:
     """Train a head on labelled images, and print the line that adds it to `score.heads` of a recipe."""
     from curation.inspect import train_filter as training
+    from curation.inspect.first_recipe.text import flow
     from curation.store.store import Store
 
     loaded = load_recipe(recipe)
@@ -81,8 +82,7 @@ def train_filter(
         print_facts(TrainedHead(**asdict(evaluation), head=head))
         return
     _print_evaluation(evaluation)
-    fields = ", ".join(f"{key}: {value}" for key, value in head.items())
-    out.print(f"score.heads   good: {{{fields}}}")
+    out.print(f"score.heads   good: {flow(head)}")
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:

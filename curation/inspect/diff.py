@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.engine.table import Table, open_table
+from curation.errors import Detail, RecipeError
 from curation.inspect.lineage import table_behind
 from curation.store.store import DATASET, Store
 
@@ -19,6 +20,7 @@ BUCKET_IMAGES = 4_000_000
 """Images compared at once, by the beginning of their ids; they take about 1 GB."""
 NOT_IN_SOURCES = "not_in_sources"
 NOT_CLAIMED = "no_arm_claims_it"
+OTHER_IMAGE = "its_pair_has_another_image"
 
 SCHEMA = pa.schema(
     [
@@ -37,8 +39,10 @@ def open_dataset(place: str) -> Table:
     The beginning of a version or of a run is enough if no other begins so.
 
     Raises:
+        RecipeError: an @ stands there without a version or a run.
         StoreError: there is no such dataset, or several versions or runs have that beginning.
     """
+    _check_named(place)
     uri, prefix = _parts_of(place)
     store = Store(uri)
     if not prefix:
@@ -46,6 +50,14 @@ def open_dataset(place: str) -> Table:
     if any(version.startswith(prefix) for version in store.versions(DATASET)):
         return open_table(store, DATASET, prefix)
     return open_table(store, DATASET, run=prefix)
+
+
+def _check_named(place: str) -> None:
+    """Refuse an @ without a version or a run: a shell leaves it of a variable that is not set."""
+    is_cut = place.endswith("@") or ("://" in place and "@?" in place)
+    if is_cut and not Path(place).is_dir():
+        fix = "Name one, or leave the @ out for the dataset of the latest finished run"
+        raise RecipeError(Detail("no version and no run stands after the @", place, "", fix=fix))
 
 
 def _parts_of(place: str) -> tuple[str, str]:
@@ -70,8 +82,8 @@ def difference(before: Table, after: Table) -> Iterator[pa.RecordBatch]:
     """Yield the images that are not the same in both datasets, in order of their ids.
 
     `change` is `added`, `removed` or `other_arms`. `reason` says why the image is not in the dataset
-    that lacks it: the reason in the `eligible` table of that dataset, `no_arm_claims_it`, or
-    `not_in_sources`.
+    that lacks it: the reason in the `eligible` table of that dataset, `no_arm_claims_it`,
+    `its_pair_has_another_image`, or `not_in_sources`.
     """
     for first, end in _buckets(max(before.rows, after.rows)):
         arms_before, arms_after = _arms(before, first, end), _arms(after, first, end)
@@ -81,8 +93,8 @@ def difference(before: Table, after: Table) -> Iterator[pa.RecordBatch]:
         change = np.where(in_after, "added", "removed")
         change = np.where(in_before & in_after, "other_arms", change)
         reasons = [
-            _missing_reasons(before, ids[~in_before]),
-            _missing_reasons(after, ids[~in_after]),
+            _missing_reasons(before, ids[~in_before], after),
+            _missing_reasons(after, ids[~in_after], before),
         ]
         rows = pd.DataFrame(
             {
@@ -126,22 +138,49 @@ def _between(table: pa.Table, first: str, end: str) -> pa.Table:
     return table.filter(pc.and_(pc.greater_equal(ids, first), pc.less(ids, end)))
 
 
-def _missing_reasons(dataset: Table, ids: pd.Index[Any]) -> pd.Series[str]:
-    """Return why each of these images is not in a dataset, by image id."""
+def _missing_reasons(dataset: Table, ids: pd.Index[Any], other: Table) -> pd.Series[str]:
+    """Return why images of another dataset are not in a dataset, by image id."""
     reasons = pd.Series(NOT_IN_SOURCES, index=ids, dtype=object)
     if not len(ids):
         return reasons
-    wanted = pa.array(ids, pa.string())
-    parts = []
-    for fragment in table_behind(dataset, "eligible").fragments.values():
-        table = fragment.read(["image_id", "pair_id", "role", "reason"])
-        parts.append(table.filter(pc.is_in(table.column("image_id"), wanted)).to_pandas())
-    rows = pd.concat(parts)
+    eligible = table_behind(dataset, "eligible")
+    rows = _rows_with("image_id", ids, eligible, ["image_id", "pair_id", "role", "reason"])
     # Of several rows of an image one that may be retrieved counts first, then one of the pool.
     rows = rows.assign(dropped=rows["reason"].notna(), not_pool=rows["role"] != "pool")
     rows = rows.sort_values(["dropped", "not_pool", "pair_id"]).drop_duplicates("image_id")
     reasons.update(rows.set_index("image_id")["reason"].fillna(NOT_CLAIMED))
+    unknown = ids.difference(rows["image_id"])
+    if len(unknown):
+        reasons.update(_reasons_of_pairs(eligible, other, unknown))
     return reasons
+
+
+def _reasons_of_pairs(eligible: Table, other: Table, ids: pd.Index[Any]) -> pd.Series[str]:
+    """Return why pairs have no longer the images that they have in another dataset, by image id.
+
+    A row whose image could not be fetched has no image id, so it is known by its pair. Images whose
+    pairs are not there are left out.
+    """
+    images = _rows_with("image_id", ids, other, ["image_id", "pair_id"])
+    pairs = _rows_with("pair_id", images["pair_id"], eligible, ["pair_id", "image_id", "reason"])
+    pairs = pairs.assign(reason=pairs["reason"].mask(pairs["image_id"].notna(), OTHER_IMAGE))
+    # Of several rows of a pair one with an image comes first.
+    pairs = pairs.sort_values(["image_id", "reason"]).drop_duplicates("pair_id")
+    joined = images.merge(pairs[["pair_id", "reason"]], on="pair_id")
+    by_image: pd.Series[str] = joined.set_index("image_id")["reason"]
+    return by_image
+
+
+def _rows_with(
+    column: str, values: pd.Index[Any] | pd.Series[Any], table: Table, columns: list[str]
+) -> pd.DataFrame:
+    """Return some columns of the rows in which a column has one of some values."""
+    wanted = pa.array(values, pa.string())
+    parts = []
+    for fragment in table.fragments.values():
+        rows = fragment.read(columns)
+        parts.append(rows.filter(pc.is_in(rows.column(column), wanted)).to_pandas())
+    return pd.concat(parts) if parts else pd.DataFrame(columns=columns)
 
 
 def _split(arms: Any) -> list[str]:

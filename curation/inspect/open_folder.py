@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from curation.engine.iceberg import OpenFolder
@@ -9,6 +10,9 @@ from curation.engine.table import Table
 from curation.errors import StoreError
 from curation.store.run_log import find_run, latest_run, read_runs
 from curation.store.store import DATASET, Store
+
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
+"""A name that SQL takes without quotes."""
 
 
 def open_folder(table: Table, run: str | None = None, any_recipe: bool = False) -> str:
@@ -67,6 +71,12 @@ def duckdb_call(table: Table, folder: str) -> str:
     if table.manifest.table == DATASET and table.rows:
         return f"FROM {_quoted(f'{folder}/*.parquet')}"
     return f"INSTALL iceberg; LOAD iceberg; FROM iceberg_scan({_quoted(folder)})"
+
+
+def sql_name(table: str) -> str:
+    """Return the name of a table as SQL has it, as `embeddings."my-encoder"`."""
+    parts = (p if _PLAIN.fullmatch(p) else f'"{p}"' for p in table.split("."))
+    return ".".join(parts)
 
 
 def _quoted(text: str) -> str:

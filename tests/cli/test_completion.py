@@ -48,6 +48,8 @@ def test_names_of_a_store(world: World, command: Command) -> None:
     assert completed(f"curation restore {place} pa") == ["paper-1"]
     assert completed(f"curation show {place} images --run pa") == ["paper-1"]
     assert completed(f"curation tag {place} ") == ["paper-1"]
+    assert completed(f"curation sql {world.store} --run pa") == ["paper-1"]
+    assert completed(f"curation sql {world.store} -n 3 --run 2") == [world.run]
 
 
 @pytest.mark.parametrize("place", ["", "missing", "s3://bucket/p?nonsense=1"])

@@ -190,6 +190,25 @@ def test_a_name_that_no_hub_can_have_is_no_crash(model: str) -> None:
     assert codes({"embed": {"encoders": encoders}}, {}) == ["weights_elsewhere"]
 
 
+@pytest.mark.parametrize(
+    ("spec", "warned"),
+    [
+        ({"model": "open_clip/ViT-B-32/laion2b_s34b_b79k"}, "unless its cache has them"),
+        ({"model": "timm/vit_tiny_patch16_224.nobody"}, "are not on this machine"),
+        ({"model": "open_clip", "weights": "models/clip"}, None),
+        ({"model": "vit_micro"}, None),
+    ],
+)
+def test_whatever_the_hub_has_is_said_to_be_downloaded(
+    spec: dict[str, str], warned: str | None
+) -> None:
+    encoders = base()["embed"]["encoders"] | {"semantic": spec}
+    recipe = parse_recipe(base() | {"embed": {"encoders": encoders}})
+    texts = [f.text for f in warnings_of(facts(recipe)) if f.code == "weights_elsewhere"]
+    assert len(texts) == (warned is not None)
+    assert warned is None or warned in texts[0]
+
+
 OUTCOMES = {"undecodable": 4, "contaminated": 2, "copy_near": 3, "vector_not_finite": 1}
 
 

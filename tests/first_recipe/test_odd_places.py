@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from curation.engine.yaml_text import load_yaml
 from curation.errors import RecipeError
 from curation.inspect.check.check import check_recipe
 from curation.inspect.check.survey import survey
-from curation.inspect.first_recipe.draft import draft
+from curation.inspect.first_recipe.draft import Draft, draft
 from curation.inspect.first_recipe.text import flow, recipe_text
 from curation.media.web.params import OutboundParams
 from curation.recipe import Recipe, load_recipe, parse_recipe
@@ -44,6 +45,15 @@ def written(path: Path | str, **options: Any) -> tuple[str, Recipe]:
     """The recipe that init writes, as text and parsed."""
     text = recipe_text(draft([str(path)], **options), "a.yaml")
     return text, parse_recipe(load_yaml(text))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Draft:
+    """What init knows of a pool and of seeds."""
+    folder = tmp_path_factory.mktemp("drafted")
+    LOCAL["folder"](folder / "pool", FEW)
+    LOCAL["folder"](folder / "seeds", FEW[:1])
+    return draft([str(folder / "pool")], [str(folder / "seeds")])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -303,3 +313,31 @@ def test_a_list_may_name_pictures_that_no_file_system_has(name: str, tmp_path: P
     file = tmp_path / "list.csv"
     file.write_text(f"image_path,caption\n{name},a fine picture\n")
     assert "set `root` to their folder" in str(draft([str(file)]).notes)
+
+
+@pytest.mark.parametrize(
+    "name", ["2024", "2024-05-01", "1e5", "010", "0x1f", "1_000", "null", "true", "no", "on", "y"]
+)
+def test_a_name_that_yaml_reads_as_another_value_stays_a_name(name: str, photos: Draft) -> None:
+    """Pictures are often in folders of years."""
+    pool, seeds = photos.surveys
+    curated = replace(seeds, source=seeds.source.model_copy(update={"name": name}))
+    recipe = parse_recipe(
+        load_yaml(recipe_text(replace(photos, name=name, surveys=[pool, curated]), "a.yaml"))
+    )
+    assert (recipe.name, recipe.sources[1].name) == (name, name)
+    assert [(arm.name, arm.seeds) for arm in recipe.retrieve] == [
+        (name, name),
+        (f"{name}-near", name),
+    ]
+
+
+def test_arms_of_seeds_with_like_names_are_told_apart(photos: Draft) -> None:
+    pool, seeds = photos.surveys
+    names = ["a-near", "a", "a-near-2", "a-near-near"]
+    curated = [
+        replace(seeds, source=seeds.source.model_copy(update={"name": name})) for name in names
+    ]
+    drafted = replace(photos, surveys=[pool, *curated])
+    recipe = parse_recipe(load_yaml(recipe_text(drafted, "a.yaml")))
+    assert [arm.seeds for arm in recipe.retrieve] == [name for name in names for _ in range(2)]

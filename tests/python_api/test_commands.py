@@ -86,6 +86,20 @@ def _image(made: Made) -> str:
         return str(store.vectors("semantic").image_ids[0])
 
 
+def test_a_picture_is_as_near_as_can_be_to_itself(
+    made: Made, recipe_file: str, opened: OpenStore, tmp_path: Path
+) -> None:
+    """Vectors are stored as float16, and 0.9999 would look as if it were another picture."""
+    ids = sorted(set(opened.vectors("semantic").image_ids))
+    words = ["search", recipe_file, "--store", str(made.store), "-k", "1"]
+    for image_id in ids:
+        words += ["--id", str(image_id)]
+    page = tmp_path / "sheet.html"
+    assert run(app, words).output.count(" 1.000 ") == len(ids)
+    assert run(app, [*words, "--html", str(page)]).exit_code == 0
+    assert page.read_text().count("<b>1.000</b>") == len(ids)
+
+
 def test_show_names_the_files_of_the_version_alone(made: Made) -> None:
     """What `show` says to run lists files whose rows are those that `show` counts."""
     shown = run(app, ["show", "eligible", "--store", str(made.store), "-n", "0"]).output
@@ -207,3 +221,23 @@ def test_opt_outs_of_a_recipe_are_not_those_of_a_run_of_another(
     refused = run(app, [*words, str(other)])
     assert isinstance(refused.exception, StoreError)
     assert f"images of run {made.second.run}" in str(refused.exception)
+
+
+def test_the_query_that_show_prints_is_valid_whatever_an_encoder_is_called(
+    made: Made, tmp_path: Path
+) -> None:
+    names = ("my-2nd", "2nd", "select", "plain")
+    encoders = {name: {"model": "vit_micro"} for name in names}
+    spec = edited(
+        made.recipe,
+        embed={"batch_size": 4, "encoders": encoders},
+        cluster={"levels": [2], "encoder": "plain"},
+        dedup={"near": None},
+    )
+    run_recipe(spec, tmp_path / "store", until="embed")
+    for name in names:
+        table = f"embeddings.{name}"
+        shown = run(app, ["show", table, "--store", str(tmp_path / "store"), "-n", "0"]).output
+        (line,) = (line for line in shown.splitlines() if line.startswith("query"))
+        done = run(app, [*shlex.split(line)[2:], "-n", "0"])
+        assert done.exit_code == 0, (line, done.exception)

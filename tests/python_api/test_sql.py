@@ -284,3 +284,46 @@ def test_every_column_of_every_table_can_be_read_in_a_terminal(
         assert all(name in shown or len(names) * 11 < 80 for name in names), table
     none = CliRunner().invoke(app, ["sql", str(made.store), "FROM images", "-n", "0"]).output
     assert "original_width" in none and "0 rows; there are more" in none
+
+
+def test_each_statement_has_its_rows(made: Made) -> None:
+    """The rows of all but the last were lost, also of a file of statements."""
+    query = "SELECT 41 AS first; -- a comment\nSELECT ';' AS second, 43;"
+    for words, lines in (([query], None), ([], query)):
+        shown = CliRunner().invoke(app, ["sql", str(made.store), *words], input=lines).output
+        assert all(part in shown for part in ("first", "41", "second", "43")), shown
+        assert shown.count("1 row\n") == 2
+
+
+@pytest.mark.parametrize("kind", ["HUGEINT", "UHUGEINT"])
+def test_a_number_that_parquet_cannot_hold_is_no_other_one(
+    kind: str, made: Made, tmp_path: Path
+) -> None:
+    """DuckDB writes -1 for it."""
+    place = tmp_path / "rows.parquet"
+
+    def written(number: int) -> Exception | None:
+        query = f"SELECT {number}::{kind} AS n, 1 AS one, 2 AS one"
+        words = ["sql", str(made.store), query, "--out", str(place)]
+        error = CliRunner().invoke(app, words).exception
+        return error if isinstance(error, Exception) else None
+
+    longest = 10**38 - 1
+    assert written(longest) is None
+    assert pq.read_table(place).to_pylist() == [{"n": longest, "one": 1, "one_1": 2}]
+    error = written(10**38)
+    assert isinstance(error, QueryError)
+    assert "VARCHAR" in error.details[0].fix
+    assert pq.read_table(place).num_rows == 1
+
+
+@pytest.mark.parametrize(
+    "end", [";", " ;\n;", "; -- a comment", " -- a comment", ";/* a; comment */ ; -- é;\n"]
+)
+@pytest.mark.parametrize("value", ["';'", "$$; -- $$", "'é日' -- é\n", "/* ; */ 'x'"])
+def test_a_query_may_end_in_any_way(opened: OpenStore, value: str, end: str) -> None:
+    """What is asked of its rows stands around its text."""
+    relation = opened.sql(
+        f"SELECT {value} AS v{end}" if "--" not in value else f"SELECT {value}{end}"
+    )
+    assert len(relation.limit(1).fetchall()) == 1

@@ -190,6 +190,29 @@ def test_every_name_leads_to_the_same_row(
     assert opened.why(other_spelling).rows[0]["pair_id"] == expected["pair_id"]
 
 
+def test_a_file_that_is_not_the_picture_of_its_name_is_said_to_be_another(
+    made: Made, opened: OpenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The working folder may have a file that is called as a key is."""
+    import pyarrow.parquet as pq
+
+    rows = pq.read_table(made.store.parent / "web" / "pool" / "a.parquet").to_pylist()
+    monkeypatch.chdir(tmp_path)
+    file = Path("p3")
+    for content, kind, word in (
+        (rows[4]["image"][::-1], "key", "other bytes"),
+        (rows[3]["image"], "file", ""),
+    ):
+        file.write_bytes(content)
+        answer = opened.why("p3")
+        assert (answer.kind, answer.rows[0]["source_key"]) == (kind, "p3")
+        assert word in answer.note and bool(word) == bool(answer.note)
+        assert answer.note in str(answer)
+    # A row without a picture has no bytes that could differ.
+    Path("p5").write_bytes(b"x")
+    assert opened.why("p5").note == ""
+
+
 def test_all_rows_of_a_picture_are_told(opened: OpenStore) -> None:
     copies = opened.table("copies").pandas()
     image = copies[copies["method"] == "exact"].iloc[0]["image_id"]
@@ -218,6 +241,10 @@ def test_since_when_survives_later_runs_and_ends_at_a_gap(own: Made) -> None:
             (row,) = store.why(pair).rows
             assert row["ingest"]["since"]["run"] == own.first.run
             assert row["dataset"]["since"]["run"] == last.run
+    # Of an earlier run, what came after it says nothing.
+    with curation.open(own.store, run=own.second.run) as store:
+        for pair in dataset:
+            assert store.why(pair).rows[0] == first[pair]
 
 
 def test_a_picture_that_is_not_in_the_store_has_neighbours(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from curation.engine.resources import PACKAGE, project_module, resource_dir
+from quickstart.build import read_stamp
 from quickstart.commands import RECIPE, WEB, again
 
 # A recipe that is refused before any work, so that no Spark is started.
@@ -52,6 +53,20 @@ def test_a_used_port_is_one_message(folder: Path, port: int) -> None:
     assert f"--port {port + 1}" in ended.stderr.replace("\n", " ")
     shipped = resource_dir("conf") / "recipes" / RECIPE
     assert (folder / RECIPE).read_bytes() == shipped.read_bytes()
+
+
+def test_a_later_call_without_a_port_keeps_that_of_the_first(
+    folder: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lists link to this port: all would be fetched and computed again."""
+    monkeypatch.delenv("QUICKSTART_PORT", raising=False)
+    (folder / RECIPE).write_text(REFUSED)
+    before = {f: f.stat().st_mtime_ns for f in (folder / WEB).rglob("*") if f.name != "access.log"}
+    command = [sys.executable, "-m", "curation.cli", "quickstart", str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "did you mean 'fetch'" in ended.stderr
+    after = {f: f.stat().st_mtime_ns for f in (folder / WEB).rglob("*") if f.name != "access.log"}
+    assert (after == before, read_stamp(folder / WEB)["port"]) == (True, port)
 
 
 def test_the_next_command_can_be_pasted(folder: Path) -> None:

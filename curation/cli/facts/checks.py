@@ -120,4 +120,4 @@ class Why(Facts):
     nearest: list[dict[str, Any]]
     """For a picture that is not in the store, the nearest ones that are."""
     note: str
-    """What the answer lacks, and why."""
+    """What the answer lacks, or is not about, and why."""

@@ -14,7 +14,7 @@ class StageSummary(Facts):
     rows: int
     """Rows of its tables."""
     outcomes: dict[str, int]
-    """Rows by `ok` or the reason for which they were dropped."""
+    """Rows by the reason for which they were dropped, or by `ok`, and of `select` by `eligible`."""
     seconds: float
     """How long it took."""
     computed: int

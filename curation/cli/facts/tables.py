@@ -48,7 +48,8 @@ class NearImage(Facts):
     rank: int
     """Place among the images of the query, from 1."""
     similarity: float
-    """Cosine similarity."""
+    """Cosine similarity. Vectors are stored as float16, so that of an image with itself is within 0.001
+    of 1."""
     image_id: str
     """Identity of the image."""
     role: str

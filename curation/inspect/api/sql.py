@@ -42,6 +42,7 @@ NO_STATEMENT = "Write one, as `FROM copies LIMIT 5`; `SHOW ALL TABLES` lists the
 FIXES: Mapping[type[duckdb.Error], str] = {
     duckdb.CatalogException: "`SHOW ALL TABLES` lists the tables",
     duckdb.BinderException: "`DESCRIBE TABLE` lists the columns of a table",
+    duckdb.ConversionException: "Cast the value to a type that holds it, as `value::VARCHAR`",
     duckdb.ParserException: "Write a statement of DuckDB, as `FROM copies LIMIT 5`",
     duckdb.PermissionException: "A query reads the tables of the store alone. Take its rows out "
     "to join them with other data",
@@ -95,6 +96,7 @@ class SqlSession:
             StoreError: a file of a table has vanished or is damaged.
         """
         self.make_views(sql)
+        sql = _without_end(sql)
         relation: duckdb.DuckDBPyRelation | None = call_duckdb(
             lambda: self._connection.sql(sql, params=params)
         )
@@ -103,6 +105,15 @@ class SqlSession:
         if not self._connection.extract_statements(sql):
             raise QueryError("There is no statement in the query", fix=NO_STATEMENT)
         return self._connection.sql("SELECT true AS done LIMIT 0")
+
+    def statements(self, sql: str) -> list[str]:
+        """Return the statements of a query, which are separated by semicolons.
+
+        Raises:
+            QueryError: it is no SQL.
+        """
+        parsed = call_duckdb(lambda: self._connection.extract_statements(sql))
+        return [statement.query for statement in parsed]
 
     def make_views(self, sql: str) -> None:
         """Make the views of the tables that a query names; of all tables if it names none."""
@@ -231,13 +242,28 @@ def duckdb_batches(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         except StopIteration:
             return
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            raise QueryError(f"{error}") from error
+            fix = FIXES.get(type(error), "")  # type: ignore[call-overload]
+            raise QueryError(Detail(f"{error}", "query", fix=fix)) from error
         yield batch
 
 
 def quoted(name: str) -> str:
     """Return a name as an identifier of SQL."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _without_end(sql: str) -> str:
+    """Return a query without semicolons and comments after its last statement.
+
+    Relations stand within the queries that are made from them, as by `limit`, with all their text.
+    """
+    text = sql.encode("utf-8", "replace")
+    end = len(text)
+    for start, kind in reversed(duckdb.tokenize(sql)):
+        if kind != duckdb.token_type.comment and text[start : start + 1] != b";":
+            break
+        end = start
+    return text[:end].decode("utf-8")
 
 
 def _base(name: str) -> str:

@@ -12,6 +12,7 @@ from curation.inspect.check.survey import Survey
 from curation.inspect.weights import is_in_hub_cache
 from curation.media.encoders import ENCODERS
 from curation.media.files.location import shown
+from curation.recipe.weights import weights_of
 from curation.stages.select.params import Threshold
 
 ROWS_PER_CLUSTER = 20
@@ -22,6 +23,8 @@ BAD_SHARE, FAILED_SHARE = 0.01, 0.1
 """Shares of rows that cannot be read, and of pictures that cannot be stored, that are normal."""
 METADATA_CHARACTERS = 4096
 """Characters of the unmapped columns of a row, on average, that are normal."""
+FROM_HUB = ("timm", "open_clip")
+"""Families of encoders whose models the hub has."""
 MEMORY_SHARE = 0.8
 """Share of the memory that a run may plan for."""
 
@@ -41,13 +44,20 @@ def first_run_encoders(facts: Facts) -> Iterator[Finding]:
 
 
 def weights_elsewhere(facts: Facts) -> Iterator[Finding]:
-    """Yield the encoders whose weights are not on this machine yet."""
-    for name, spec in facts.recipe.embed.encoders.items():
-        if spec.family == "timm" and spec.weights is None and not is_in_hub_cache(spec.model):
+    """Yield the encoders whose weights are not on this machine yet, or may not be."""
+    for weights in weights_of(facts.recipe):
+        family = weights.model.partition("/")[0]
+        if weights.path is not None or family not in FROM_HUB:
+            continue
+        # open_clip itself knows the repository of a tag, and is slow to load.
+        is_known = family == "timm"
+        if not (is_known and is_in_hub_cache(weights.model)):
+            state = "not on this machine" if is_known else "those of the hub"
+            cached = "" if is_known else " unless its cache has them"
             yield Finding(
                 "weights_elsewhere",
-                f"embed.encoders.{name}",
-                f"the weights of {spec.model} are not on this machine, so the run downloads them first",
+                weights.place,
+                f"the weights of {weights.model} are {state}, so the run downloads them first{cached}",
                 "To pin and ship them, set `weights`, `sha256` and `weights_from`",
             )
 

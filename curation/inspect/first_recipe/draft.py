@@ -134,7 +134,7 @@ def draft(
         for path in of_role:
             place = place_of(path, outbound)
             recognised = recognise(place)
-            unique = _unique(name_of(path), [survey.source.name for survey in surveys])
+            unique = unique_name(name_of(path), [survey.source.name for survey in surveys])
             source = place.source(role, unique, **recognised.fields)
             surveys.append(survey(source, outbound))
             notes[unique] = recognised.notes
@@ -166,6 +166,7 @@ def name_of(path: str) -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", plain).strip("-_")[:40] or "data"
 
 
-def _unique(name: str, taken: Sequence[str]) -> str:
+def unique_name(name: str, taken: Sequence[str]) -> str:
+    """Return a name, or with a number the first one like it, that is not taken."""
     numbered = (f"{name}-{number}" for number in range(2, len(taken) + 3))
     return name if name not in taken else next(n for n in numbered if n not in taken)

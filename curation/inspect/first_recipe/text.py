@@ -12,7 +12,13 @@ import yaml
 from rich.filesize import decimal
 
 from curation.inspect.check.survey import Survey
-from curation.inspect.first_recipe.draft import BETTER, CANDIDATES, MOST_DROPPED, Draft
+from curation.inspect.first_recipe.draft import (
+    BETTER,
+    CANDIDATES,
+    MOST_DROPPED,
+    Draft,
+    unique_name,
+)
 from curation.media.files.location import shown
 from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.sources.source import Role
@@ -76,7 +82,7 @@ def _head(draft: Draft, path: str) -> Iterator[str]:
     yield f"#   curation run {quoted} --store {draft.store}"
     yield "#       makes the dataset and a report"
     yield ""
-    yield f"name: {draft.name}"
+    yield f"name: {flow(draft.name)}"
     yield ""
     yield "# All random choices follow from this number: the same input gives the same dataset."
     yield "seed: 0"
@@ -192,10 +198,14 @@ def _retrieve(draft: Draft) -> Iterator[str]:
         return
     yield "# What of it the dataset takes: the seeds themselves, and the k nearest pictures of each."
     yield "retrieve:"
+    taken = [survey.source.name for survey in seeds]
     for survey in seeds:
         name = survey.source.name
-        yield f"  - {{name: {name}, seeds: {name}, strategy: as_is}}"
-        yield f"  - {{name: {name}-near, seeds: {name}, strategy: sample, k: {draft.k(survey)}}}"
+        near = unique_name(f"{name}-near", taken)
+        taken.append(near)
+        yield f"  - {flow({'name': name, 'seeds': name, 'strategy': 'as_is'})}"
+        arm = {"name": near, "seeds": name, "strategy": "sample", "k": draft.k(survey)}
+        yield f"  - {flow(arm)}"
 
 
 def _assemble(draft: Draft) -> Iterator[str]:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class Why:
         found: number of rows that it stands for.
         rows: what each stage made of the first of these rows, by stage.
         nearest: for the file of a picture that is not in the store, the nearest ones that are.
-        note: what the answer lacks, and why.
+        note: what the answer lacks, or is not about, and why.
     """
 
     what: str
@@ -80,15 +81,28 @@ def explain(current: CurrentTables, what: str | Path) -> Why:
     located = find_rows(tables, what)
     answer = Why(str(what), located.kind, current.recipe, current.run, len(located.places))
     if located.places:
-        runs = [
-            record
-            for record in read_runs(current.store)
-            if record.state == "finished" and record.recipe == current.recipe
-        ]
-        explainer = _Explainer(current, runs)
+        explainer = _Explainer(current, _runs_until(current))
         rows = [explainer.row(place) for place in located.places[:SHOWN_ROWS]]
-        return replace(answer, rows=rows)
+        return replace(answer, rows=rows, note=_other_bytes(located, rows))
     return _absent(current, located, answer)
+
+
+def _runs_until(current: CurrentTables) -> list[RunRecord]:
+    """Return the run that decides, and the finished runs of its recipe before it, the latest first."""
+    records = dropwhile(lambda record: record.run != current.run, read_runs(current.store))
+    return [
+        record
+        for record in records
+        if record.run == current.run
+        or (record.state == "finished" and record.recipe == current.recipe)
+    ]
+
+
+def _other_bytes(located: Located, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return a warning if a file was named, and a row of this name has the picture of other bytes."""
+    is_by_name = located.file is not None and located.kind in ("location", "key")
+    has_pixels = any((row["fetch"] or {}).get("width") for row in rows)
+    return OTHER_BYTES if is_by_name and has_pixels else ""
 
 
 def _absent(current: CurrentTables, located: Located, answer: Why) -> Why:
@@ -110,6 +124,10 @@ def _absent(current: CurrentTables, located: Located, answer: Why) -> Why:
 NO_MODEL = (
     "Its vectors were imported, so no model is known that makes one of a file, and the nearest images "
     "are not shown. `curation search` takes a vector of yours with --vectors."
+)
+OTHER_BYTES = (
+    "The file of this name has other bytes than the picture of the run: it was changed since, or is "
+    "another picture."
 )
 NAME_THE_FILE = (
     "For a picture that is not in the store, name its file: then the nearest ones that are in it are "

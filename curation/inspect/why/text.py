@@ -28,6 +28,8 @@ def lines_of(answer: Part) -> Iterator[str]:
     found, shown = answer["found"], len(answer["rows"])
     more = f" The first {shown} are shown." if found > shown else ""
     yield f"{what} ({answer['kind']}): {found:,} row{'s' * (found != 1)} in {place}.{more}"
+    if answer["note"]:
+        yield answer["note"]
     for row in answer["rows"]:
         yield ""
         yield from _row(row)
@@ -177,7 +179,7 @@ def _decision(label: str, part: Part | None) -> Iterator[str]:
 def _nearest(row: Part) -> str:
     arms = ", ".join(row["arms"]) or "no arm"
     place = row["url"] or row["location"] or ""
-    return f"  {row['similarity']:.4f}  {row['image_id']}  {_short(place)}  ({arms})"
+    return f"  {row['similarity']:.3f}  {row['image_id']}  {_short(place)}  ({arms})"
 
 
 def _line(label: str, *texts: str) -> Iterator[str]:
