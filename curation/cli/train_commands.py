@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from curation.inspect.train_filter import Evaluation
 
 
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed", min=0, max=2**32 - 1, help="Seed of the test set and of the initial weights."
+    ),
+]
+
+
 @app.command("train-filter", rich_help_panel=EXTEND_PANEL)
 def train_filter(
     recipe: RecipePath,
@@ -52,15 +60,7 @@ def train_filter(
             help="Units of the hidden layer. With 0 the head is linear, otherwise an MLP.",
         ),
     ] = 0,
-    seed: Annotated[
-        int,
-        typer.Option(
-            "--seed",
-            min=0,
-            max=2**32 - 1,
-            help="Seed of the test set and of the initial weights.",
-        ),
-    ] = 0,
+    seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Train a head on labelled images, and print the line that adds it to `score.heads` of a recipe."""
