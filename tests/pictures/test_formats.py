@@ -328,6 +328,15 @@ def test_a_thumbnail_before_the_picture_is_not_shown(thumbnails: int, is_last_wh
     assert reason(out.getvalue(), 500) == ("too_many_pixels" if is_shown else None)
 
 
+def test_grey_with_transparency_in_a_tiff_of_jpegs_is_shown() -> None:
+    image = PICTURE.convert("LA")
+    image.putalpha(Image.fromarray(ALPHA))
+    content = encode(image, "TIFF", compression="jpeg", quality=100)
+    expected = (LEVELS * (ALPHA / 255) + 255 - ALPHA).round().astype(int)
+    assert difference(content, np.dstack([expected] * 3)) < 1
+    assert reason(content[: len(content) // 2]) in ("truncated", "undecodable")
+
+
 @pytest.mark.parametrize("scale", [1, 257])
 def test_a_map_of_colours_may_hold_bytes(scale: int) -> None:
     ramp = np.arange(256)
