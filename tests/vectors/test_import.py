@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curation.errors import RecipeError, StoreError
 from curation.flow import plan
+from curation.media.encoders.compatibility import Space
+from curation.media.encoders.imported import check_vectors
+from curation.media.encoders.params import EncoderSpec
 from curation.media.vectors.vector_set import as_stored
 from curation.recipe import parse_recipe
 from curation.runner.preflight import check_encoders
@@ -236,3 +241,17 @@ def test_files_that_change_under_a_run_are_an_error(listed: Path) -> None:
     imported = ImportedRows(str(listed / "v.npy"), None, 26, np.arange(25), {"dim": DIM}, None)
     with pytest.raises(StoreError, match="changed while the run read it"):
         imported.open()
+
+
+def test_vectors_of_two_columns_are_of_two_encoders(tmp_path: Path) -> None:
+    """Such as those of pictures and of captions in one file: they are never compared."""
+    path, vectors = tmp_path / "both.parquet", vectors_of(5)
+    columns = {"id": list("abcde"), "image": list(vectors), "text": list(vectors[::-1])}
+    pq.write_table(pa.table(columns), path)
+    ids = {"join": "key", "column": "id"}
+    specs = [
+        EncoderSpec.model_validate({"import": str(path), "ids": ids, "column": column})
+        for column in ("image", "text", "image")
+    ]
+    image, text, again = (Space(identity, dim) for dim, identity in map(check_vectors, specs))
+    assert image.holds(again) and not image.holds(text)
