@@ -272,6 +272,7 @@ NAMED = {
     b"#define a_width 8\n#define a_height 8\nstatic char a_bits[] = {0};": "format_xbm",
     b"/* XPM */\nstatic char *a[] = {": "format_xpm",
     b"SIMPLE  =                    T" + b" " * 200: "format_fits",
+    b"/annex/objects/SHA256E-s9--0a.jpg\n": "format_git_annex_pointer",
     b"\n<html>": "not_an_image",
     b"#define WIDTH 8\n": "not_an_image",
     b"II*\0\x10\0\0\0CR\2\0" + b"\0" * 200: "format_raw",
