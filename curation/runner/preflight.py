@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +16,7 @@ from curation.masking import mask_address
 from curation.media.encoders import ENCODERS
 from curation.media.encoders.checksum import checked_sha256
 from curation.media.encoders.params import EMBEDDINGS, EncoderSpec
+from curation.media.vectors.file_order import order_problem
 from curation.media.web.params import OutboundParams
 from curation.recipe import Recipe
 from curation.recipe.weights import weights_of
@@ -49,11 +51,31 @@ def check_inputs(recipe: Recipe) -> None:
     outbound = derive_params(OutboundParams, recipe.fetch)
     for source in recipe.sources:
         try:
-            source_files(source, recipe.ingest.rows_per_fragment, outbound)
+            files = source_files(source, recipe.ingest.rows_per_fragment, outbound)
+            problems += _mixed_up(recipe, source.name, [file.name for file in files])
         except RecipeError as error:
             problems += error.details
     if problems:
         raise RecipeError(*problems, within=f"Recipe {recipe.name!r}")
+
+
+def _mixed_up(recipe: Recipe, source: str, names: Sequence[str]) -> Iterator[Detail]:
+    """Yield each encoder whose vectors would meet the rows of other files of a source."""
+    for name, spec in recipe.embed.encoders.items():
+        if spec.ids is None or spec.ids.join != "rows":
+            continue
+        from curation.media.encoders.imported import of_source
+        from curation.media.vectors.vector_set import vector_files
+
+        path = of_source(spec.vectors, source)
+        # What else is wrong with vectors, reading them shows.
+        with suppress(RecipeError):
+            vectors = [] if path is None else [file.stem for file in vector_files(path)]
+            problem = order_problem(
+                vectors, [Path(n).stem for n in names if n], f"source {source!r}"
+            )
+            if problem is not None:
+                yield problem.within(f"embed.encoders.{name}")
 
 
 def _problem_of_file(place: str, path: str) -> Detail | None:

@@ -9,6 +9,7 @@ import pytest
 
 from curation.engine.units import Chain
 from curation.stages.fetch.units import chains
+from curation.stages.ingest import group_by_host
 from tests.fetch.conftest import HOSTS, Web, answer
 from tests.fetch.helpers import OPEN, encoded, images, picture
 from tests.ingest.helpers import run, source, table, write
@@ -117,12 +118,13 @@ def test_fragments_that_share_hosts_are_fetched_one_after_the_other(
 
 
 def test_rows_of_lists_that_name_files_too_share_their_hosts(
-    web: Web, tmp_path: Path, listed: list[dict[str, Any]]
+    web: Web, tmp_path: Path, listed: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their fragments are not grouped by host, and several tasks may not ask one host."""
     (tmp_path / "a.jpg").write_bytes(encoded(picture()))
     rows = [{"path": "a.jpg", "url": None, "caption": f"f{n}"} for n in range(4)]
-    rows += [{"path": None, **row} for row in listed[:4]]
+    # Hosts 0 and 1, 1 and 2, and 3 twice.
+    rows += [{"path": None, **listed[n]} for n in (0, 1, 9, 2, 3, 11)]
     rows += [{"path": "a.jpg", **row} for row in listed[4:8]]
     path = write(tmp_path / "l.parquet", rows)
     columns = {"url": "url", "path": "path", "caption": "caption"}
@@ -130,7 +132,14 @@ def test_rows_of_lists_that_name_files_too_share_their_hosts(
     run(tmp_path / "s", spec, until="fetch", fetch=OPEN, ingest={"rows_per_fragment": 2})
     pairs = table(tmp_path / "s", "pairs")
     order = chains(pairs)
-    assert len(pairs.fragments) == 6 and len(order) == 2
-    assert set(order.values()) == {Chain(0, "0")}
-    images_of = table(tmp_path / "s", "images").read(["status", "reason"]).to_pylist()
-    assert [row["reason"] for row in images_of] == [None] * 7 + ["http_404"] + [None] * 4
+    names = list(pairs.fragments)
+    assert len(names) == 7 and list(order) == names[2:5]
+    first, second, third = order.values()
+    assert first == second != third and {chain.phase for chain in order.values()} == {-1}
+    images_of = table(tmp_path / "s", "images").read(["reason"]).column(0).to_pylist()
+    assert images_of == [None] * 8 + ["http_404"] + [None] * 5
+    # Too many hosts are not noted, so each fragment may have any.
+    monkeypatch.setattr(group_by_host, "NOTED_HOSTS", 1)
+    run(tmp_path / "t", spec, until="ingest", ingest={"rows_per_fragment": 2})
+    order = chains(table(tmp_path / "t", "pairs"))
+    assert set(order.values()) == {Chain(-1, "all")} and len(order) == 3

@@ -138,6 +138,23 @@ def test_each_warning_appears_alone(code: str, changes: Spec, known: Spec) -> No
         assert finding.where and finding.text and finding.fix
 
 
+@pytest.mark.parametrize(
+    ("failed", "reasons", "names_root"),
+    [
+        ({"file_missing": 3}, "3 file_missing", True),
+        ({"a": 1, "b": 2, "outside_folder": 1}, "2 b, 1 a, 1 outside_folder", False),
+        ({"a": 3, "b": 2, "c": 1, "d": 1}, "3 a, 2 b, 1 c, 1 for other reasons", False),
+    ],
+)
+def test_reasons_of_pictures_that_fail_add_up(
+    failed: dict[str, int], reasons: str, names_root: bool
+) -> None:
+    known = facts(parse_recipe(base()), trial=Trial(9, failed=failed))
+    (finding,) = (f for f in warnings_of(known) if f.code == "failing_pictures")
+    assert finding.text.endswith(f"cannot be used: {reasons}")
+    assert ("`root`" in finding.fix) == names_root
+
+
 def test_every_kind_of_warning_is_tried() -> None:
     tried = set()
     for _, changes, known in CASES:

@@ -272,6 +272,7 @@ NAMED = {
     b"#define a_width 8\n#define a_height 8\nstatic char a_bits[] = {0};": "format_xbm",
     b"/* XPM */\nstatic char *a[] = {": "format_xpm",
     b"SIMPLE  =                    T" + b" " * 200: "format_fits",
+    b"/annex/objects/SHA256E-s9--0a.jpg\n": "format_git_annex_pointer",
     b"\n<html>": "not_an_image",
     b"#define WIDTH 8\n": "not_an_image",
     b"II*\0\x10\0\0\0CR\2\0" + b"\0" * 200: "format_raw",
@@ -326,6 +327,15 @@ def test_a_thumbnail_before_the_picture_is_not_shown(thumbnails: int, is_last_wh
     assert shown(out.getvalue()).shape == (RGB if is_shown else RGB[::8, ::8]).shape
     # Its size is looked at before it is read.
     assert reason(out.getvalue(), 500) == ("too_many_pixels" if is_shown else None)
+
+
+def test_grey_with_transparency_in_a_tiff_of_jpegs_is_shown() -> None:
+    image = PICTURE.convert("LA")
+    image.putalpha(Image.fromarray(ALPHA))
+    content = encode(image, "TIFF", compression="jpeg", quality=100)
+    expected = (LEVELS * (ALPHA / 255) + 255 - ALPHA).round().astype(int)
+    assert difference(content, np.dstack([expected] * 3)) < 1
+    assert reason(content[: len(content) // 2]) in ("truncated", "undecodable")
 
 
 @pytest.mark.parametrize("scale", [1, 257])

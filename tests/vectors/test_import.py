@@ -7,17 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curation.errors import RecipeError, StoreError
 from curation.flow import plan
+from curation.media.encoders.compatibility import Space
+from curation.media.encoders.imported import check_vectors
+from curation.media.encoders.params import EncoderSpec
+from curation.media.vectors.file_order import order_problem
 from curation.media.vectors.vector_set import as_stored
 from curation.recipe import parse_recipe
 from curation.runner.gc.collect import collect
 from curation.runner.gc.kept_runs import Retention
-from curation.runner.preflight import check_encoders
+from curation.runner.preflight import check_encoders, check_inputs
 from curation.stages.embed.imported import ImportedRows
 from curation.store.store import Store
 from tests.vectors.helpers import (
@@ -258,3 +264,63 @@ def test_gc_keeps_which_row_has_which_vector_for_kept_runs_alone(
     # Nobody reads the keys again.
     monkeypatch.setattr("curation.stages.embed.imported._by_ids", None)
     assert run(store, recipe, until="embed")["embed"].up_to_date
+
+
+def test_vectors_of_two_columns_are_of_two_encoders(tmp_path: Path) -> None:
+    """Such as those of pictures and of captions in one file: they are never compared."""
+    path, vectors = tmp_path / "both.parquet", vectors_of(5)
+    columns = {"id": list("abcde"), "image": list(vectors), "text": list(vectors[::-1])}
+    pq.write_table(pa.table(columns), path)
+    ids = {"join": "key", "column": "id"}
+    specs = [
+        EncoderSpec.model_validate({"import": str(path), "ids": ids, "column": column})
+        for column in ("image", "text", "image")
+    ]
+    image, text, again = (Space(identity, dim) for dim, identity in map(check_vectors, specs))
+    assert image.holds(again) and not image.holds(text)
+
+
+PLAIN, PADDED = [f"e{n}" for n in range(9, 12)], [f"p-{n:02d}" for n in range(9, 12)]
+
+
+@pytest.mark.parametrize(
+    ("vectors", "others", "mixed_up"),
+    [
+        (sorted(PLAIN), PADDED, True),
+        (PADDED, sorted(PLAIN), True),
+        (sorted(PLAIN), ["list"], True),
+        (sorted(PLAIN), sorted(PLAIN), False),
+        (PADDED, PADDED, False),
+        (["all"], sorted(PLAIN), False),
+        (["0a9f", "0a10"], PADDED, False),
+        (sorted(PLAIN), [], False),
+    ],
+)
+def test_files_that_would_meet_others_are_an_error(
+    vectors: list[str], others: list[str], mixed_up: bool
+) -> None:
+    assert (order_problem(vectors, others, "ids") is not None) == mixed_up
+
+
+@pytest.mark.parametrize("by", ["rows", "ids"])
+def test_files_whose_numbers_sort_otherwise_are_refused(tmp_path: Path, by: str) -> None:
+    """Their parts have as many rows, so that no count would tell."""
+    (tmp_path / "v").mkdir()
+    (tmp_path / "ids").mkdir()
+    for number in range(11):
+        np.save(tmp_path / "v" / f"emb_{number}.npy", vectors_of(2, number))
+        keys = [f"{number}-{row}" for row in range(2)]
+        write_list(tmp_path / "lists" / f"part-{number:02d}.parquet", keys)
+        (tmp_path / "ids" / f"{number:02d}.txt").write_text("\n".join(keys) + "\n")
+    ids = {"join": "rows"} if by == "rows" else {"join": "key", "file": str(tmp_path / "ids")}
+    spec = without_pixels({"import": str(tmp_path / "v"), "ids": ids}, source(tmp_path / "lists"))
+    recipe = parse_recipe(spec)
+    with pytest.raises(
+        RecipeError, match=r"embed.encoders.semantic: .*emb_0, emb_1, emb_10, …, and"
+    ):
+        check_inputs(recipe)
+        check_encoders(plan(recipe), Store(tmp_path / "store"))
+    for number in range(10):
+        (tmp_path / "v" / f"emb_{number}.npy").rename(tmp_path / "v" / f"emb_{number:02d}.npy")
+    check_inputs(recipe)
+    check_encoders(plan(recipe), Store(tmp_path / "store"))

@@ -234,21 +234,28 @@ def failing_pictures(facts: Facts) -> Iterator[Finding]:
         failed = sum(trial.failed.values())
         if failed <= FAILED_SHARE * trial.pictures:
             continue
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in Counter(trial.failed).most_common(3))
-        is_elsewhere = {"outside_folder", "file_missing"} & trial.failed.keys()
+        most = Counter(trial.failed).most_common(_SHOWN_REASONS)
+        shown_reasons = [f"{n:,} {reason}" for reason, n in most]
+        if rest := failed - sum(n for _, n in most):
+            shown_reasons.append(f"{rest:,} for other reasons")
+        elsewhere = sum(
+            trial.failed.get(reason, 0) for reason in ("outside_folder", "file_missing")
+        )
         yield Finding(
             "failing_pictures",
             "sources",
-            f"{failed:,} of {trial.pictures:,} sampled pictures of {of} cannot be used: {reasons}",
-            _ELSEWHERE if is_elsewhere else _REASONS,
+            f"{failed:,} of {trial.pictures:,} sampled pictures of {of} cannot be used: "
+            + ", ".join(shown_reasons),
+            _ELSEWHERE if 2 * elsewhere >= failed else _REASONS,
         )
 
 
+_SHOWN_REASONS = 3
 _REASONS = (
     "10_images.yaml in `curation where schemas` says what each reason means, at the column `reason`"
 )
 _ELSEWHERE = (
-    "Set `root` of the source to the folder of its pictures, or `follow_links: true` if the files are "
+    "Set `root` of the list to the folder of its pictures, or `follow_links: true` if the files are "
     "links"
 )
 

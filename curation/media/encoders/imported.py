@@ -62,18 +62,18 @@ def content_of(spec: EncoderSpec) -> dict[str, Any]:
 
 
 def identity_of(content: Mapping[str, Any], dim: int) -> dict[str, Any]:
-    """Return the identity of imported vectors: the content of their files.
+    """Return the identity of imported vectors: the content of their files, and the column in them.
 
     Args:
         content: what `content_of` returned.
         dim: dimension of the vectors.
     """
-    files = content["import"]
+    files, column = content["import"], content.get("column")
     return {
         "architecture": ARCHITECTURE,
         "weights_sha256": files if isinstance(files, str) else digest(files, 64),
         "dim": dim,
-        "preprocessing": {},
+        "preprocessing": {} if column is None else {"column": column},
     }
 
 

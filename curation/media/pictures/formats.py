@@ -79,8 +79,9 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x8bJNG\r\n\x1a\n", "jng"),
     (b"BPG\xfb", "bpg"),
     (b"FLIF", "flif"),
-    # Not downloaded: `git lfs pull` does it.
+    # Not downloaded: `git lfs pull` and `git annex get` do it.
     (b"version https://git-lfs.github.com/", "git_lfs_pointer"),
+    (b"/annex/objects/", "git_annex_pointer"),
 )
 _BRANDS = {
     "avif": (b"avif", b"avis"),

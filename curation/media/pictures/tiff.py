@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image, ImagePalette
 
-from curation.media.pictures.jpeg import read_jpeg
+from curation.media.pictures.jpeg import FRAMES, read_jpeg, segments
 from curation.media.web.fetch_error import FetchError
 
 _STDERR = 2
@@ -38,6 +38,8 @@ _EXTENTS = ((273, 279), (324, 325))
 """Tags of the offsets and sizes of strips, and of tiles."""
 _DEFLATE, _JPEG = (8, 32946), 7
 _SOI = b"\xff\xd8"
+_GREY_AND_ALPHA = bytes((2,))
+"""The number of components of such a JPEG, as GDAL writes it."""
 
 
 def is_raw(image: Image.Image) -> bool:
@@ -163,6 +165,10 @@ def _parts(tags: Mapping[int, Any], content: bytes) -> Iterator[bytes]:
 
 
 def _check_jpeg(part: bytes) -> None:
+    frame = next((s for s in segments(part) if s.marker in FRAMES), None)
+    if frame is not None and part[frame.start + 9 : frame.start + 10] == _GREY_AND_ALPHA:
+        # Only libtiff decodes these.
+        return
     with Image.open(io.BytesIO(part), formats=["JPEG"]) as image:
         size = image.size
     read_jpeg(part, size)

@@ -17,6 +17,7 @@ import pyarrow as pa
 from curation.engine.sorted_arrays import positions_in
 from curation.errors import RecipeError
 from curation.media.files.parquet_images import is_bytes, plain_type
+from curation.media.vectors.file_order import order_problem
 from curation.media.vectors.npy import open_npy
 from curation.media.vectors.params import Join
 from curation.media.vectors.parquet import column_batches
@@ -65,6 +66,10 @@ def read_ids(
             )
     else:
         paths = files_of(file, (".npy", ".txt", *PARQUET_ENDINGS), "ids")
+        names = [each.path.stem for each in vectors.files]
+        problem = order_problem(names, [path.stem for path in paths], "ids")
+        if problem is not None:
+            raise RecipeError(problem)
     parts = chain.from_iterable(_ids_of(path, column) for path in paths)
     if join == "sha256":
         return ([_sha256(value, file or vectors.path) for value in part] for part in parts)

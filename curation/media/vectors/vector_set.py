@@ -65,6 +65,11 @@ def files_of(path: str, endings: tuple[str, ...], what: str) -> list[Path]:
     return files
 
 
+def vector_files(path: str) -> list[Path]:
+    """Return the files of vectors at a path; see `files_of`."""
+    return files_of(path, (".npy", *PARQUET_ENDINGS), "vectors")
+
+
 class VectorSet:
     """The vectors of a file or folder, numbered in the order of the names of files and of their rows.
 
@@ -82,7 +87,7 @@ class VectorSet:
     """
 
     def __init__(self, path: str, column: str | None = None) -> None:
-        paths = files_of(path, (".npy", *PARQUET_ENDINGS), "vectors")
+        paths = vector_files(path)
         self.path = path
         self.files = [_open(file, column) for file in paths]
         self._starts = np.cumsum([0, *(file.rows for file in self.files)])

@@ -5,7 +5,7 @@ A run that has nothing to fetch reads this module alone, so it imports no client
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,8 @@ from curation.stages.fetch.progress import FetchProgress
 from curation.stages.fetch.reuse import EarlierImages, EarlierVersion, earlier_images
 from curation.store.store import Store
 
-_ALL_HOSTS = (0, 0)
-"""The only one of 2^0 buckets."""
+_UNGROUPED = -1
+"""The phase of lists that are not grouped by host; those of groups are their bits, from 0 on."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,31 @@ def chains(pairs: Table) -> dict[str, Chain]:
 
     Two fragments of groups with the same number of buckets have the same hosts (same bucket) or no host
     in common. Groups with different numbers of buckets are fetched in separate phases. Lists that name
-    files, too, are not grouped: their rows with a URL alone may be of any host.
+    files, too, are not grouped: their fragments have a phase of their own.
     """
     stats = {name: fragment.record.stats for name, fragment in pairs.fragments.items()}
-    buckets = {
-        name: of.get("hosts") or (_ALL_HOSTS if of.get("remote") else None)
-        for name, of in stats.items()
-    }
-    return {name: Chain(place[0], str(place[1])) for name, place in buckets.items() if place}
+    buckets = {name: of["hosts"] for name, of in stats.items() if "hosts" in of}
+    remote = {name: of["remote"] for name, of in stats.items() if "remote" in of}
+    grouped = {name: Chain(place[0], str(place[1])) for name, place in buckets.items()}
+    return grouped | _chains_by_hosts(remote)
+
+
+def _chains_by_hosts(hosts_of: Mapping[str, Sequence[int]]) -> dict[str, Chain]:
+    """Return the chains of fragments by their hosts: those with a host in common are one chain.
+
+    Args:
+        hosts_of: hashes of the hosts of each fragment; none where they are not known.
+    """
+    if not all(hosts_of.values()):
+        return {name: Chain(_UNGROUPED, "all") for name in hosts_of}
+    joined: dict[int, int] = {}
+
+    def first_of(host: int) -> int:
+        while joined.setdefault(host, host) != host:
+            joined[host] = host = joined[joined[host]]
+        return host
+
+    for first, *others in hosts_of.values():
+        for host in others:
+            joined[first_of(host)] = first_of(first)
+    return {name: Chain(_UNGROUPED, str(first_of(of[0]))) for name, of in hosts_of.items()}

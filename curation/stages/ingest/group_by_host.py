@@ -37,6 +37,8 @@ SHORT_LIST_BUCKETS, MIN_BUCKET_ROWS = 4, 1_500
 """A short list is cut into this number of buckets, so that several tasks share it, if each bucket has
 at least this number of rows."""
 BUCKET = "bucket"
+NOTED_HOSTS = 256
+"""Hosts of a fragment of a list that names files, too, up to which they are noted one by one."""
 
 
 @dataclass(frozen=True)
@@ -168,26 +170,28 @@ class StagedRows:
         """Yield rows of `pairs`.
 
         Returns:
-            The version of the files outside the store that rows point into, as `origin`; and whether
-            the image of any row is behind a URL alone, as `remote`.
+            The version of the files outside the store that rows point into, as `origin`; and hashes of
+            the hosts of rows whose images are behind URLs alone, as `remote`, or none if they are many.
         """
         first_of = self.duplicates.first_of()
-        start, is_remote = 0, False
+        start, hosts = 0, set[int]()
         for batch in self.staged.batches():
             marked = mark_duplicates(batch, start, first_of)
-            is_remote = is_remote or _has_remote_rows(marked)
+            hosts.update(_remote_hosts(marked))
             yield marked
             start += batch.num_rows
         origins = [o for o in (self.staged.record.stats.get("origin"), self.named) if o]
         stats: dict[str, Any] = {"origin": "-".join(origins)} if origins else {}
-        return stats | {"remote": True} if is_remote else stats
+        if hosts:
+            stats["remote"] = sorted(hosts) if len(hosts) <= NOTED_HOSTS else []
+        return stats
 
 
-def _has_remote_rows(pairs: pa.RecordBatch) -> bool:
-    """Whether a row that is not dropped has a URL, and no image in a file."""
+def _remote_hosts(pairs: pa.RecordBatch) -> set[int]:
+    """Return hashes of the hosts of rows that are not dropped, and have no image in a file."""
     asked = pc.and_(pc.equal(pairs.column("status"), "ok"), pc.is_null(pairs.column("location")))
-    with_url = pc.and_(asked, pc.is_valid(pairs.column("url_normalized")))
-    return bool(pc.any(with_url).as_py())
+    urls = pairs.column("url_normalized").filter(asked).drop_null().to_pylist()
+    return {host_hash(url, "") for url in urls}
 
 
 def write_shuffle_file(

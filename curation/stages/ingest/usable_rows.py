@@ -38,10 +38,9 @@ def check_usable(source: Source, tables: Sequence[Fragment]) -> None:
     reasons = ", ".join(f"{rows:,} {reason}" for reason, rows in outcomes.items())
     fix = "Mend the files, or see whether `format` and `columns` of the source fit them"
     if "outside_folder" in outcomes:
-        fix = (
-            "Set `root` of the source to the folder of the images, or `follow_links: true` if they are "
-            "links"
-        )
+        fix = "Set `follow_links: true` of the source if they are links"
+        if source.names_files:
+            fix = f"Set `root` of the source to the folder of the images. {fix}"
     raise RecipeError(
         Detail(
             f"no row can be used ({reasons}){_example(tables)}",
