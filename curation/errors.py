@@ -120,19 +120,22 @@ def _plain(value: Any) -> Any:
     return conceal(str(value))
 
 
-def reason_of_end(error: BaseException) -> BaseException:
-    """Return what ended some work: the error, or the request to end if the error happened after it.
+_request_to_end: BaseException | None = None
 
-    Java may have got the same signal, so that what Python does on the way to its end fails.
+
+def note_request_to_end(request: BaseException | None) -> None:
+    """Note that the process was asked to end; None: it no longer is."""
+    global _request_to_end  # noqa: PLW0603
+    _request_to_end = request
+
+
+def reason_of_end(error: BaseException) -> BaseException:
+    """Return what ended some work: the error, or the request to end if the process has got one.
+
+    Java may have got the same signal, so that what Python does on the way to its end fails; and what
+    was raised for the signal may be lost in a library.
     """
-    seen: list[BaseException] = []
-    each: BaseException | None = error
-    while each is not None and each not in seen:
-        if isinstance(each, SystemExit | KeyboardInterrupt):
-            return each
-        seen.append(each)
-        each = each.__cause__ or each.__context__
-    return error
+    return _request_to_end or error
 
 
 def text_of(error: BaseException) -> str:

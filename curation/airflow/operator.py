@@ -41,7 +41,8 @@ CLUSTER_CONNECTION = "curation_cluster"
 """The Spark connection of clusters whose file names a master."""
 _FINAL = {RecipeError.exit_status, ExpectationError.exit_status}
 """Exit statuses of failures that another attempt would repeat."""
-_EXIT_STATUS = re.compile(r"Error code is: (\d+)")
+_EXIT_STATUS = re.compile(r"(?:Error|Kubernetes spark exit) code is: (\d+)")
+"""Of spark-submit, and of a driver that runs in Kubernetes."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +255,5 @@ class CurationOperator(SparkSubmitOperator):
 
 def _raise_if_final(error: AirflowException) -> None:
     """Raise an error that is not tried again, if another attempt would fail too."""
-    status = _EXIT_STATUS.search(str(error))
-    if status is not None and int(status[1]) in _FINAL:
+    if _FINAL.intersection(map(int, _EXIT_STATUS.findall(str(error)))):
         raise AirflowFailException(str(error)) from error

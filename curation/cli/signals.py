@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from curation.errors import note_request_to_end
+
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-UNWINDING_S = 30.0
-"""Seconds after a signal in which others are no further reason to end. Airflow, systemd and Java send a
-second one at once, which would interrupt what the first one began."""
 
 
 class Terminated(SystemExit):
@@ -37,17 +36,17 @@ def ending_in_order() -> Iterator[None]:
     The context ends with it, also if what ends on the way fails: Java may have got the same signal.
     """
     process = os.getpid()
-    received: list[tuple[int, float]] = []
+    received: list[int] = []
 
     def end(number: int, _: FrameType | None) -> None:
         if os.getpid() != process:
             # A fork would unwind what belongs to its parent.
             os._exit(128 + number)
-        now = time.monotonic()
-        if received and now - received[-1][1] < UNWINDING_S:
-            return
-        received.append((number, now))
-        raise Terminated(number)
+        received.append(number)
+        if not _is_unwinding():
+            request = Terminated(received[0])
+            note_request_to_end(request)
+            raise request
 
     # `nohup` has a signal ignored, and who calls this in a program of theirs may handle it.
     before = {kind: signal.getsignal(kind) for kind in ENDING}
@@ -58,8 +57,24 @@ def ending_in_order() -> Iterator[None]:
         yield
     except Exception as error:
         if received:
-            raise Terminated(received[0][0]) from error
+            raise Terminated(received[0]) from error
         raise
     finally:
+        note_request_to_end(None)
         for kind in handled:
             signal.signal(kind, signal.SIG_DFL)
+
+
+def _is_unwinding() -> bool:
+    """Whether the thread does what remains to be done after an earlier signal.
+
+    Airflow, systemd and Java send a second one at once, which must not interrupt it.
+    """
+    error = sys.exception()
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, Terminated):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False

@@ -249,3 +249,9 @@ def test_a_place_without_the_project_is_said_and_not_tried_again(
 
 def test_a_task_that_is_killed_ends_its_driver(in_airflow: Callable[..., str]) -> None:
     assert "RESULT ended" in in_airflow(str(Path(__file__).with_name("kill_task.py")))
+
+
+def test_what_would_fail_again_is_not_tried_again(in_airflow: Callable[..., str]) -> None:
+    """An invalid recipe (2), a dataset that is not as expected (4); also of a driver in a cluster."""
+    printed = in_airflow(str(Path(__file__).with_name("final_errors.py")))
+    assert "RESULT 0 1 0 1 0 0 0 1 0" in printed

@@ -29,6 +29,7 @@ from curation.errors import (
     RecipeError,
     StoreError,
     WorkerError,
+    note_request_to_end,
     reason_of_end,
     unknown,
 )
@@ -84,28 +85,16 @@ class Gone(Exception):
         raise ConnectionError("no Java")
 
 
-def failed_on_the_way(asked: BaseException) -> BaseException:
-    """The error of what is done after a process was asked to end, passed on as another error."""
+def test_who_was_asked_to_end_has_no_other_reason() -> None:
+    """Java, which got the signal too, fails in some way."""
+    error = WorkerError("Java has ended")
+    assert reason_of_end(error) is error
+    note_request_to_end(Terminated(15))
     try:
-        try:
-            try:
-                raise asked
-            finally:
-                raise Gone
-        except Exception as error:
-            raise WorkerError("Java has ended") from error
-    except Exception as error:
-        return error
-
-
-@pytest.mark.parametrize("asked", [Terminated(15), KeyboardInterrupt()], ids=["TERM", "INT"])
-def test_who_was_asked_to_end_has_no_other_reason(asked: BaseException) -> None:
-    error = failed_on_the_way(asked)
-    assert reason_of_end(error) is asked
-    assert describe_failure(error) == type(asked).__name__
-    other = ValueError("a")
-    other.__cause__ = other.__context__ = other
-    assert reason_of_end(other) is other
+        assert describe_failure(error) == "Terminated"
+    finally:
+        note_request_to_end(None)
+    assert describe_failure(error) == "Java has ended"
 
 
 def test_an_error_whose_text_is_gone_is_told_by_its_kind() -> None:
