@@ -149,7 +149,7 @@ def _missing_reasons(dataset: Table, ids: pd.Index[Any], other: Table) -> pd.Ser
     rows = rows.assign(dropped=rows["reason"].notna(), not_pool=rows["role"] != "pool")
     rows = rows.sort_values(["dropped", "not_pool", "pair_id"]).drop_duplicates("image_id")
     reasons.update(rows.set_index("image_id")["reason"].fillna(NOT_CLAIMED))
-    unknown = ids.difference(rows["image_id"])
+    unknown = ids.difference(pd.Index(rows["image_id"]))
     if len(unknown):
         reasons.update(_reasons_of_pairs(eligible, other, unknown))
     return reasons
