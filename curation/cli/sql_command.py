@@ -131,12 +131,15 @@ def _edit_lines() -> None:
 
 
 def _statements() -> Iterator[str]:
-    """Yield what is typed, up to a semicolon at the end of a line."""
+    """Yield what is typed, up to a semicolon at the end of a line, and what stands at the end."""
     lines: list[str] = []
     while True:
         try:
             line = input(CONTINUED if lines else PROMPT)
         except EOFError:
+            out.print("")
+            if lines:
+                yield "\n".join(lines)
             return
         except KeyboardInterrupt:
             lines = []
