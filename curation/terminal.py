@@ -7,7 +7,11 @@ import re
 import sys
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Column, Table
 from rich.text import Text
 
 from curation.secrets import conceal
@@ -15,6 +19,7 @@ from curation.secrets import conceal
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
+UNBOUNDED_WIDTH = 100_000
 MAX_READ = 2**16
 """Characters of a text of which the start is shown that are looked at for secrets."""
 # Control characters (C0, C1), lone surrogates, and characters that reorder, hide or break a line: what
@@ -69,11 +74,66 @@ class Terminal(Console):
         """Return a string, or a cell or title of a table, as it is printed."""
         return super().render_str(visible(text), **options)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print objects. A table in which words would be cut has no lines, or one value a line."""
+        for table in objects:
+            if isinstance(table, Table) and not self._made_to_fit(table):
+                self._print_values(table)
+                return
+        super().print(*objects, **options)
+
+    def _made_to_fit(self, table: Table) -> bool:
+        """Take lines and spaces out of a table that is too wide; return whether its words fit then."""
+        widths = [_widths(column) for column in table.columns]
+        for column, (least, _) in zip(table.columns, widths, strict=True):
+            column.min_width = least
+        for spaces in (1, 0):
+            if self._space_beside(table) < 0:
+                table.box, table.padding = SIMPLE_HEAD, (0, spaces, 0, 0)
+                table.collapse_padding = True
+        left, wanted = self._space_beside(table), sum(most - least for least, most in widths)
+        if 0 <= left < wanted:
+            # The table itself would take what is missing from the widest columns, and cut words.
+            for column, (least, most) in zip(table.columns, widths, strict=True):
+                column.width = least + left * (most - least) // wanted
+        return left >= 0
+
+    def _space_beside(self, table: Table) -> int:
+        """Return the characters that are left where each column is as wide as its longest word."""
+        unbounded = self.options.update_width(UNBOUNDED_WIDTH)
+        return self.width - Measurement.get(self, unbounded, table).minimum
+
+    def _print_values(self, table: Table) -> None:
+        names = [" ".join(str(column.header).split()) for column in table.columns]
+        if table.title is not None:
+            super().print(table.title, style="italic")
+        if not table.rows:
+            super().print(", ".join(names))
+        width = max(map(len, names), default=0)
+        for number, cells in enumerate(zip(*(c.cells for c in table.columns), strict=True)):
+            super().print(Text(f"row {number}", "dim"))
+            for name, cell in zip(names, cells, strict=True):
+                if cell:
+                    super().print(
+                        Text.assemble("  ", f"{name:<{width}}", "  ", self._text_of(cell))
+                    )
+
+    def _text_of(self, cell: Any) -> Text:
+        return cell if isinstance(cell, Text) else self.render_str(str(cell))
+
     def print_json(self, json: str | None = None, **options: Any) -> None:
         """Print JSON, given as text, in ASCII: programs read back what is escaped."""
         if json is None:
             raise TypeError("print_json takes JSON as text")
         self.print(Text(ascii_json(json, indent=2)), soft_wrap=True)
+
+
+def _widths(column: Column) -> tuple[int, int]:
+    """Return the widths of the longest word and of the longest line of a column, in characters."""
+    texts = [visible(str(cell)) for cell in (column.header, *column.cells)]
+    line = max((cell_len(line) for text in texts for line in text.splitlines()), default=0)
+    word = max((cell_len(word) for text in texts for word in text.split()), default=0)
+    return line if column.no_wrap else word, line
 
 
 def ascii_json(content: str, indent: int | None = None) -> str:

@@ -236,3 +236,34 @@ def test_commands_print_through_the_terminal_alone(path: Path) -> None:
     raw = {"print", "typer.echo", "typer.secho", "click.echo", "Console", "rich.print", "escape"}
     assert not called & raw
     assert not imported & {"escape", "Text", "Markup"}
+
+
+@pytest.mark.parametrize("width", [12, 24, 40, 57, 80, 120, 200])
+def test_no_word_of_a_table_is_cut(width: int) -> None:
+    """Columns of ids left nothing of the others at 80 characters, where most terminals are."""
+    words = [
+        ("run", "20261130T021809.089240Z-00f80a"),
+        ("started (UTC)", "2026-11-30 02:18:09"),
+        ("version", "f57935f0e8946d571191a5461c83568e"),
+        ("[b]what[/b]", "[red]a caption with :smile: and some words[/red]"),
+        ("rows", "1,234"),
+    ]
+    grid = Grid(*(name for name, _ in words), title="What there is")
+    grid.columns[0].no_wrap = True
+    for _ in range(2):
+        grid.add_row(*(value for _, value in words))
+    out = io.StringIO()
+    Terminal(file=out, width=width, soft_wrap=True).print(grid)
+    shown = out.getvalue()
+    for name, value in words:
+        for word in (*name.split(), *value.split()):
+            assert shown.count(word) >= 1, (word, shown)
+    assert "…" not in shown
+    # Lines of a frame fit; others are those of a long value.
+    assert all(len(line) <= width for line in shown.splitlines() if line[:1] in "│┃└┏┡")
+
+
+def test_a_table_without_rows_has_its_names() -> None:
+    out = io.StringIO()
+    Terminal(file=out, width=10).print(Grid("image_id", "caption"))
+    assert out.getvalue() == "image_id, \ncaption\n"

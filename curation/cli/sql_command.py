@@ -17,7 +17,6 @@ from rich.table import Table as Grid
 from curation.cli.app import INSPECT_PANEL, RecipeName, app, err, out
 from curation.cli.completion import complete_run
 from curation.cli.errors import print_error
-from curation.cli.inspect_commands import print_records
 from curation.cli.output_file import as_parquet, whole_file
 from curation.errors import CurationError, Detail, RecipeError
 from curation.terminal import one_line, start_of
@@ -33,8 +32,6 @@ MAX_CELL = 200
 PRINTED_ROWS = 40
 WIDE = ("HUGEINT", "UHUGEINT")
 """Types of whole numbers of 128 bits."""
-READABLE = 8
-"""Characters that each column of a grid gets at least; rows of more columns are printed in lines."""
 PROMPT, CONTINUED = "sql> ", "...> "
 HELP = """Statements end with a semicolon. Every table of the store is a view: SHOW ALL TABLES lists
 them, and DESCRIBE copies lists the columns of one. Vectors are FLOAT[n]:
@@ -134,12 +131,15 @@ def _edit_lines() -> None:
 
 
 def _statements() -> Iterator[str]:
-    """Yield what is typed, up to a semicolon at the end of a line."""
+    """Yield what is typed, up to a semicolon at the end of a line, and what stands at the end."""
     lines: list[str] = []
     while True:
         try:
             line = input(CONTINUED if lines else PROMPT)
         except EOFError:
+            out.print("")
+            if lines:
+                yield "\n".join(lines)
             return
         except KeyboardInterrupt:
             lines = []
@@ -170,24 +170,13 @@ def _print_rows(result: duckdb.DuckDBPyRelation, rows: int) -> None:
     fetched = call_duckdb(lambda: result.limit(rows + 1).fetchall())
     names = [one_line(name) for name in result.columns]
     cells = [[_cell(value) for value in row] for row in fetched[:rows]]
-    if _fit(names, cells):
-        grid = Grid(*names)
-        for row in cells:
-            grid.add_row(*row)
-        out.print(grid)
-    elif not cells:
-        out.print(", ".join(names))
-    else:
-        print_records([dict(zip(_distinct(names), row, strict=True)) for row in fetched[:rows]])
+    grid = Grid(*_distinct(names))
+    for row in cells:
+        grid.add_row(*row)
+    out.print(grid)
     shown = len(cells)
     more = f"; there are more (--rows {10 * max(rows, 1)})" if len(fetched) > rows else ""
     out.print(f"{shown:,} row{'' if shown == 1 else 's'}{more}")
-
-
-def _fit(names: Sequence[str], cells: Sequence[Sequence[str]]) -> bool:
-    """Whether a grid of these columns leaves each some characters, or all that it needs."""
-    widths = (max(map(len, column)) for column in zip(names, *cells, strict=True))
-    return sum(min(width, READABLE) + len(" │ ") for width in widths) < out.width
 
 
 def _cell(value: Any) -> str:

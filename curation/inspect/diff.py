@@ -15,6 +15,7 @@ from curation.engine.table import Table, open_table
 from curation.errors import Detail, RecipeError
 from curation.inspect.lineage import table_behind
 from curation.store.store import DATASET, Store
+from curation.store.tags import find_tag
 
 BUCKET_IMAGES = 4_000_000
 """Images compared at once, by the beginning of their ids; they take about 1 GB."""
@@ -47,7 +48,9 @@ def open_dataset(place: str) -> Table:
     store = Store(uri)
     if not prefix:
         return open_table(store, DATASET)
-    if any(version.startswith(prefix) for version in store.versions(DATASET)):
+    is_version = any(version.startswith(prefix) for version in store.versions(DATASET))
+    # A tag is a whole name, and a version may begin like it by chance.
+    if is_version and find_tag(store, prefix) is None:
         return open_table(store, DATASET, prefix)
     return open_table(store, DATASET, run=prefix)
 
@@ -149,7 +152,7 @@ def _missing_reasons(dataset: Table, ids: pd.Index[Any], other: Table) -> pd.Ser
     rows = rows.assign(dropped=rows["reason"].notna(), not_pool=rows["role"] != "pool")
     rows = rows.sort_values(["dropped", "not_pool", "pair_id"]).drop_duplicates("image_id")
     reasons.update(rows.set_index("image_id")["reason"].fillna(NOT_CLAIMED))
-    unknown = ids.difference(rows["image_id"])
+    unknown = ids.difference(pd.Index(rows["image_id"]))
     if len(unknown):
         reasons.update(_reasons_of_pairs(eligible, other, unknown))
     return reasons

@@ -121,13 +121,17 @@ class ImageSearch:
         Raises:
             StoreError: an image has no vector in this run.
         """
-        vectors = self._stored_vectors(image_ids)
-        missing = [i for i in image_ids if i not in vectors]
+        wanted = [image_id.lower() for image_id in image_ids]
+        vectors = self._stored_vectors(wanted)
+        missing = [i for i in wanted if i not in vectors]
         if missing:
             message = f"This run has no vector of {', '.join(missing[:3])}"
-            fix = "An image_id has 32 hex digits, as in the tables images and dataset"
+            fix = (
+                "An image_id has 32 hex digits, as in the tables images and dataset; `curation why` "
+                "prints that of a URL or key"
+            )
             raise StoreError(Detail(message, "--id", missing[:3], fix=fix))
-        return np.stack([vectors[i] for i in image_ids])
+        return np.stack([vectors[i] for i in wanted])
 
     def vectors_of_files(self, paths: Sequence[Path]) -> Vectors:
         """Return the vectors of image files, (n, dim): the stored one if the run has these bytes.

@@ -13,6 +13,8 @@ import curation
 from curation.cli import app
 from curation.errors import RecipeError
 from curation.inspect.diff import difference, open_dataset
+from curation.store.store import Store
+from curation.store.tags import add_tag, delete_tag
 
 from ..e2e.small import encoded, picture, write_rows
 from ..gc.helpers import edited, run_recipe
@@ -61,3 +63,13 @@ def test_a_dataset_without_the_version_that_was_meant_is_refused(made: Made, pla
     (detail,) = done.exception.details
     assert (detail.where, detail.found) == (named, "")
     assert "leave the @ out" in detail.fix
+
+
+def test_a_tag_is_not_taken_for_the_beginning_of_a_version(own: Made) -> None:
+    store = Store(own.store)
+    tag = own.second.tables["dataset"][:2]
+    add_tag(store, tag, own.first.run)
+    tagged = open_dataset(f"{own.store}@{tag}").manifest.version
+    assert tagged == own.first.tables["dataset"] != own.second.tables["dataset"]
+    delete_tag(store, tag)
+    assert open_dataset(f"{own.store}@{tag}").manifest.version == own.second.tables["dataset"]

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import curation
 from curation.cli import app
+from curation.cli.sql_command import _statements
 from curation.errors import RecipeError
 from curation.inspect.api.sql import QueryError
 from curation.inspect.api.store import OpenStore
@@ -327,3 +328,17 @@ def test_a_query_may_end_in_any_way(opened: OpenStore, value: str, end: str) -> 
         f"SELECT {value} AS v{end}" if "--" not in value else f"SELECT {value}{end}"
     )
     assert len(relation.limit(1).fetchall()) == 1
+
+
+def test_what_was_typed_before_the_end_is_no_less_a_statement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    typed = iter(["SELECT 1;", "SELECT", "2"])
+
+    def next_line(prompt: str) -> str:
+        for line in typed:
+            return line
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", next_line)
+    assert list(_statements()) == ["SELECT 1;", "SELECT\n2"]

@@ -227,7 +227,12 @@ def call_duckdb(function: Callable[[], Any]) -> Any:
     try:
         return function()
     except duckdb.Error as error:
-        raise QueryError(Detail(f"{error}", "query", fix=FIXES.get(type(error), ""))) from error
+        raise _query_error(error) from error
+
+
+def _query_error(error: Exception) -> QueryError:
+    fix = next((fix for kind, fix in FIXES.items() if type(error) is kind), "")
+    return QueryError(Detail(f"{error}", "query", fix=fix))
 
 
 def duckdb_batches(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
@@ -242,8 +247,7 @@ def duckdb_batches(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         except StopIteration:
             return
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            fix = FIXES.get(type(error), "")  # type: ignore[call-overload]
-            raise QueryError(Detail(f"{error}", "query", fix=fix)) from error
+            raise _query_error(error) from error
         yield batch
 
 
