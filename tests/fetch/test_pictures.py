@@ -160,7 +160,7 @@ def thumbnail_then_cut() -> bytes:
         (lambda: encoded(Image.new("F", (9, 9)), "TIFF"), "unsupported_format"),
         (lambda: encoded(PLAIN, "PPM"), None),
         (lambda: encoded(PLAIN, "PDF"), "format_pdf"),
-        (lambda: b"%!PS-Adobe-3.0 EPSF-3.0", "not_an_image"),
+        (lambda: b"%!PS-Adobe-3.0 EPSF-3.0", "format_eps"),
         (lambda: encoded(Image.new("RGB", (2000, 1))), "bad_dimensions"),
     ],
 )

@@ -19,6 +19,7 @@ from curation.media.pictures.metadata import content_credentials
 from curation.media.web.params import MANIFEST_SIGNALS
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.picture import header_of, store_picture
+from curation.stages.fetch.stored_image import most_bytes
 from tests.pictures import poison
 from tests.pictures.asking import ask_decoder
 from tests.pictures.files import PICTURE, encode
@@ -185,7 +186,7 @@ def test_no_damage_of_a_manifest_costs_a_picture_its_row(kind: str) -> None:
     random.seed(1)
     outcomes: list[Outcome] = []
     params = FetchParams.model_validate({"keep_metadata": ["training_mining"]})
-    with Decoder(store_picture) as decoder:
+    with Decoder(store_picture, most=most_bytes(params)) as decoder:
         for _ in range(150):
             damaged = bytearray(content)
             for _ in range(random.choice((1, 3, 30))):
