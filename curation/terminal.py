@@ -113,13 +113,11 @@ class Terminal(Console):
         for number, cells in enumerate(zip(*(c.cells for c in table.columns), strict=True)):
             super().print(Text(f"row {number}", "dim"))
             for name, cell in zip(names, cells, strict=True):
-                if cell:
-                    super().print(
-                        Text.assemble("  ", f"{name:<{width}}", "  ", self._text_of(cell))
-                    )
-
-    def _text_of(self, cell: Any) -> Text:
-        return cell if isinstance(cell, Text) else self.render_str(str(cell))
+                value = cell if isinstance(cell, Text) else self.render_str(str(cell))
+                if value.plain:
+                    super().print(Text.assemble("  ", visible(f"{name:<{width}}"), "  ", value))
+        if table.caption is not None:
+            super().print(table.caption, style="dim italic")
 
     def print_json(self, json: str | None = None, **options: Any) -> None:
         """Print JSON, given as text, in ASCII: programs read back what is escaped."""

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from curation.terminal import visible
+
 
 def run_and_end(program: Callable[[], object]) -> NoReturn:
     """Run a program, and end the process with its exit status.
@@ -43,5 +45,5 @@ def _status(code: Any) -> int:
     """Return the exit status of a SystemExit, as Python ends with it."""
     if code is None or isinstance(code, int):
         return (code or 0) & 0xFF
-    print(code, file=sys.stderr)
+    sys.stderr.write(f"{visible(str(code))}\n")
     return 1

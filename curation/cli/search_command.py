@@ -30,6 +30,8 @@ from curation.terminal import one_line
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SHOWN_QUERY = 24
+"""Characters of a query that are printed beside each image."""
 Texts = Annotated[
     list[str] | None,
     typer.Option(
@@ -110,7 +112,9 @@ def search(
     elif written:
         out.print(f"Wrote {len(nearest):,} rows to {' and '.join(written)}")
     else:
-        _print_nearest(nearest.to_pylist(), names, index)
+        # The folders of files are often the same, and would be all that is shown.
+        labels = [Path(n).name for n in names] if image or vectors is not None else names
+        _print_nearest(nearest.to_pylist(), labels, index)
 
 
 def _write_nearest(nearest: pa.Table, path: str) -> None:
@@ -126,7 +130,7 @@ def _print_nearest(rows: list[dict[str, Any]], queries: list[str], index: str) -
     grid.columns[3].no_wrap, grid.columns[3].min_width = True, 32
     for row in rows:
         cells = [
-            truncate(queries[row["query"]], 16),
+            truncate(queries[row["query"]], SHOWN_QUERY),
             str(row["rank"]),
             f"{row['similarity']:.3f}",
             row["image_id"],

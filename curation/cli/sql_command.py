@@ -38,6 +38,16 @@ them, and DESCRIBE copies lists the columns of one. Vectors are FLOAT[n]:
 array_cosine_similarity(a.vector, b.vector). .quit ends the shell."""
 
 
+QueriedRun = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        help="Query the tables of this run: a tag, or the beginning of its name.",
+        autocompletion=complete_run,
+    ),
+]
+
+
 @app.command(rich_help_panel=INSPECT_PANEL)
 def sql(
     store: Annotated[str, typer.Argument(metavar="STORE", help="Folder or URI of the store.")],
@@ -49,14 +59,7 @@ def sql(
         ),
     ] = None,
     recipe: RecipeName = None,
-    run: Annotated[
-        str | None,
-        typer.Option(
-            "--run",
-            help="Query the tables of this run: a tag, or the beginning of its name.",
-            autocompletion=complete_run,
-        ),
-    ] = None,
+    run: QueriedRun = None,
     rows: Annotated[
         int | None,
         typer.Option(
@@ -98,10 +101,11 @@ def sql(
             _print_each(opened, query, PRINTED_ROWS if rows is None else rows)
             return
         result = opened.sql(query)
+        result = result if rows is None else result.limit(rows)
         if parquet is not None:
-            _write(result if rows is None else result.limit(rows), parquet)
+            _write(result, parquet)
         else:
-            _print_json(result if rows is None else result.limit(rows))
+            _print_json(result)
 
 
 def _is_shell(query: str | None) -> bool:

@@ -85,8 +85,9 @@ def _runs_of(records: list[RunRecord], recipe: str | None, store: Store) -> list
         return records
     chosen = list(filter(_wanted(recipe), records))
     if not chosen:
+        now = " as it is now" if _is_file(recipe) else ""
         message = (
-            f"{store.uri} has no finished run of recipe {recipe!r} as it is now. It has runs of: "
+            f"{store.uri} has no finished run of recipe {recipe!r}{now}. It has runs of: "
             f"{_listed(names, records)}"
         )
         raise StoreError(Detail(message, "recipe", recipe, names))
@@ -98,11 +99,15 @@ def _wanted(recipe: str) -> Callable[[RunRecord], bool]:
 
     A file may have any ending, as JSON has; without one, its folder tells it from a name.
     """
-    if not any(character in recipe for character in OF_PATHS):
+    if not _is_file(recipe):
         return lambda record: record.recipe == recipe
     loaded = load_recipe(recipe)
     exactly = loaded.name, run_fingerprint(loaded)
     return lambda record: (record.recipe, record.fingerprint) == exactly
+
+
+def _is_file(recipe: str) -> bool:
+    return any(character in recipe for character in OF_PATHS)
 
 
 def _listed(names: Iterable[str], records: list[RunRecord]) -> str:

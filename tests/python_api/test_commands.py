@@ -102,6 +102,20 @@ def test_a_picture_is_as_near_as_can_be_to_itself(
     assert page.read_text().count("<b>1.000</b>") == len(ids)
 
 
+def test_rows_say_of_which_file_they_are(made: Made, recipe_file: str, tmp_path: Path) -> None:
+    """Only the folder was shown of a long path."""
+    folder = tmp_path / ("a-folder-with-a-long-name" * 3)
+    folder.mkdir()
+    rows = pq.read_table(made.recipe["sources"][0]["path"]).to_pylist()
+    words = ["search", recipe_file, "--store", str(made.store), "-k", "1"]
+    for number in (1, 3):
+        (folder / f"p{number}.png").write_bytes(rows[number]["image"])
+        words += ["--image", str(folder / f"p{number}.png")]
+    shown = run(app, words)
+    assert shown.exit_code == 0, shown.exception
+    assert "p1.png" in shown.output and "p3.png" in shown.output
+
+
 def test_show_names_the_files_of_the_version_alone(made: Made) -> None:
     """What `show` says to run lists files whose rows are those that `show` counts."""
     shown = run(app, ["show", "eligible", "--store", str(made.store), "-n", "0"]).output
