@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
@@ -410,3 +411,11 @@ def test_plan_on_the_command_line(root: Path) -> None:
     result = CliRunner().invoke(app, ["plan", str(root / "conf/recipes/lvd142m.yaml")])
     assert result.exit_code == 0
     assert "142,109,386" in result.output
+
+
+def test_a_plan_says_that_a_target_bounds_the_total(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(SPEC | {"balance": {"target": 1234}}))
+    result = CliRunner().invoke(app, ["plan", str(path)])
+    assert result.exit_code == 0
+    assert "balance.target keeps 1,234 images at most" in result.output

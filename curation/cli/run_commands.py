@@ -119,6 +119,8 @@ def _print_plan(recipe: Recipe) -> None:
             "The expected total is unknown. It follows from the `count` of every source and from "
             "parameters of arms, such as `expected_clusters`."
         )
+    if recipe.balance.target is not None:
+        out.print(f"Of these, balance.target keeps {recipe.balance.target:,} images at most.")
 
 
 def _plan_to_json(recipe: Recipe) -> dict[str, Any]:

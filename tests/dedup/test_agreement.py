@@ -56,10 +56,8 @@ def test_a_measure_that_is_exactly_a_bound_is_within_it(
     flat: float, bound: float, kind: type[np.floating]
 ) -> None:
     """As 19 of 20 blocks are at 0.95, which is less as a number of 32 bits."""
-    bounds = Verify(
-        **dict.fromkeys(("agreement", "flat_agreement", "steady", "inside"), bound),
-        **{"hue": bound, "colour": bound, "detail_colour": bound, "detail_shape": bound},
-    )
+    names = ("agreement", "flat_agreement", "steady", "inside", "hue", "colour", "detail_colour")
+    bounds = Verify.model_validate(dict.fromkeys((*names, "detail_shape"), bound))
     at_bound = dict.fromkeys(("agreement", "worst", "steady", "inside", "hue"), bound)
     columns = {n: np.array([v], kind) for n, v in (SAME | {"flat": flat} | at_bound).items()}
     assert agrees(columns, bounds).tolist() == [True]

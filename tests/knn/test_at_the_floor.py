@@ -22,24 +22,26 @@ from curation.store.store import Store
 from ..tables import commit, commit_vectors
 
 IDS = np.array([f"{n:032x}" for n in range(2)], "S32")
+SCALES = (1.0, 2.0**-10, 2.0**-10)
 COSINES = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.97]
 
 
 def vectors_with(cosine: float) -> Vectors:
     """Two unit vectors in float16 whose product is the float32 number next to a cosine."""
-    wanted, parts = float(np.float32(cosine)), []
-    for scale in (1, 2.0**-10, 2.0**-10):
-        parts.append(np.float16((wanted - sum(parts_of(parts))) / scale))
+    wanted = float(np.float32(cosine))
+    parts: list[np.float16] = []
+    for scale in SCALES:
+        parts.append(np.float16((wanted - sum_of(parts)) / scale))
     rest = np.sqrt(1 - float(parts[0]) ** 2)
-    vectors = np.array([[1, 2.0**-10, 2.0**-10, 0], [*parts, rest]], np.float16)
+    vectors = np.array([[*SCALES, 0], [*parts, rest]], np.float16)
     assert np.float32(vectors[0].astype(float) @ vectors[1].astype(float)) == np.float32(cosine)
     return vectors
 
 
-def parts_of(values: list[np.float16]) -> list[float]:
+def sum_of(values: list[np.float16]) -> float:
     """What the first values of the second vector add to the product."""
-    scales = (1, 2.0**-10, 2.0**-10)
-    return [float(value) * scale for value, scale in zip(values, scales, strict=False)]
+    products = [float(value) * scale for value, scale in zip(values, SCALES, strict=False)]
+    return float(np.sum(products))
 
 
 @pytest.mark.parametrize("cosine", COSINES)

@@ -174,6 +174,9 @@ def test_fragments_of_which_no_row_has_a_vector_join_nothing(
     searched = search_cells(roles, ROLE_PAIRS, OPTIONS | {"spread": 8}, codebooks, context)
     assert rows_of(merged_pairs(searched, ROLE_PAIRS, K, context)) == truth(world)
     assert join_by_blocks(roles, context, ROLE_PAIRS) == truth(world)
+    alone = {"pool": {name: roles["pool"][name] for name in ("web-3", "web-4")}}
+    searched = search_cells(alone, ROLE_PAIRS, OPTIONS, codebooks, context)
+    assert rows_of(merged_pairs(searched, ROLE_PAIRS, K, context)) == {}
 
 
 def test_a_later_fragment_computes_only_its_own_pairs(

@@ -99,7 +99,7 @@ def test_ids_of_vectors_are_those_of_the_tables(opened: OpenStore) -> None:
     ).tolist() == (vectors.vectors.tolist())
 
 
-@pytest.mark.parametrize("rows", [-3, 0, 1, 7, 1000])
+@pytest.mark.parametrize("rows", [-3, 0, 1, 7, 1000, 2**63])
 def test_the_head_of_a_table_has_that_many_rows(opened: OpenStore, rows: int) -> None:
     for name in opened.tables:
         table = opened.table(name)

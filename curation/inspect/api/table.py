@@ -155,8 +155,8 @@ class StoredTable:
             rows: how many; a negative number is 0.
         """
         names = [f.name for f in self._stored_schema if not pa.types.is_binary(f.type)]
-        parts, left = [], max(rows, 0)
-        for batch in self.batches(names, max(rows, 1)):
+        parts, left = [], min(max(rows, 0), self.rows)
+        for batch in self.batches(names, max(left, 1)):
             parts.append(batch.slice(0, left))
             left -= parts[-1].num_rows
             if left <= 0:
