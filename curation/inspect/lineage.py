@@ -151,7 +151,8 @@ def recipe_tables(recipe: Recipe, store: Store, names: Collection[str]) -> dict[
         for table in wanted:
             if table not in committed:
                 raise StoreError(
-                    f"The recipe {recipe.name!r} has not made table {table!r} in {store.uri}",
+                    f"The recipe {recipe.name!r} as it is now has not made table {table!r} in "
+                    f"{store.uri}",
                     fix=f"Run it first (curation run RECIPE --until {step.name} --store DIR)",
                 )
             tables[table] = committed[table]

@@ -51,8 +51,8 @@ def find_inputs(step: Step, store: Store, run: Run) -> Inputs:
         if table is None:
             raise StoreError(
                 Detail(
-                    f"Stage {step.name!r} reads table {name!r}, which recipe {step.recipe!r} has not "
-                    f"made yet in the store {store.uri}",
+                    f"Stage {step.name!r} reads table {name!r}, which recipe {step.recipe!r} as it is "
+                    f"now has not made yet in the store {store.uri}",
                     step.name,
                     fix="Run the stages before it first: leave out --only and --from, or start with an "
                     "earlier stage",

@@ -64,14 +64,16 @@ class Runs(RuleBasedStateMachine):
         self.runs.append((record, tables))
 
     @precondition(lambda self: self.runs)
-    @rule(keep=st.integers(1, 2))
-    def gc(self, keep: int) -> None:
+    @rule(keep=st.integers(1, 2), dropped=st.sampled_from(["", "", "a"]))
+    def gc(self, keep: int, dropped: str) -> None:
         """Remove what no run needs: the latest of each recipe and those with a tag are whole."""
-        planned = gc(self.store, Retention(keep=keep, grace_s=0.0), dry_run=True)
-        collected = gc(self.store, Retention(keep=keep, grace_s=0.0))
+        known = frozenset(dropped) & {record.recipe for record, _ in self.runs}
+        retention = Retention(keep=keep, grace_s=0.0, dropped=known)
+        planned = gc(self.store, retention, dry_run=True)
+        collected = gc(self.store, retention)
         assert collected == planned
         expected: set[str] = set(self.tags.values())
-        for name in "ab":
+        for name in {*"ab"} - known:
             expected |= {
                 r.run for r, _ in self.runs if r.recipe == name and r.run in self._last(keep)
             }
