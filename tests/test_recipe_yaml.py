@@ -86,7 +86,7 @@ def test_a_number_that_is_not_decimal_is_refused(tmp_path: Path, number: str) ->
 
 @pytest.mark.parametrize(
     ("number", "value"),
-    [("10", 10), ("0", 0), ("-7", -7), ("1_000", 1000), ("0x10", 16)],
+    [("10", 10), ("0", 0), ("+7", 7), ("1_000", 1000), ("0x10", 16)],
 )
 def test_other_numbers_are_what_they_look_like(tmp_path: Path, number: str, value: int) -> None:
     (tmp_path / "r.yaml").write_text(RECIPE + f"seed: {number}\n")

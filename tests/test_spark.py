@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -322,6 +323,8 @@ def test_the_web_page_of_spark_is_off_unless_somebody_asked_for_it(
     monkeypatch.setattr(spark, "ensure_java", lambda: None)
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     monkeypatch.setattr(spark, "submitted_settings", lambda: submitted)
+    # Java, where other tests have started it, has settings of its own.
+    monkeypatch.setattr(pyspark, "SparkConf", partial(pyspark.SparkConf, loadDefaults=False))
     monkeypatch.setattr(pyspark.SparkContext, "getOrCreate", open_session)
     spark.open_context("page", Cluster(master="yarn", conf=conf))
     assert opened[0].get(UI) == expected
