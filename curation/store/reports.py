@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
+from typing import TypeVar
 
 from curation.store.layout import is_report_folder
 from curation.store.manifest import FileEntry
@@ -14,6 +15,8 @@ from curation.store.store import DATASET, Store
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
+
+T = TypeVar("T")
 
 FOLDER = "reports"
 OWNER = "made-from.json"
@@ -51,7 +54,12 @@ def version_of_report(folder: str) -> str:
 
 
 def put_report(store: Store, folder: str, files: Mapping[str, bytes]) -> None:
-    """Write the files of a report, by their names in its folder, and last their checksums."""
+    """Write the files of a report, by their names in its folder, and last their checksums.
+
+    The checksums of an earlier report go first: without them, what a killed process leaves is a report
+    that was not written to its end.
+    """
+    store.storage.delete([f"{folder}/{CHECKSUMS}"])
     for name, content in files.items():
         store.storage.write(f"{folder}/{name}", content)
     written = {
@@ -59,6 +67,11 @@ def put_report(store: Store, folder: str, files: Mapping[str, bytes]) -> None:
         for name, content in files.items()
     }
     store.storage.write(f"{folder}/{CHECKSUMS}", seal({"files": written}))
+
+
+def in_removal_order(files: Mapping[str, T]) -> dict[str, T]:
+    """Return the files of a report, by path, its checksums first: without them nothing is missing."""
+    return dict(sorted(files.items(), key=lambda file: not file[0].endswith(f"/{CHECKSUMS}")))
 
 
 def is_written(store: Store, folder: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from curation.engine.table import open_table
 from curation.inspect.report.build import write_report
 from curation.runner.gc.forget import Request, forget
 from curation.runner.gc.restore import read_manifests, restore_run, tag_run
+from curation.store.reports import check_reports, in_removal_order, put_report
 from curation.store.run_log import latest_run
 from curation.store.step_log import Waiting
 from curation.store.storage.local import LocalStorage
@@ -192,6 +194,25 @@ def test_a_command_that_was_killed_ends_well_when_it_is_run_again(
     """At one moment of each command; `make nightly` tries all."""
     total = changes_of(base, tmp_path / "whole", name)
     crash(base, tmp_path / "store", name, random.Random(f"{SEED} {name}").randrange(total))
+
+
+def test_a_report_that_is_written_anew_or_removed_is_never_a_damaged_one(tmp_path: Path) -> None:
+    version = "0" * 32
+    folder = f"reports/{version}"
+    changes = 0
+    for rewrites in (True, False):
+        for moment in range(4):
+            path = tmp_path / f"{rewrites}-{moment}"
+            put_report(Store(path), folder, {"report.html": b"old", "composition.parquet": b"x"})
+            storage = Dying(path, moment)
+            with suppress(Killed):
+                if rewrites:
+                    put_report(Store(path, storage), folder, {"report.html": b"longer"})
+                else:
+                    storage.delete(in_removal_order(storage.files(folder)))
+            changes = max(changes, storage.changes)
+            assert list(check_reports(Store(path))) == []
+    assert changes == 3
 
 
 @pytest.mark.nightly

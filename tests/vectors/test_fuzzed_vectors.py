@@ -80,3 +80,18 @@ def test_ids_are_not_longer_than_those_of_sources(tmp_path: Path) -> None:
     brought = VectorSet(str(vectors))
     with pytest.raises(RecipeError, match="ids of more than 131,072 characters"):
         build_index(read_ids(brought, str(path), None, "key"), brought)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_ids_with_numbers_of_no_character_are_an_error(tmp_path: Path, order: str) -> None:
+    """Python ends such a text with a SystemError."""
+    path, vectors = tmp_path / "ids.npy", tmp_path / "v.npy"
+    np.save(vectors, VECTORS[:2])
+    brought = VectorSet(str(vectors))
+    texts = np.array(["a\U0010ffff", "é"], f"{order}U2")
+    np.save(path, texts)
+    build_index(read_ids(brought, str(path), None, "key"), brought)
+    texts.view(f"{order}u4")[1] = 0x110000
+    np.save(path, texts)
+    with pytest.raises(RecipeError, match=r"ids\.npy' holds numbers that stand for no character"):
+        build_index(read_ids(brought, str(path), None, "key"), brought)

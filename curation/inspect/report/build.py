@@ -33,7 +33,7 @@ from curation.stages.retrieve.balance import describe_target
 from curation.stages.retrieve.strategies import STRATEGIES
 from curation.store.fragment import Fragment
 from curation.store.manifest import Manifest
-from curation.store.reports import put_report
+from curation.store.reports import in_removal_order, put_report
 from curation.store.store import DATASET, Store
 from curation.store.withheld import taken_down_since
 from curation.version import __version__
@@ -85,7 +85,7 @@ def write_report(recipe: Recipe, store: Store, run: str | None = None) -> str:
     put_report(store, folder, {COMPOSITION: _to_parquet(composition), REPORT: html})
     # Whoever takes rows down writes first, and then looks for reports, so one sees the other.
     if taken_down_since(store, before):
-        store.storage.delete(store.storage.files(folder))
+        store.storage.delete(in_removal_order(store.storage.files(folder)))
         raise StoreError(
             f"Rows of {store.uri} were taken down while this report was written, so it was deleted",
             fix="Run the recipe again, which writes it without them",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from curation.engine.sorted_arrays import positions_in
@@ -106,7 +108,21 @@ def _of_npy(path: Path) -> Iterator[list[Any]]:
         )
     rows = max(1, min(_PART_ROWS, _PART_BYTES // max(array.dtype.itemsize, 1)))
     for start in range(0, len(array), rows):
-        yield array[start : start + rows].tolist()
+        part = array[start : start + rows]
+        if array.dtype.kind == "U" and not _is_unicode(part):
+            raise RecipeError(
+                f"{str(path)!r} holds numbers that stand for no character, so it is damaged",
+                fix="Write the ids again",
+            )
+        yield part.tolist()
+
+
+def _is_unicode(texts: npt.NDArray[np.str_]) -> bool:
+    """Whether numpy can read the characters of texts, (n,)."""
+    if not texts.dtype.itemsize:
+        return True
+    code_points = np.ascontiguousarray(texts).view(f"{texts.dtype.str[0]}u4")
+    return bool(code_points.max(initial=0) <= sys.maxunicode)
 
 
 def _of_txt(path: Path) -> Iterator[list[Any]]:

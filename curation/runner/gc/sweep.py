@@ -21,7 +21,7 @@ from curation.store.manifest_file import read_names, record_from_json
 from curation.store.open_files import FOLDER as OPEN_FOLDER
 from curation.store.removal import removal_log
 from curation.store.reports import FOLDER as REPORTS
-from curation.store.reports import version_of_report
+from curation.store.reports import in_removal_order, version_of_report
 from curation.store.run_record import FOLDER as RUNS
 from curation.store.storage.base import FileStatus, LeavesFiles
 from curation.store.store import DATASET, SET_ASIDE_SUFFIX, Store, in_parallel, manifest_path
@@ -205,7 +205,7 @@ class Sweep:
             files = self.store.storage.files(f"{REPORTS}/{folder}", recursive=True)
             stays = is_working or version_of_report(folder) in versions
             kept = {path for path in files if stays and not path.endswith(SET_ASIDE_SUFFIX)}
-            self.removals.decide("reports", files, kept.__contains__)
+            self.removals.decide("reports", in_removal_order(files), kept.__contains__)
         self._delete_empty_folders("reports")
 
     def logs(self, kept: Collection[str], quoting: Collection[str]) -> None:
