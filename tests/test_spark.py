@@ -95,6 +95,20 @@ def test_a_cluster_file_names_a_file_with_the_secret_that_only_its_owner_reads(
     forget_secrets()
 
 
+def output_of(code: str, **variables: str) -> str:
+    """What a program prints, which has a Spark of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+        env=os.environ | variables,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
 SECRET_SETTINGS = """
 import subprocess
 from pathlib import Path
@@ -125,15 +139,7 @@ print("closed")
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="lists processes by /proc")
 def test_no_secret_setting_is_on_a_command_line() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SECRET_SETTINGS],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout == "closed\n"
+    assert output_of(SECRET_SETTINGS) == "closed\n"
 
 
 SHUFFLES = """
@@ -177,16 +183,7 @@ workers.stop()
 def test_the_files_of_a_shuffle_that_is_over_are_removed_while_the_run_goes_on(
     tmp_path: Path,
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SHUFFLES],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env=os.environ | {"SPARK_LOCAL_DIRS": str(tmp_path)},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout == "0\n"
+    assert output_of(SHUFFLES, SPARK_LOCAL_DIRS=str(tmp_path)) == "0\n"
 
 
 def test_unknown_cluster_lists_the_valid_ones(tmp_path: Path) -> None:
@@ -279,25 +276,13 @@ context.stop()
 """
 
 
-def test_tasks_on_gpus_get_one_each_and_other_tasks_use_every_core(
-    tmp_path: Path, root: Path
-) -> None:
+def test_tasks_on_gpus_get_one_each_and_other_tasks_use_every_core(tmp_path: Path) -> None:
     """A local cluster whose executor reports two GPUs, which the machine does not need to have."""
     script = tmp_path / "gpus.sh"
     script.write_text('#!/bin/sh\necho \'{"name": "gpu", "addresses": ["0", "1"]}\'\n')
     script.chmod(0o755)
     code = TWO_GPUS.format(folder=str(tmp_path), script=str(script))
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=root,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    (line,) = (x for x in result.stdout.splitlines() if x.startswith("RESULT "))
+    (line,) = (x for x in output_of(code).splitlines() if x.startswith("RESULT "))
     devices, plain = json.loads(line.removeprefix("RESULT "))
     assert devices == ["cuda:0", "cuda:1"]
     assert plain == [local_devices()[0]] * 4
