@@ -75,9 +75,10 @@ class Terminal(Console):
         return super().render_str(visible(text), **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print objects. A table in which words would be cut has no lines, or one value a line."""
-        for table in objects:
-            if isinstance(table, Table) and not self._made_to_fit(table):
+        """Print objects. A table alone in which words would be cut gets no lines, or a value a line."""
+        if len(objects) == 1 and isinstance(objects[0], Table):
+            (table,) = objects
+            if not self._made_to_fit(table):
                 self._print_values(table)
                 return
         super().print(*objects, **options)

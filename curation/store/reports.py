@@ -70,7 +70,7 @@ def put_report(store: Store, folder: str, files: Mapping[str, bytes]) -> None:
 
 
 def in_removal_order(files: Mapping[str, T]) -> dict[str, T]:
-    """Return the files of a report, by path, its checksums first: without them nothing is missing."""
+    """Return the files of a report, by path, its checksums first: without them no file is missing."""
     return dict(sorted(files.items(), key=lambda file: not file[0].endswith(f"/{CHECKSUMS}")))
 
 

@@ -83,7 +83,7 @@ def test_ids_are_not_longer_than_those_of_sources(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_ids_with_numbers_of_no_character_are_an_error(tmp_path: Path, order: str) -> None:
+def test_ids_with_code_points_beyond_unicode_are_an_error(tmp_path: Path, order: str) -> None:
     """Python ends such a text with a SystemError."""
     path, vectors = tmp_path / "ids.npy", tmp_path / "v.npy"
     np.save(vectors, VECTORS[:2])
@@ -93,5 +93,5 @@ def test_ids_with_numbers_of_no_character_are_an_error(tmp_path: Path, order: st
     build_index(read_ids(brought, str(path), None, "key"), brought)
     texts.view(f"{order}u4")[1] = 0x110000
     np.save(path, texts)
-    with pytest.raises(RecipeError, match=r"ids\.npy' holds numbers that stand for no character"):
+    with pytest.raises(RecipeError, match=r"ids\.npy' holds code points that are not in Unicode"):
         build_index(read_ids(brought, str(path), None, "key"), brought)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from curation.media.files.limits import DECOMPRESSOR_BYTES, EXPANSION_BYTES, EXPANSION_RATIO
-from curation.media.files.location import held_bytes
+from curation.media.files.location import held_bytes, limit_reads
 
 _MAGIC = {
     b"\x1f\x8b\x08": "gzip",
@@ -42,13 +42,13 @@ def compression_of(stream: Any) -> str | None:
 
 
 def decompressed(stream: Any, codec: str | None) -> Any:
-    """Return a stream of the decompressed bytes; one that is not compressed is returned as it is.
+    """Return a stream of the decompressed bytes; one that is not compressed is returned itself.
 
     Reading it raises one of `DAMAGE` where the compressed bytes are damaged, end too early, or expand
-    to more than `EXPANSION_BYTES` and `EXPANSION_RATIO` times their size. So do those that a local file
-    with holes takes on its disk: terabytes of zeros, which cost nothing, take hours to read.
+    to more than `EXPANSION_BYTES` and `EXPANSION_RATIO` times their size. For a local file with holes,
+    which takes little of its disk for terabytes of zeros, the bytes that are read are limited so, too.
     """
-    stream = _without_endless_holes(stream)
+    _limit_holes(stream)
     if codec is None:
         return stream
     return _Limited(
@@ -61,33 +61,11 @@ def buffered(stream: Any) -> io.BufferedReader:
     return io.BufferedReader(_Raw(stream), _BUFFER_BYTES)
 
 
-def _without_endless_holes(stream: Any) -> Any:
+def _limit_holes(stream: Any) -> None:
     size = stream.size() if isinstance(stream, pa.NativeFile) else 0
     held = held_bytes(stream, size)
-    return stream if held == size else pa.PythonFile(_Holed(stream, held), "r")
-
-
-class _Holed:
-    """An open file with holes, which ends with an error where too much of them is read."""
-
-    def __init__(self, stream: Any, held: int) -> None:
-        self._stream, self._held, self._count = stream, held, 0
-        self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
-
-    @property
-    def closed(self) -> bool:
-        closed: bool = self._stream.closed
-        return closed
-
-    def read(self, size: int = -1) -> bytes:
-        content = bytes(self._stream.read(size))
-        self._count += len(content)
-        if self._count > max(EXPANSION_BYTES, EXPANSION_RATIO * self._held):
-            raise ExpansionError(
-                f"it has holes: {self._count:,} bytes were read, and it takes at most {self._held:,} "
-                "on its disk. Its download was not finished"
-            )
-        return content
+    if held < size:
+        limit_reads(stream, max(EXPANSION_BYTES, EXPANSION_RATIO * held))
 
 
 class _Limited:

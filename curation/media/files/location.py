@@ -42,6 +42,10 @@ class SpecialFileError(OSError):
     """A pipe, socket, device or folder where a file should be. Opening one may never end."""
 
 
+class HolesError(OSError):
+    """Much more was read of a file than it takes on its disk."""
+
+
 class FileSystemError(OSError):
     """The file system failed while an open file was read, which tells nothing about its content."""
 
@@ -206,6 +210,11 @@ def held_bytes(stream: Any, size: int) -> int:
     return min(size, _PACKED_RATIO * taken + _BUFFER_BYTES) if taken else size
 
 
+def limit_reads(stream: Any, most: int) -> None:
+    """Let reading an open file end with `HolesError` after some bytes; see `held_bytes`."""
+    stream.watched.most = most
+
+
 class _OpenFile(pa.PythonFile):  # type: ignore[misc]
     """An open file.
 
@@ -222,11 +231,14 @@ class _Watched:
     Attributes:
         bytes_on_disk: what a local file takes on its disk; 0 for other files, and where its file system
             does not say it.
+        most: bytes that may be read in all; None for any number.
         failure: the last.
     """
 
     def __init__(self, stream: Any, bytes_on_disk: int) -> None:
         self._stream, self.bytes_on_disk = stream, bytes_on_disk
+        self.most: int | None = None
+        self._count = 0
         self.failure: FileSystemError | None = None
         self.seek, self.tell, self.close = stream.seek, stream.tell, stream.close
 
@@ -241,6 +253,12 @@ class _Watched:
         except OSError as error:
             self.failure = FileSystemError(*error.args)
             raise self.failure from error
+        self._count += len(content)
+        if self.most is not None and self._count > self.most:
+            raise HolesError(
+                f"it has holes: {self._count:,} bytes were read, and it takes {self.bytes_on_disk:,} "
+                "on its disk. Its download was not finished"
+            )
         return content
 
 

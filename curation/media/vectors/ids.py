@@ -111,14 +111,14 @@ def _of_npy(path: Path) -> Iterator[list[Any]]:
         part = array[start : start + rows]
         if array.dtype.kind == "U" and not _is_unicode(part):
             raise RecipeError(
-                f"{str(path)!r} holds numbers that stand for no character, so it is damaged",
+                f"{str(path)!r} holds code points that are not in Unicode, so it is damaged",
                 fix="Write the ids again",
             )
         yield part.tolist()
 
 
 def _is_unicode(texts: npt.NDArray[np.str_]) -> bool:
-    """Whether numpy can read the characters of texts, (n,)."""
+    """Whether texts, (n,), hold code points of Unicode alone; `tolist` fails for others."""
     if not texts.dtype.itemsize:
         return True
     code_points = np.ascontiguousarray(texts).view(f"{texts.dtype.str[0]}u4")

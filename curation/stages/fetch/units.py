@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from curation.algorithms.components.union_find import UnionFind
 from curation.engine.context import Context
 from curation.engine.table import Table
 from curation.engine.units import Chain, Unit
@@ -107,16 +110,15 @@ def _chains_by_hosts(hosts_of: Mapping[str, Sequence[int]]) -> dict[str, Chain]:
     Args:
         hosts_of: hashes of the hosts of each fragment; none where they are not known.
     """
+    if not hosts_of:
+        return {}
     if not all(hosts_of.values()):
         return {name: Chain(_UNGROUPED, "all") for name in hosts_of}
-    joined: dict[int, int] = {}
-
-    def first_of(host: int) -> int:
-        while joined.setdefault(host, host) != host:
-            joined[host] = host = joined[joined[host]]
-        return host
-
-    for first, *others in hosts_of.values():
-        for host in others:
-            joined[first_of(host)] = first_of(first)
-    return {name: Chain(_UNGROUPED, str(first_of(of[0]))) for name, of in hosts_of.items()}
+    counts = [len(of_fragment) for of_fragment in hosts_of.values()]
+    listed = np.concatenate([np.array(of_fragment) for of_fragment in hosts_of.values()])
+    hosts, numbers = np.unique(listed, return_inverse=True)
+    firsts = numbers[np.cumsum([0, *counts[:-1]])]
+    components = UnionFind(len(hosts))
+    components.union(np.repeat(firsts, counts), numbers)
+    names = hosts[components.labels()[firsts]].tolist()
+    return {f: Chain(_UNGROUPED, str(name)) for f, name in zip(hosts_of, names, strict=True)}

@@ -8,7 +8,7 @@ buckets decide only which task requests a row.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,6 +166,13 @@ class StagedRows:
         named = [self.named] if self.named else []
         return content_of([self.staged, self.duplicates, *named])
 
+    def marked(self) -> Iterator[pa.RecordBatch]:
+        """Yield rows of `pairs`."""
+        first_of, start = self.duplicates.first_of(), 0
+        for batch in self.staged.batches():
+            yield mark_duplicates(batch, start, first_of)
+            start += batch.num_rows
+
     def batches(self) -> StageOutput:
         """Yield rows of `pairs`.
 
@@ -173,13 +180,10 @@ class StagedRows:
             The version of the files outside the store that rows point into, as `origin`; and hashes of
             the hosts of rows whose images are behind URLs alone, as `remote`, or none if they are many.
         """
-        first_of = self.duplicates.first_of()
-        start, hosts = 0, set[int]()
-        for batch in self.staged.batches():
-            marked = mark_duplicates(batch, start, first_of)
-            hosts.update(_remote_hosts(marked))
-            yield marked
-            start += batch.num_rows
+        hosts = set[int]()
+        for batch in self.marked():
+            hosts.update(_remote_hosts(batch))
+            yield batch
         origins = [o for o in (self.staged.record.stats.get("origin"), self.named) if o]
         stats: dict[str, Any] = {"origin": "-".join(origins)} if origins else {}
         if hosts:
@@ -202,9 +206,9 @@ def write_shuffle_file(
     Returns:
         The number of rows of each bucket, as `counts`.
     """
-    batches = []
+    batches: list[pa.RecordBatch] = []
     for fragment, rows in zip(staged, duplicates, strict=True):
-        batches += list(StagedRows(fragment, rows).batches())
+        batches += StagedRows(fragment, rows).marked()
     table = pa.Table.from_batches(batches, contract("pairs").arrow_schema())
     names = ("url_normalized", "pair_id", "reason")
     columns = [table.column(n).to_pylist() for n in names]

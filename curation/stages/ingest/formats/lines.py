@@ -13,7 +13,7 @@ from curation.media.files.compression import (
     decompressed,
 )
 from curation.media.files.limits import ENDLESS_BYTES, LINE_BYTES, LINES_OF_ROW, ROWS
-from curation.media.files.location import FileSystemError
+from curation.media.files.location import FileSystemError, HolesError
 from curation.stages.ingest.formats.boundary import UnreadableError, unreadable
 from curation.stages.ingest.sources.source_file import SourceFile
 
@@ -127,7 +127,7 @@ def _blocks(file: SourceFile) -> Iterator[bytes]:
     except FileSystemError:
         raise
     except DAMAGE as error:
-        if not isinstance(error, ExpansionError):
+        if not isinstance(error, ExpansionError | HolesError):
             yield from _before_damage(file, position)
         raise unreadable(file, f"is damaged ({error})") from error
 
