@@ -14,7 +14,7 @@ from rich.table import Table as Grid
 from curation.activity import format_duration
 from curation.cli.app import RUN_PANEL, AsJson, RecipePath, app, out, print_facts
 from curation.cli.facts.checks import Check
-from curation.cli.output_file import in_a_folder
+from curation.cli.output_file import as_yaml
 from curation.errors import Detail, RecipeError
 from curation.progress import shown_wait
 from curation.recipe import load_recipe
@@ -57,7 +57,7 @@ def init(
         typer.Option(
             "--out",
             help="Recipe to write. The default follows from the first path.",
-            callback=in_a_folder,
+            callback=as_yaml,
         ),
     ] = None,
     contact: Annotated[

@@ -24,18 +24,11 @@ def in_a_folder(parameter: typer.CallbackParam, path: Any) -> Any:
     return path
 
 
-OF_OTHER_FORMATS = (
-    ".csv",
-    ".tsv",
-    ".json",
-    ".jsonl",
-    ".txt",
-    ".html",
-    ".xlsx",
-    ".arrow",
-    ".feather",
+ENDINGS = (
+    *(".csv", ".tsv", ".json", ".jsonl", ".txt", ".html", ".htm", ".xlsx", ".arrow", ".feather"),
+    *(".parquet", ".yaml", ".yml", ".toml", ".safetensors"),
 )
-"""Endings of files that programs would read as something else than Parquet."""
+"""Endings of files that programs read as one format."""
 
 
 def as_parquet(parameter: typer.CallbackParam, path: Any) -> Any:
@@ -44,9 +37,34 @@ def as_parquet(parameter: typer.CallbackParam, path: Any) -> Any:
     Raises:
         RecipeError: see `check_folder`; or the name is that of another format.
     """
-    if path is not None and str(path).lower().endswith(OF_OTHER_FORMATS):
-        message = f"the file will be Parquet, and {str(path)!r} is the name of another format"
-        fix = "Give it the ending .parquet. --json prints JSON"
+    fix = "Give it the ending .parquet. --json prints JSON"
+    return _as_format(parameter, path, "Parquet", (".parquet",), fix)
+
+
+def as_yaml(parameter: typer.CallbackParam, path: Any) -> Any:
+    """Return the path of a YAML file to write: the callback of its option.
+
+    Raises:
+        RecipeError: see `check_folder`; or the name is that of another format.
+    """
+    return _as_format(parameter, path, "YAML", (".yaml", ".yml"), "Give it the ending .yaml")
+
+
+def as_html(parameter: typer.CallbackParam, path: Any) -> Any:
+    """Return the path of a web page to write: the callback of its option.
+
+    Raises:
+        RecipeError: see `check_folder`; or the name is that of another format.
+    """
+    return _as_format(parameter, path, "HTML", (".html", ".htm"), "Give it the ending .html")
+
+
+def _as_format(
+    parameter: typer.CallbackParam, path: Any, name: str, endings: tuple[str, ...], fix: str
+) -> Any:
+    others = tuple(ending for ending in ENDINGS if ending not in endings)
+    if path is not None and str(path).lower().endswith(others):
+        message = f"the file will be {name}, and {str(path)!r} is the name of another format"
         raise RecipeError(Detail(message, parameter.opts[0], str(path), fix=fix))
     return in_a_folder(parameter, path)
 

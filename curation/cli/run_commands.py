@@ -25,7 +25,7 @@ from curation.cli.composition_grid import composition_grid
 from curation.cli.describe import describe_run
 from curation.cli.facts.plans import MeasuredRates, Plan, PlanCost
 from curation.cli.facts.runs import Report
-from curation.cli.output_file import in_a_folder
+from curation.cli.output_file import as_yaml
 from curation.cli.run_options import (
     AssumptionOverrides,
     ClusterName,
@@ -266,7 +266,7 @@ def report(
 @app.command(rich_help_panel=RUN_PANEL)
 def calibrate(
     path: Annotated[
-        str, typer.Option("--out", help="YAML file to write the rates to.", callback=in_a_folder)
+        str, typer.Option("--out", help="YAML file to write the rates to.", callback=as_yaml)
     ],
     as_json: AsJson = False,
 ) -> None:

@@ -22,7 +22,7 @@ from curation.cli.app import (
 from curation.cli.facts.tables import NearImage
 from curation.cli.facts.tables import Search as SearchFacts
 from curation.cli.inspect_commands import truncate
-from curation.cli.output_file import as_parquet, in_a_folder, whole_file
+from curation.cli.output_file import as_html, as_parquet, whole_file
 from curation.errors import Detail, RecipeError
 from curation.recipe import load_recipe
 from curation.terminal import one_line
@@ -51,7 +51,7 @@ ContactSheet = Annotated[
     typer.Option(
         "--html",
         help="HTML file to write with the pictures: a contact sheet.",
-        callback=in_a_folder,
+        callback=as_html,
     ),
 ]
 

@@ -36,7 +36,7 @@ def required(command: Any) -> list[str]:
 
 
 def test_commands_that_write_are_known() -> None:
-    assert len(WRITING) >= 7
+    assert set(WRITING) >= OF_ONE_FORMAT
 
 
 @pytest.mark.parametrize(("name", "option"), WRITING)
@@ -72,3 +72,29 @@ def test_a_file_of_the_working_folder_needs_none(tmp_path: Path) -> None:
         words = [*required(COMMANDS[name]), option, file]
         # Raises an error if the option is refused.
         COMMANDS[name].make_context(name, words, parent=group.make_context("curation", [name]))
+
+
+OF_ONE_FORMAT = {
+    ("calibrate", "--out"),
+    ("diff", "--out"),
+    ("init", "--out"),
+    ("search", "--html"),
+    ("search", "--out"),
+    ("sql", "--out"),
+    ("train-filter", "--out"),
+}
+
+
+@pytest.mark.parametrize(("name", "option"), sorted(OF_ONE_FORMAT))
+def test_the_name_of_another_format_is_refused(
+    name: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs, people and recipes open a file by its ending."""
+    monkeypatch.chdir(tmp_path)
+    for ending in (".json", ".CSV", ".toml"):
+        words = [*name.split(), *required(COMMANDS[name]), option, f"a{ending}"]
+        done = CliRunner().invoke(app, words)
+        assert isinstance(done.exception, RecipeError), (words, done.exception, done.output)
+        (detail,) = done.exception.details
+        assert (detail.where, detail.found) == (option, f"a{ending}")
+    assert list(tmp_path.iterdir()) == []

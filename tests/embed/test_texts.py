@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from collections.abc import Iterator
@@ -280,6 +281,43 @@ def test_regular_expressions_of_a_tokenizer_end(
         return
     with pytest.raises(RecipeError, match=f"tokenizer of open_clip/.* {problem}.*another model"):
         encoder.preprocess(caption)
+
+
+def _replaced(times: int) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * times}
+
+
+_TABLE = (8).to_bytes(4, "little") + bytes(8) + b"x\0" + b"y" * 70 + b"\0"
+_PRECOMPILED = {
+    "type": "Precompiled",
+    "precompiled_charsmap": base64.b64encode(_TABLE).decode(),
+}
+
+
+@pytest.mark.parametrize(
+    ("steps", "times"),
+    [
+        ([_replaced(100), _replaced(100)], "10,201"),
+        ([{"type": "Sequence", "normalizers": [_replaced(9_000)]}], "9,001"),
+        ([{"type": "Prepend", "prepend": "a" * 70}, _replaced(60)], "4,331"),
+        ([_PRECOMPILED, _replaced(60)], "4,270"),
+        ([{"type": "ByteLevel"}] * 13, "8,192"),
+        ([_replaced(1)] * 11, None),
+    ],
+)
+def test_a_tokenizer_that_makes_texts_much_longer_is_refused(
+    folder: Path, steps: list[dict[str, Any]], times: str | None
+) -> None:
+    """Each step takes a text of any length, so that a few of them would fill any memory."""
+    changed(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    sequence = {"type": "Sequence", "normalizers": steps}
+    whitespace = {"type": "WhitespaceSplit"}
+    changed(folder / "tokenizer.json", normalizer=sequence, pre_tokenizer=whitespace)
+    if times is None:
+        assert loaded(folder, of="caption").preprocess("aaaa").numel()
+        return
+    with pytest.raises(RecipeError, match=f"can make a text {times} times longer"):
+        loaded(folder, of="caption")
 
 
 def test_a_tokenizer_of_another_model_raises_an_error(folder: Path) -> None:

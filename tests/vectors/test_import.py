@@ -241,7 +241,7 @@ def test_vectors_are_checked_before_a_run_does_anything(listed: Path) -> None:
 
 def test_files_that_change_under_a_run_are_an_error(listed: Path) -> None:
     np.save(listed / "v.npy", vectors_of(25))
-    imported = ImportedRows(str(listed / "v.npy"), None, 26, np.arange(25), {"dim": DIM}, None)
+    imported = ImportedRows([str(listed / "v.npy")], None, 26, np.arange(25), {"dim": DIM}, None)
     with pytest.raises(StoreError, match="changed while the run read it"):
         imported.open()
 

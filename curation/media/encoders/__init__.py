@@ -89,7 +89,7 @@ ENCODERS = Registry(
             needs=(("weights", "the path of the file"),),
         ),
         "imported": EncoderEntry(
-            version=3,
+            version=4,
             model="imported, or no model at all, with the path of your vectors under import",
             needs=(
                 ("vectors", "the path of the vectors, as `import: vectors.npy`"),

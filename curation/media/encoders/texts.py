@@ -21,6 +21,7 @@ import torch
 from curation.errors import Detail, RecipeError
 from curation.media.encoders.folder_config import check_numbers
 from curation.media.encoders.hub import hub_or_cache
+from curation.media.encoders.text_growth import check_growth
 from curation.store.digest import digest
 
 MAX_CHARACTERS = 4096
@@ -191,9 +192,10 @@ def load_tokenizer(name: str, architecture: str, model: Any) -> Tokens:
     try:
         with hub_or_cache() if _is_on_hub(name) else nullcontext():
             tokenizer = open_clip.get_tokenizer(name)
+        check_growth(getattr(tokenizer, "tokenizer", None), architecture)
         blank = tokenizer("")[0]
     except BaseException as error:
-        if not _is_of_tokenizer(error):
+        if isinstance(error, RecipeError) or not _is_of_tokenizer(error):
             raise
         raise RecipeError(
             f"The tokenizer of open_clip/{architecture} cannot be loaded ({type(error).__name__}: "

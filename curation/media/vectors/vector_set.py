@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -74,10 +75,12 @@ class VectorSet:
     """The vectors of a file or folder, numbered in the order of the names of files and of their rows.
 
     Args:
-        path: a `.npy` or Parquet file, or a folder of one of these kinds.
+        paths: a `.npy` or Parquet file, or a folder of one of these kinds; or several, one after the
+            other.
         column: the column of Parquet files; None takes the only one that can hold vectors.
 
     Attributes:
+        path: where they are, for messages.
         files: the files.
         rows: number of vectors.
         dim: their dimension.
@@ -86,10 +89,10 @@ class VectorSet:
         RecipeError: a file cannot be read or holds no vectors, or two differ in their dimension.
     """
 
-    def __init__(self, path: str, column: str | None = None) -> None:
-        paths = vector_files(path)
-        self.path = path
-        self.files = [_open(file, column) for file in paths]
+    def __init__(self, paths: str | Sequence[str], column: str | None = None) -> None:
+        listed = [paths] if isinstance(paths, str) else paths
+        self.path = path = ", ".join(listed)
+        self.files = [_open(file, column) for each in listed for file in vector_files(each)]
         self._starts = np.cumsum([0, *(file.rows for file in self.files)])
         self.rows = int(self._starts[-1])
         known = [file for file in self.files if file.dim]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,13 @@ from curation.media.encoders.params import EncoderSpec
 from curation.media.vectors.ids import IdIndex
 from curation.media.vectors.vector_set import VectorSet
 from curation.stages.embed.params import EmbedParams
+from curation.stages.embed.row_vectors import (
+    ROWS_AT_ONCE,
+    ImportSource,
+    RowVectors,
+    one_vector_each,
+)
+from curation.store.digest import digest
 from curation.store.fragment import Fragment
 
 logger = logging.getLogger(__name__)
@@ -36,7 +43,8 @@ Numbers = npt.NDArray[np.int64]
 """Number of the vector of each row; −1 for none."""
 COLUMNS = {"key": "source_key", "sha256": "sha256"}
 """The column of `images` that holds what the ids are."""
-_ROWS_AT_ONCE = 65_536
+_STATE, _SAVED = "row vectors", RowVectors._fields
+"""The saved state with the vector of each row, and its columns."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +52,15 @@ class ImportedRows:
     """The vectors of the rows of one fragment.
 
     Attributes:
-        path: of the vectors.
+        paths: of the vectors; after those of its source those of sources that share images with it.
         column: of Parquet files with the vectors.
-        rows: how many vectors there are.
-        numbers: of the vector of each row, (n,).
+        rows: how many vectors there are under all paths.
+        numbers: of the vector of each row among them, (n,).
         identity: of the encoder.
         content: what memos depend on besides the fragment and the content of the files.
     """
 
-    path: str
+    paths: Sequence[str]
     column: str | None
     rows: int
     numbers: Numbers
@@ -65,25 +73,16 @@ class ImportedRows:
         Raises:
             StoreError: the files are not those that the driver has read.
         """
-        vectors = VectorSet(local_path(self.path), self.column)
+        vectors = VectorSet([local_path(path) for path in self.paths], self.column)
         if (vectors.rows, vectors.dim) != (self.rows, self.identity["dim"]):
             raise StoreError(
-                f"{self.path!r} changed while the run read it",
+                f"{', '.join(map(repr, self.paths))} changed while the run read it",
                 fix=(
                     "Run the same command again, and leave the files of vectors as they are until it "
                     "ends"
                 ),
             )
         return vectors
-
-
-class _Source(NamedTuple):
-    """The fragments of `images` of one source, and its vectors."""
-
-    name: str
-    fragments: list[Fragment]
-    vectors: VectorSet
-    ids_file: str | None
 
 
 def units(images: Table, *, params: EmbedParams, context: Context) -> dict[str, dict[str, Any]]:
@@ -115,19 +114,43 @@ def _imported_rows(
     sources = _sources(images, spec)
     content = content_of(spec)
     identity = identity_of(content, one_dim(source.vectors for source in sources))
-    numbers = _numbers(sources, spec, content, context)
-    for source in sources:
+    vectors, start = _vectors(sources, spec, content, context), 0
+    for number, source in enumerate(sources):
         first = 0
         for fragment in source.fragments:
             # The place of a fragment in its source is not in its content.
             place = first if ids_of(spec).join == "rows" else None
-            vectors, of_fragment = source.vectors, numbers[fragment.name]
-            described = (vectors.path, spec.column, vectors.rows)
-            yield fragment.name, ImportedRows(*described, of_fragment, identity, place)
+            of_fragment = vectors.select(slice(start, start + fragment.rows))
+            paths, rows, numbers = _among(sources, number, of_fragment)
+            memo = _content(place, sources, of_fragment)
+            yield fragment.name, ImportedRows(paths, spec.column, rows, numbers, identity, memo)
             first += fragment.rows
+            start += fragment.rows
 
 
-def _sources(images: Table, spec: EncoderSpec) -> list[_Source]:
+def _among(
+    sources: Sequence[ImportSource], source: int, vectors: RowVectors
+) -> tuple[list[str], int, Numbers]:
+    """Return the paths of a fragment's vectors, how many they hold, and the numbers of its rows."""
+    used = [source, *(int(n) for n in np.unique(vectors.source) if n != source)]
+    numbers, paths, rows = vectors.number.copy(), [], 0
+    for other in used:
+        numbers[(vectors.source == other) & (vectors.number >= 0)] += rows
+        paths.append(sources[other].vectors.path)
+        rows += sources[other].vectors.rows
+    return paths, rows, numbers
+
+
+def _content(place: int | None, sources: Sequence[ImportSource], vectors: RowVectors) -> Any:
+    """Return what a memo depends on: other fragments decide which vectors are replaced, by which."""
+    rows = np.flatnonzero(vectors.is_replaced)
+    if not len(rows):
+        return place
+    names = [sources[number].name for number in vectors.source[rows]]
+    return [place, digest([rows.tolist(), names, vectors.number[rows].tolist()])]
+
+
+def _sources(images: Table, spec: EncoderSpec) -> list[ImportSource]:
     """Return the sources of a table; fragments without rows belong to the first."""
     by_source: dict[str, list[Fragment]] = {}
     empty = []
@@ -144,7 +167,7 @@ def _sources(images: Table, spec: EncoderSpec) -> list[_Source]:
             message, fix = f"it names no vectors of source {name!r}", "Add the path of its vectors"
             raise RecipeError(Detail(message, "import", fix=fix))
         vectors = opened[path] = opened.get(path) or VectorSet(path, spec.column)
-        sources.append(_Source(name, fragments, vectors, of_source(ids_of(spec).file, name)))
+        sources.append(ImportSource(name, fragments, vectors, of_source(ids_of(spec).file, name)))
     if sources:
         sources[0].fragments.extend(empty)
     return sources
@@ -156,35 +179,42 @@ def _source_of(fragment: Fragment) -> str:
     return ""
 
 
-def _numbers(
-    sources: Sequence[_Source], spec: EncoderSpec, content: Mapping[str, Any], context: Context
-) -> dict[str, Numbers]:
-    """Return the number of the vector of each row, by fragment.
+def _vectors(
+    sources: Sequence[ImportSource], spec: EncoderSpec, content: Mapping[str, Any], context: Context
+) -> RowVectors:
+    """Return the vector of each row of all sources.
 
-    They are saved: a run that has nothing to do need not read the key of every row.
+    They are saved: a run that has nothing to do need not read the key and the image of every row.
     """
-    if ids_of(spec).join == "rows":
-        return dict(_by_order(sources))
     fragments = [fragment for source in sources for fragment in source.fragments]
-    names = [source.name for source in sources]
-    key = [fragments, names, content]
+    key = [fragments, [source.name for source in sources], content]
     # Another step may import the same vectors for the same rows.
     states = context.for_all_steps()
-    saved = states.load_state("vectors", key)
+    saved = states.load_state(_STATE, key)
     if saved is None:
-        numbers = np.concatenate([np.empty(0, np.int64), *_by_ids(sources, spec)])
-        batch = pa.RecordBatch.from_arrays([pa.array(numbers)], ["number"])
-        states.save_state("vectors", key, batch)
+        vectors = _joined(sources, spec)
+        if spec.of == "image":
+            vectors = one_vector_each(sources, vectors)
+        batch = pa.RecordBatch.from_arrays([pa.array(values) for values in vectors], _SAVED)
+        states.save_state(_STATE, key, batch)
     else:
-        numbers = saved.read().column("number").to_numpy()
-    states.keep_state("vectors", key)
-    ends = np.cumsum([fragment.rows for fragment in fragments])
-    parts = np.split(numbers, ends[:-1]) if fragments else []
-    return {fragment.name: part for fragment, part in zip(fragments, parts, strict=True)}
+        columns = saved.read()
+        source, number, is_replaced = (columns.column(name).to_numpy() for name in _SAVED)
+        vectors = RowVectors(source, number, is_replaced)
+    states.keep_state(_STATE, key)
+    return vectors
 
 
-def _by_order(sources: Sequence[_Source]) -> Iterator[tuple[str, Numbers]]:
-    """Yield vector n for row n of each source.
+def _joined(sources: Sequence[ImportSource], spec: EncoderSpec) -> RowVectors:
+    """Return the vector of each row by itself."""
+    by_source = _by_order(sources) if ids_of(spec).join == "rows" else _by_ids(sources, spec)
+    number = np.concatenate([np.empty(0, np.int64), *by_source])
+    source = np.repeat(np.arange(len(sources), dtype=np.int32), [len(n) for n in by_source])
+    return RowVectors(source, number, np.zeros(len(number), bool))
+
+
+def _by_order(sources: Sequence[ImportSource]) -> list[Numbers]:
+    """Return n for row n, by source.
 
     Raises:
         RecipeError: a source has another number of rows than vectors.
@@ -200,13 +230,10 @@ def _by_order(sources: Sequence[_Source]) -> Iterator[tuple[str, Numbers]]:
                     "join them by key or sha256"
                 ),
             )
-        first = 0
-        for fragment in source.fragments:
-            yield fragment.name, np.arange(first, first + fragment.rows)
-            first += fragment.rows
+    return [np.arange(source.vectors.rows) for source in sources]
 
 
-def _by_ids(sources: Sequence[_Source], spec: EncoderSpec) -> list[Numbers]:
+def _by_ids(sources: Sequence[ImportSource], spec: EncoderSpec) -> list[Numbers]:
     """Return the number of the vector of each row, by source.
 
     Raises:
@@ -225,10 +252,10 @@ def _by_ids(sources: Sequence[_Source], spec: EncoderSpec) -> list[Numbers]:
     return by_source
 
 
-def _numbers_of_source(source: _Source, join: str, index: IdIndex) -> Numbers:
+def _numbers_of_source(source: ImportSource, join: str, index: IdIndex) -> Numbers:
     numbers, asked, example = [np.empty(0, np.int64)], 0, ""
     for fragment in source.fragments:
-        for batch in fragment.batches([COLUMNS[join], "status"], rows=_ROWS_AT_ONCE):
+        for batch in fragment.batches([COLUMNS[join], "status"], rows=ROWS_AT_ONCE):
             columns = (batch.column(place).to_pylist() for place in range(2))
             texts = [
                 text if status == "ok" else None for text, status in zip(*columns, strict=True)
@@ -250,7 +277,7 @@ def _numbers_of_source(source: _Source, join: str, index: IdIndex) -> Numbers:
     return joined
 
 
-def _no_vector(source: _Source, join: str, asked: int, example: str, index: IdIndex) -> str:
+def _no_vector(source: ImportSource, join: str, asked: int, example: str, index: IdIndex) -> str:
     """Return what is wrong with a source none of whose rows has a vector."""
     rows = f"the first {join} of a row is {example!r}" if example else f"no row has a {join}"
     ids = ", ".join(map(repr, index.first)) or "none"

@@ -1,0 +1,197 @@
+"""Which imported vector each row has, where rows of one image come with different ones.
+
+An image has one vector, as it has where an encoder computes it. Otherwise it would be its own
+neighbour, and the order of rows would decide what it is compared by.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from curation.algorithms.arrays.ids import to_ids
+from curation.engine.sorted_arrays import positions_in, run_starts
+from curation.media.vectors.vector_set import VectorSet
+from curation.store.fragment import Fragment
+
+logger = logging.getLogger(__name__)
+
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.bytes_]
+ROWS_AT_ONCE = 65_536
+VECTOR_BYTES = 2**26
+"""Vectors that are compared are in memory together up to this size in float64."""
+_DIGEST_BYTES = 16
+
+
+class ImportSource(NamedTuple):
+    """The fragments of `images` of one source, and its vectors."""
+
+    name: str
+    fragments: list[Fragment]
+    vectors: VectorSet
+    ids_file: str | None
+
+
+class RowVectors(NamedTuple):
+    """The vector of each row of some fragments, each of shape (n,).
+
+    Attributes:
+        source: the number of the source whose vectors hold it.
+        number: its number among them; −1 for none.
+        is_replaced: whether it is that of another row.
+    """
+
+    source: npt.NDArray[np.int32]
+    number: Ints
+    is_replaced: Bools
+
+    def select(self, rows: Any) -> RowVectors:
+        """Return those of some rows."""
+        return RowVectors(self.source[rows], self.number[rows], self.is_replaced[rows])
+
+
+class _Candidates(NamedTuple):
+    """Rows of images that have a vector in several rows, sorted by image and pair; each of shape (n,).
+
+    Attributes:
+        row: number of the row in all fragments.
+        image: its image_id.
+        vectors: where its vector is.
+    """
+
+    row: Ints
+    image: Ids
+    vectors: RowVectors
+
+    def select(self, rows: Any) -> _Candidates:
+        """Return some of them."""
+        return _Candidates(self.row[rows], self.image[rows], self.vectors.select(rows))
+
+
+def one_vector_each(sources: Sequence[ImportSource], vectors: RowVectors) -> RowVectors:
+    """Return vectors such that all rows of an image that have one have the same.
+
+    It is that of the row with the smallest pair_id among those whose vector can be used. A row without
+    a vector, or whose vector cannot be used, stays as it is.
+
+    Args:
+        sources: they hold all vectors, and the rows in the order of their fragments.
+        vectors: of each row.
+    """
+    fragments = [fragment for source in sources for fragment in source.fragments]
+    rows = _rows_of_repeated_images(fragments, vectors.number >= 0)
+    candidates = _with_several_vectors(_candidates(fragments, rows, vectors))
+    digests, can_be_used = _digests(sources, candidates.vectors)
+    usable = candidates.select(can_be_used)
+    digests = digests[can_be_used]
+    if not len(usable.row):
+        return vectors
+    starts = run_starts(usable.image)
+    first = np.flatnonzero(starts)[np.cumsum(starts) - 1]
+    differs = digests != digests[first]
+    if differs.any():
+        logger.warning(
+            "embed: %d rows of %d images come with another vector than the row of the same image with "
+            "the smallest pair_id; they get the vector of that row",
+            *(int(differs.sum()), int(run_starts(usable.image[differs]).sum())),
+        )
+    result = vectors.select(np.arange(len(vectors.number)))
+    replaced, by = usable.row[differs], usable.vectors.select(first[differs])
+    result.source[replaced], result.number[replaced] = by.source, by.number
+    result.is_replaced[replaced] = True
+    return result
+
+
+def _rows_of_repeated_images(fragments: Sequence[Fragment], has_vector: Bools) -> Ints:
+    """Return the rows that may share their image with another row; 8 bytes a row are held."""
+    hashes = np.empty(len(has_vector), np.uint64)
+    has_image = np.zeros(len(has_vector), bool)
+    start = 0
+    for batch in _batches(fragments, ["image_id"]):
+        end, column = start + len(batch), batch.column("image_id")
+        words = to_ids(column).view(np.uint64).reshape(-1, 4)
+        # Half of the digits: which images are the same is decided by all of them later.
+        hashes[start:end] = words[:, 0] * np.uint64(0x9E3779B97F4A7C15) + words[:, 1]
+        has_image[start:end] = column.is_valid()
+        start = end
+    known = np.sort(hashes[has_vector & has_image])
+    repeated = known[~run_starts(known)] if len(known) else known
+    if not len(repeated):
+        return np.empty(0, np.int64)
+    repeated = repeated[run_starts(repeated)]
+    return np.flatnonzero(positions_in(hashes, repeated)[1] & has_vector & has_image)
+
+
+def _batches(fragments: Sequence[Fragment], columns: Sequence[str]) -> Iterator[Any]:
+    for fragment in fragments:
+        yield from fragment.batches(columns, rows=ROWS_AT_ONCE)
+
+
+def _candidates(fragments: Sequence[Fragment], rows: Ints, vectors: RowVectors) -> _Candidates:
+    """Return rows with their images, sorted by image and pair_id."""
+    images, pairs = [np.empty(0, "S32")], [np.empty(0, "S32")]
+    start = 0
+    for fragment in fragments:
+        wanted = rows[np.searchsorted(rows, start) : np.searchsorted(rows, start + fragment.rows)]
+        if len(wanted):
+            image, pair = _ids(fragment, wanted - start)
+            images.append(image)
+            pairs.append(pair)
+        start += fragment.rows
+    image = np.concatenate(images)
+    order = np.lexsort((np.concatenate(pairs), image))
+    return _Candidates(rows[order], image[order], vectors.select(rows[order]))
+
+
+def _ids(fragment: Fragment, rows: Ints) -> tuple[Ids, Ids]:
+    """Return the image_id and the pair_id of some rows of a fragment."""
+    images, pairs = [], []
+    start = 0
+    for batch in fragment.batches(["image_id", "pair_id"], rows=ROWS_AT_ONCE):
+        end = start + len(batch)
+        some = rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)] - start
+        images.append(to_ids(batch.column("image_id"))[some])
+        pairs.append(to_ids(batch.column("pair_id"))[some])
+        start = end
+    return np.concatenate(images), np.concatenate(pairs)
+
+
+def _with_several_vectors(candidates: _Candidates) -> _Candidates:
+    """Return the candidates whose images have more than one vector, by their numbers."""
+    if not len(candidates.row):
+        return candidates
+    starts = run_starts(candidates.image)
+    group = np.cumsum(starts) - 1
+    first = candidates.vectors.select(np.flatnonzero(starts)[group])
+    differs = (candidates.vectors.source != first.source) | (
+        candidates.vectors.number != first.number
+    )
+    several = np.zeros(int(starts.sum()), bool)
+    several[group[differs]] = True
+    return candidates.select(several[group])
+
+
+def _digests(sources: Sequence[ImportSource], vectors: RowVectors) -> tuple[Ids, Bools]:
+    """Return a digest of each vector as it is stored, and which of them can be used; each (n,)."""
+    digests = np.zeros(len(vectors.number), f"S{_DIGEST_BYTES}")
+    can_be_used = np.zeros(len(vectors.number), bool)
+    for number, source in enumerate(sources):
+        of_source = np.flatnonzero(vectors.source == number)
+        # Files are read from their beginning to their end.
+        order = of_source[np.argsort(vectors.number[of_source], kind="stable")]
+        at_once = max(VECTOR_BYTES // (8 * source.vectors.dim), 1)
+        for start in range(0, len(order), at_once):
+            some = order[start : start + at_once]
+            stored, reasons = source.vectors.take(vectors.number[some])
+            digests[some] = [
+                blake2b(vector.tobytes(), digest_size=_DIGEST_BYTES).digest() for vector in stored
+            ]
+            can_be_used[some] = [reason is None for reason in reasons]
+    return digests, can_be_used
