@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -371,6 +372,22 @@ def test_what_a_recipe_has_no_more_goes_though_programs_could_open_it(two_runs: 
     assert gc(store).kept == {latest.run: "latest"}
     assert not [path for path in files_of(two_runs.store) if "embeddings.copy" in path]
     assert set(store.storage.folders("open/tiny")) == set(latest.tables)
+
+
+def test_a_record_of_a_kept_fragment_goes_with_the_other_rows_that_it_names(
+    two_runs: TwoRuns,
+) -> None:
+    """Rows that were asked for again were others, and an earlier run was restored."""
+    store = Store(two_runs.store)
+    record = open_table(store, "scores").manifest.fragments[0]
+    other = replace(record.files[0], path=f"tables/scores/data/{record.name}.{12 * '0'}.parquet")
+    store.storage.copy(record.files[0].path, other.path)
+    store.replace_record(replace(record, files=(other,)))
+    gc(store, Retention())
+    assert not verify_store(store)
+    gc(store)
+    assert not verify_store(store)
+    assert other.path not in files_of(two_runs.store)
 
 
 @pytest.mark.parametrize("ends", [True, False])
