@@ -46,20 +46,25 @@ _relay: _Relay | None = None
 
 
 @contextmanager
-def held_lines(show: Callable[[str], object]) -> Iterator[None]:
+def held_lines(show: Callable[[str], object]) -> Iterator[list[str]]:
     """Hold back what code outside Python writes within a context.
 
     Args:
         show: gets each line at the end. If the context ends with an error, the lines are written as
             they would have been: they may say why.
+
+    Yields:
+        The lines so far.
     """
     global _held  # noqa: PLW0603
     lines: list[str] = []
     _held = lines
     try:
-        yield
+        yield lines
     except BaseException:
         show = _write_line
+        if _relay is not None:
+            _relay.wait()
         raise
     finally:
         _held = None

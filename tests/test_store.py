@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.engine.compute import Stale
 from curation.engine.context import Context
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.parallel import InProcess
@@ -47,6 +49,24 @@ def compute(context: Context, **options: Any) -> dict[str, Fragment]:
 
 def files(context: Context) -> list[str]:
     return sorted(context.store.storage.files("work/test/data"))
+
+
+def test_rows_that_are_computed_again_and_are_the_same_keep_their_files(context: Context) -> None:
+    first, written = compute(context), files(context)
+    again = compute(replace(context, stale=Stale(everything=True)))
+    assert again == first
+    assert files(context) == written
+
+
+def test_rows_that_are_computed_again_and_differ_replace_the_record(context: Context) -> None:
+    """Also the files of the same rows do, where one was lost."""
+    record, store = compute(context)["a"].record, context.store
+    other = replace(record, files=(replace(record.files[0], path="work/test/data/b", sha256="b"),))
+    assert store.put_record(other) == other
+    store.storage.delete(f.path for f in record.files)
+    same = compute(context)["a"].record
+    assert same.content == record.content
+    assert store.finished_records(record.table_dir, [record.memo]) == {record.memo: same}
 
 
 def test_finished_work_is_reused(context: Context) -> None:

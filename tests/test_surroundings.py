@@ -124,6 +124,12 @@ def test_a_spark_that_does_not_start_is_one_message() -> None:
         ),
         (f"{START}java.lang.NumberFormatException: Size must be specified as bytes", 2),
         (f"{START}org.apache.spark.SparkException: Could not parse Master URL: 'x'", 2),
+        (f"{START}java.lang.ClassNotFoundException: no.such.Class", 2),
+        (
+            f"{START}org.apache.spark.SparkException: The number of cores per executor (=2) has to be "
+            ">= the number of cpus per task = 3.",
+            2,
+        ),
         ("[JAVA_GATEWAY_EXITED] Java gateway process exited before sending its port number.", 1),
         ("Answer from Java side is empty", 1),
         (f"{START}java.lang.IllegalStateException: Shutdown in progress", 1),
@@ -138,6 +144,35 @@ def test_only_a_setting_that_spark_refuses_is_not_tried_again(text: str, status:
     error = start_error(RuntimeError(text), ())
     assert error.exit_status == status, error
     assert ("Run again" in str(error)) == (status == 1)
+
+
+GONE = "[JAVA_GATEWAY_EXITED] Java gateway process exited before sending its port number."
+WARNING = "WARNING: Using incubator modules: jdk.incubator.vector"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "status"),
+    [
+        ("Invalid maximum heap size: -Xmx4gb2", "", 2),
+        ("Unrecognized option: -verbos", "", 2),
+        (
+            'Exception in thread "main" org.apache.spark.SparkException: Total executor cores must be',
+            "org.apache.spark.SparkException: Total executor cores must be",
+            2,
+        ),
+        ("Could not reserve enough space for 107374182400KB object heap", "", 1),
+        (
+            "05:19:30 ERROR DiskBlockManager: Failed to create any local dir.",
+            "Failed to create any local dir.",
+            1,
+        ),
+        ("05:19:30 WARN Utils: Invalid hostname", "Java gateway process exited", 1),
+    ],
+)
+def test_what_java_writes_before_it_ends_is_the_reason(line: str, reason: str, status: int) -> None:
+    error = start_error(RuntimeError(GONE), (), [WARNING, line, "\tat org.apache.spark.X"])
+    assert f"does not start: {reason or line}" in str(error) or reason in GONE
+    assert error.exit_status == status
 
 
 # -- names ------------------------------------------------------------------------------------------

@@ -237,9 +237,11 @@ def compute(
         for task, result in zip(tasks, results, strict=True):
             for chain, unit_records in zip(task, result, strict=True):
                 for unit, computed_records in zip(chain, unit_records, strict=True):
-                    for name, record in computed_records.items():
-                        output = unit.outputs[name]
-                        records[output.name or unit.name][output.table] = record
+                    for output_name, record in computed_records.items():
+                        output = unit.outputs[output_name]
+                        name = output.name or unit.name
+                        # Another fragment of the task, with the same rows, may have computed them.
+                        records[name][output.table] = replace(record, name=name)
     computed = sum(len(u.outputs) for u in missing)
     return ComputeResult(records, sum(len(u.outputs) for u in units) - computed, computed)
 

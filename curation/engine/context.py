@@ -159,7 +159,7 @@ class Context:
         writer = FragmentWriter(self.store, f"{place}/data", name, None)
         writer.write(batch)
         record = writer.close(place, memo, {})
-        self.store.put_record(record)
+        self.store.replace_record(record)
         last = self._saved.get(memo)
         if last is not None and not shared:
             self._delete(f.path for f in last.files)

@@ -26,6 +26,7 @@ CLEANING_INTERVAL = "1min"
 """How often Spark's Java looks for garbage, and so removes the files of shuffles that are over. With
 Spark's half an hour, all shuffles of ten million images, 23 GB, lay on the disk at once."""
 UI = "spark.ui.enabled"
+OPTIONS = "spark.driver.extraJavaOptions"
 
 logger = logging.getLogger(__name__)
 
@@ -83,17 +84,18 @@ def open_context(name: str, cluster: Cluster, gpus: int = 0) -> SparkContext:
         "spark.ui.showConsoleProgress": "false",
         # Spark's own pattern knows no key of an account, which its web page and its logs would show.
         "spark.redaction.regex": NAMES,
-        "spark.driver.extraJavaOptions": (
-            f"-Dlog4j2.configurationFile={log4j}{_java_levels()}{_java_compiler(cluster.master)}"
-        ),
         **with_secret(spark_conf(cluster, gpus), cluster.master, cluster.secret_file),
     }
+    options = f"-Dlog4j2.configurationFile={log4j}{_java_levels()}{_java_compiler(cluster.master)}"
+    # Of an option that is given twice, Java takes the last.
+    settings[OPTIONS] = f"{options} {settings.get(OPTIONS, '')}".rstrip()
     if UI not in submitted_settings():
         # The page has no password, and listens on all addresses.
         settings.setdefault(UI, "false")
+    written: list[str] = []
     try:
         # Java warns at its start of what no user can mend.
-        with held_lines(lambda line: logger.info("Spark: %s", line)):
+        with held_lines(lambda line: logger.info("Spark: %s", line)) as written:
             _start_gateway(settings)
             with announced_start(cluster.master or ""):
                 conf = pyspark.SparkConf().setAll(list(settings.items()))
@@ -103,7 +105,7 @@ def open_context(name: str, cluster: Cluster, gpus: int = 0) -> SparkContext:
                     conf.setMaster(with_retries(cluster))
                 context = pyspark.SparkContext.getOrCreate(conf)
     except (PySparkException, Py4JError, OSError, RuntimeError) as error:
-        raise start_error(error, inherited & set(os.environ)) from error
+        raise start_error(error, inherited & set(os.environ), written) from error
     _show_ui(context)
     return context
 

@@ -37,8 +37,17 @@ OTHER_VARIABLES = (*JAVA_OPTIONS, "HADOOP_CONF_DIR", "HADOOP_HOME", "YARN_CONF_D
 PLACING = ("spark.master", "spark.submit.deployMode", "spark.jars", "spark.pyspark", "spark.remote")
 """How the names of properties begin that say where Spark runs, or what it loads."""
 LOOPBACK = "127.0.0.1"
-_REFUSED = re.compile(r"\S*(IllegalArgument|NumberFormat)Exception\b|.*Could not parse Master URL")
-"""An error of Java whose cause is a setting."""
+_OF_MAIN = 'Exception in thread "main" '
+_OPTION = "(Invalid|Unrecognized|Improperly specified|Incompatible|Conflicting) "
+_REFUSED = re.compile(
+    rf"\S*(IllegalArgument|NumberFormat|ClassNotFound)Exception\b|{_OF_MAIN}|{_OPTION}"
+    r"|.*Could not parse Master URL|.* has to be >= "
+)
+"""An error of Java whose cause is a setting. The main thread of spark-submit only reads settings."""
+_WRITTEN = re.compile(
+    rf"^({_OF_MAIN}|{_OPTION}|Could not reserve ).*|(?<= ERROR DiskBlockManager: ).*"
+)
+"""What Java writes before it ends without an answer."""
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +150,9 @@ def check_pyspark(imported: str, file: str) -> None:
         )
 
 
-def start_error(error: Exception, variables: Iterable[str]) -> CurationError:
+def start_error(
+    error: Exception, variables: Iterable[str], written: Iterable[str] = ()
+) -> CurationError:
     """Return why Spark does not start, and what may stand in its way.
 
     Only settings that Spark refuses are an error that running again repeats: Java may have been ended,
@@ -150,11 +161,15 @@ def start_error(error: Exception, variables: Iterable[str]) -> CurationError:
     Args:
         error: what starting it raised.
         variables: names of those of this process that others have set.
+        written: lines that Java wrote meanwhile.
     """
     lines = [line.strip(": \t") for line in text_of(error).splitlines() if line.strip()]
     # Of a Java error the exception itself says more than the line about the call.
-    reason = next((line for line in lines if line.startswith(("java.", "org."))), None)
-    message = f"Spark does not start: {reason or (lines or [type(error).__name__])[0]}"
+    of_java = [line for line in lines if line.startswith(("java.", "org."))]
+    of_java += [match[0] for match in map(_WRITTEN.search, written) if match]
+    reason = of_java[0] if of_java else None
+    shown = reason or (lines or [type(error).__name__])[0]
+    message = f"Spark does not start: {shown.removeprefix(_OF_MAIN)}"
     is_refused = reason is not None and _REFUSED.match(reason) is not None
     names = sorted(n for n in variables if n.startswith(PREFIXES) or n in OTHER_VARIABLES)
     unset = f"Unset the variables that another Spark left behind ({', '.join(names)})"

@@ -254,8 +254,8 @@ def run_unit(
     for name, output in unit.outputs.items():
         writer = writers.get(name) or _open_writer(store, unit, output)
         # A function with several outputs returns measurements by output.
-        records[name] = writer.close(output.table_dir, output.memo, stats.get(name, stats))
-        store.put_record(records[name])
+        written = writer.close(output.table_dir, output.memo, stats.get(name, stats))
+        records[name] = store.put_record(written)
     if unit.work_folder:
         # Not before the records are put: after a crash the next attempt needs the folder.
         work.delete()

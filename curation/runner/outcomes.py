@@ -15,7 +15,7 @@ from curation.store.manifest import FragmentRecord, Manifest, count_outcomes
 from curation.store.run_log import Recompute
 from curation.store.step_log import Entry
 from curation.store.storage.base import FileStatus
-from curation.store.store import Store, in_parallel
+from curation.store.store import Store, in_parallel, record_path
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -92,17 +92,23 @@ def _memos_of_old(
 ) -> Iterator[str]:
     """Yield the memos of fragments with rows that failed so long ago that they are asked for again.
 
-    A commit may be younger than its fragments, of which most are those of earlier versions.
+    A commit may be younger than its fragments, of which most are those of earlier versions. A record is
+    written again whenever its rows are asked for again, while its files stay if they are the same.
     """
     listed: dict[str, dict[str, FileStatus]] = {}
+
+    def status_of(path: str) -> FileStatus | None:
+        folder = path.rpartition("/")[0]
+        if folder not in listed:
+            listed[folder] = dict(store.storage.files(folder))
+        return listed[folder].get(path)
+
     for record in records:
         outcomes = count_outcomes([record.counts])
         at_once = retry(outcomes, 0.0, ())
-        for file in record.files if retry(outcomes, float("inf"), ()) - at_once else ():
-            folder = file.path.rpartition("/")[0]
-            if folder not in listed:
-                listed[folder] = dict(store.storage.files(folder))
-            status = listed[folder].get(file.path)
+        if retry(outcomes, float("inf"), ()) - at_once:
+            paths = [record_path(record.table_dir, record.memo), *(f.path for f in record.files)]
+            status = next(filter(None, map(status_of, paths)), None)
             age_s = 0.0 if status is None else max(time.time() - status.modified, 0.0)
             if retry(outcomes, age_s, ()) - at_once:
                 yield record.memo

@@ -80,7 +80,7 @@ def forget_staged(
 ) -> None:
     """Let completion records name the published files, and delete the files that were copied."""
     changed = [(b, a) for b, a in zip(staged, published, strict=True) if b.files != a.files]
-    in_parallel(store.put_record, [after for _, after in changed])
+    in_parallel(store.replace_record, [after for _, after in changed])
     in_folder = {f.path for record in published for f in record.files}
     # Files in the folder of another version stay.
     copied = (f.path for before, _ in changed for f in before.files if f.path.startswith(STAGED))

@@ -183,7 +183,19 @@ def recorded_run(
             "overwrite each other's work: use it by one run at a time.",
             store.uri,
         )
-    run = Run(store, new_run(recipe, fingerprint, planned, run_names(store)))
+    with recorded(store, new_run(recipe, fingerprint, planned, run_names(store))) as run:
+        yield run
+
+
+@contextmanager
+def recorded(store: Store, record: RunRecord) -> Iterator[Run]:
+    """Write the record of a run that starts now, and at the end what became of it.
+
+    Args:
+        store: where it works.
+        record: the record.
+    """
+    run = Run(store, record)
     try:
         yield run
     except BaseException as error:

@@ -113,8 +113,29 @@ class Store:
 
     # -- completion records -----------------------------------------------------------------------
 
-    def put_record(self, record: FragmentRecord) -> None:
-        """Write the completion record of a fragment whose files are complete."""
+    def put_record(self, record: FragmentRecord) -> FragmentRecord:
+        """Write the completion record of a fragment that was computed just now.
+
+        If the same rows are there, as after `--force`, their files stay, which versions name, and the
+        new ones are deleted. The record is written again: its time tells how old the rows are.
+
+        Args:
+            record: its files are complete.
+
+        Returns:
+            The record that is in the store afterwards.
+        """
+        path = record_path(record.table_dir, record.memo)
+        if self.storage.create(path, record_to_json(record)):
+            return record
+        earlier = self.finished_records(record.table_dir, [record.memo]).get(record.memo)
+        kept = earlier if earlier is not None and earlier.content == record.content else record
+        self.replace_record(kept)
+        self.storage.delete({f.path for f in record.files} - {f.path for f in kept.files})
+        return kept
+
+    def replace_record(self, record: FragmentRecord) -> None:
+        """Write a completion record, whatever the store has under its memo."""
         self.storage.write(record_path(record.table_dir, record.memo), record_to_json(record))
 
     def finished_records(

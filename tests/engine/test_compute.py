@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from curation.engine.compute import MAX_AT_ONCE, compute, run_chains, tasks_of
 from curation.engine.parallel import InProcess
-from curation.engine.units import WORK, Output, StageOutput, Unit
+from curation.engine.units import WORK, Chain, Output, StageOutput, Unit
 from curation.errors import StoreError
 from curation.store.store import Store
 
@@ -139,6 +139,27 @@ def test_after_an_error_no_unit_starts_and_what_is_finished_is_kept(tmp_path: Pa
     results = run_chains(store, chains)
     assert sorted(calls + finished) == ["0", "1", "2", "3", "4"]
     assert [[r[WORK].name for r in chain] for chain in results] == [[u.name] for u in units]
+
+
+@pytest.mark.parametrize("slots", [None, 1])
+@pytest.mark.parametrize("chain", [None, Chain(0, "c")])
+def test_fragments_with_the_same_rows_keep_their_names(
+    tmp_path: Path, slots: int | None, chain: Chain | None
+) -> None:
+    """As of two files that are copies of each other."""
+
+    def same(name: str, waiting: Callable[[], None]) -> StageOutput:
+        yield row("same")
+        return {}
+
+    workers, output = InProcess(), Output("", "work/t", "work/t/data", "memo")
+    workers.slots = slots
+    units = [Unit(n, same, {"name": n}, {WORK: output}, chain, waits=True) for n in "abcd"]
+    for _ in range(2):
+        result = compute(Store(tmp_path), workers, "test", units)
+        assert {n: outputs[WORK].name for n, outputs in result.records.items()} == dict(
+            zip("abcd", "abcd", strict=True)
+        )
 
 
 def no_rows(name: str, waiting: Callable[[], None]) -> StageOutput:

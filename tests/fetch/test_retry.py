@@ -124,6 +124,12 @@ def test_old_transient_failures_are_asked_again(web: Web, tmp_path: Path, path: 
     assert asked(web) == set()
     fetch(tmp_path / "s", path, retry_after_h=0.0)
     assert asked(web) == {BROKEN}
+    for file in (path for path in (tmp_path / "s").rglob("*") if path.is_file()):
+        os.utime(file, (file.stat().st_atime - 7200, file.stat().st_mtime - 7200))
+    for expected in ({BROKEN}, set()):
+        # The answer was the same as before, so the rows are.
+        fetch(tmp_path / "s", path, retry_after_h=1.0)
+        assert asked(web) == expected
 
 
 @pytest.mark.parametrize("reason", [*TRANSIENT_REASONS, "http_503", "error_KeyError"])
@@ -215,7 +221,7 @@ def test_old_failures_are_asked_again_though_other_rows_were_committed_since(
 ) -> None:
     """As in a store to which rows are added every day."""
     fetch_lists(tmp_path / "s", [path])
-    for file in (tmp_path / "s").rglob("*.parquet"):
+    for file in (path for path in (tmp_path / "s").rglob("*") if path.is_file()):
         os.utime(file, (file.stat().st_atime - 7200, file.stat().st_mtime - 7200))
     fetch_lists(tmp_path / "s", [path, other])
     asked(web)

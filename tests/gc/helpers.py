@@ -19,7 +19,7 @@ from curation.runner.gc.collect import Collected, collect
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.removal_list import Tally, total
 from curation.runner.step import StepResult, planned_steps, run_step
-from curation.store.run_log import read_runs, recorded_run
+from curation.store.run_log import Recompute, read_runs, recorded_run
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.store import Store
@@ -76,6 +76,7 @@ def run_recipe(
     until: str | None = None,
     waiting: Waiting | None = None,
     is_planned: bool = True,
+    force: bool = False,
 ) -> tuple[RunRecord, dict[str, StepResult]]:
     """Run a recipe as `curation run` does; return its record, and what each stage did."""
     recipe = recipe_of(spec)
@@ -84,6 +85,7 @@ def run_recipe(
     fingerprint = run_fingerprint(recipe)
     planned = planned_steps(steps) if is_planned else {}
     with recorded_run(opened, recipe.name, fingerprint, planned) as run:
+        run.recompute = Recompute(force)
         results = {s.name: run_step(s, opened, InProcess(), run, waiting) for s in steps}
     return run.record, results
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +17,25 @@ import pytest
 from curation.engine.context import Context
 from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
-from curation.errors import LeaseError, StoreError
+from curation.errors import CurationError, LeaseError, StoreError
 from curation.inspect.diff import difference
 from curation.inspect.lineage import trace
 from curation.inspect.report.build import write_report
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.restore import read_manifests
 from curation.store.holder import Holder
-from curation.store.run_log import read_runs, recorded_run
+from curation.store.run_log import Recompute, read_runs, recorded_run
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Entry, Lease, StepLog
 from curation.store.storage.local import LocalStorage
 from curation.store.store import Store
 from curation.store.tags import add_tag, delete_tag
+from curation.store.verification import verify_store
 
+from .. import runs
 from ..fetch.conftest import Web, answer
 from ..ingest.helpers import jpeg, source, write
+from ..workers import StopsBefore
 from .conftest import TwoRuns
 from .helpers import (
     NOW,
@@ -367,3 +372,44 @@ def test_what_a_recipe_has_no_more_goes_though_programs_could_open_it(two_runs: 
     assert gc(store).kept == {latest.run: "latest"}
     assert not [path for path in files_of(two_runs.store) if "embeddings.copy" in path]
     assert set(store.storage.folders("open/tiny")) == set(latest.tables)
+
+
+def test_a_record_of_a_kept_fragment_goes_with_the_other_rows_that_it_names(
+    two_runs: TwoRuns,
+) -> None:
+    """Rows that were asked for again were others, and an earlier run was restored."""
+    store = Store(two_runs.store)
+    record = open_table(store, "scores").manifest.fragments[0]
+    other = replace(record.files[0], path=f"tables/scores/data/{record.name}.{12 * '0'}.parquet")
+    store.storage.copy(record.files[0].path, other.path)
+    store.replace_record(replace(record, files=(other,)))
+    gc(store, Retention())
+    assert not verify_store(store)
+    gc(store)
+    assert not verify_store(store)
+    assert other.path not in files_of(two_runs.store)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_no_record_names_a_file_that_went_after_everything_was_computed_again(
+    two_runs: TwoRuns, ends: bool
+) -> None:
+    """The same rows are the same versions, whose manifests keep their files."""
+    spec, store = two_runs.second_recipe, Store(two_runs.store)
+    with suppress(CurationError):
+        runs.run_recipe(
+            spec,
+            store,
+            StopsBefore(None if ends else "screen"),
+            until="screen",
+            recompute=Recompute(force=True),
+        )
+    assert not verify_store(store)
+    gc(store)
+    assert not verify_store(store)
+    _, results = run_recipe(spec, store)
+    assert all(result.up_to_date for result in results.values())
+    gc(store)
+    assert not verify_store(store)
+    data = {path for path in files_of(two_runs.store) if path.startswith("tables/pairs/data/")}
+    assert data == {file.path for file in open_table(store, "pairs").manifest.files}

@@ -25,6 +25,7 @@ from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.store import Store
 from curation.store.tags import delete_tag
+from curation.store.verification import verify_store
 from tests.machine_settings import machine_settings
 
 from .helpers import build_tiny, contents, edited, gc, run_recipe
@@ -52,11 +53,15 @@ class Runs(RuleBasedStateMachine):
         """Write the sources."""
         self.spec = build_tiny(self.folder / "web")
 
-    @rule(name=st.sampled_from("ab"), rows=st.sampled_from([4, 5]))
-    def run(self, name: str, rows: int) -> None:
+    @rule(
+        name=st.sampled_from("ab"),
+        rows=st.sampled_from([4, 5]),
+        force=st.sampled_from([False, False, True]),
+    )
+    def run(self, name: str, rows: int, force: bool) -> None:
         """Run a recipe, as it was or edited: whatever was lost, its tables are whole afterwards."""
         spec = edited(self.spec, name=name, ingest={"rows_per_fragment": rows})
-        record, _ = run_recipe(spec, self.store, until=UNTIL)
+        record, _ = run_recipe(spec, self.store, until=UNTIL, force=force)
         tables = contents(self.store, record)
         for earlier, expected in self.runs:
             if earlier.fingerprint == record.fingerprint:
@@ -83,6 +88,8 @@ class Runs(RuleBasedStateMachine):
             if not self._lost_a_file(record):
                 read_manifests(self.store, record)
                 assert contents(self.store, record) == rows
+        if not self.lost:
+            assert not verify_store(self.store)
 
     def _last(self, keep: int) -> set[str]:
         names = {r.recipe for r, _ in self.runs}

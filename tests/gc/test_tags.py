@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,12 +14,14 @@ from curation.cli import app
 from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
 from curation.runner.gc.restore import restore_run, tag_run
+from curation.store.holder import Holder
 from curation.store.run_log import find_run, read_runs
 from curation.store.run_record import RunRecord
-from curation.store.step_log import Waiting
+from curation.store.step_log import Entry, StepLog, Waiting
 from curation.store.store import Store
 from curation.store.tags import add_tag, delete_tag, read_tags
 
+from ..damage.finished import SkippingClock
 from .conftest import TwoRuns
 from .helpers import build_tiny, contents, gc, run_recipe, runs_of
 
@@ -115,6 +118,45 @@ def test_restoring_undoes_a_change_of_the_sources_until_the_next_run(
     same, results = run_recipe(spec, store, until="screen")
     assert contents(store, same) == old
     assert results["screen"].up_to_date
+
+
+class BusyClock(SkippingClock):
+    """A clock on which what is to be repeated happens whenever somebody waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[Callable[[], None]] = []
+
+    def repeat(self, seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+        """Note the call."""
+        self.calls.append(call)
+        return lambda: self.calls.remove(call)
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, and do what is to be repeated."""
+        super().sleep(seconds)
+        for call in self.calls:
+            call()
+
+
+def test_a_restoration_that_waits_for_another_run_shows_that_it_lives(two_runs: TwoRuns) -> None:
+    """Otherwise status calls it silent after a minute, and gc takes it for dead after an hour."""
+    store, clock, written = Store(two_runs.store), BusyClock(), set[int]()
+
+    def note() -> None:
+        written.update(
+            p.stat().st_mtime_ns for p in (two_runs.store / "runs").glob("*.running.json")
+        )
+
+    clock.calls.append(note)
+    log = StepLog(store, two_runs.first.steps["dataset"])
+    other = Holder("elsewhere", 1, "another boot", 1, "another run")
+    number = log.latest().number + 1
+    assert log.add(Entry(number, "lease", other, stage="assemble"))
+    restored = restore_run(store, two_runs.first, Waiting(notify=lambda text: None, clock=clock))
+    assert restored.state == "finished"
+    assert restored.updated
+    assert len(written) > 2
 
 
 def test_a_run_that_lost_a_file_is_not_restored(two_runs: TwoRuns) -> None:

@@ -97,10 +97,11 @@ store, put = Store(address), Store.put_record
 done = 0
 def put_record(self, record):
     global done
-    put(self, record)
+    stored = put(self, record)
     done += record.table_dir == folder
     if done == number:
         os.kill(os.getpid(), signal.SIGKILL)
+    return stored
 Store.put_record = put_record
 run_recipe(spec, store, until=until)
 """

@@ -13,13 +13,7 @@ from curation.store.commits import find_commit
 from curation.store.holder import Holder, this_process
 from curation.store.manifest import TABLE_STATS, Committed, Manifest
 from curation.store.removal import wait_for_removal
-from curation.store.run_log import (
-    describe_failure,
-    find_run,
-    read_runs,
-    run_names,
-    save_record,
-)
+from curation.store.run_log import find_run, read_runs, recorded, refreshed, run_names
 from curation.store.run_record import RunRecord, new_run
 from curation.store.step_log import StepLog, Waiting, hold
 from curation.store.store import Store
@@ -100,17 +94,10 @@ def restore_run(store: Store, record: RunRecord, waiting: Waiting) -> RunRecord:
         steps=record.steps,
         restored_from=record.run,
     )
-    # Written first: gc keeps what the record of a running run names.
-    save_record(store, restored)
-    try:
+    # The record is written first: gc keeps what that of a running run names.
+    with recorded(store, restored) as run, refreshed(run, waiting.clock):
         _commit_again(store, restored, waiting)
-    except BaseException as error:
-        failed = replace(restored, state="failed", error=describe_failure(error))
-        save_record(store, failed)
-        raise
-    finished = replace(restored, state="finished")
-    save_record(store, finished)
-    return finished
+    return run.record
 
 
 def read_manifests(store: Store, record: RunRecord) -> dict[str, Manifest]:

@@ -80,11 +80,13 @@ class Sweep:
             list_of(f"{folder}/keys"),
             lambda path: self.store.version_for_key(table, PurePosixPath(path).stem) in kept,
         )
+        records = list_of(f"{folder}/done")
+        named = {p: PurePosixPath(p).stem in memos for p in records}
+        for path in self._named_otherwise(records, memos, needed):
+            named[path] = False
         since = self.needs.resumable_since(table)
-        records = self.removals.decide(
-            table, list_of(f"{folder}/done"), lambda path: PurePosixPath(path).stem in memos, since
-        )
-        paths |= self._named(p for p in records if PurePosixPath(p).stem not in memos)
+        kept_records = self.removals.decide(table, records, named.__getitem__, since)
+        paths |= self._named(path for path in kept_records if not named[path])
         for files in self._data_of(table):
             self.removals.forced |= self.withheld.intersection(files) - needed
             self.removals.decide(table, files, paths.__contains__)
@@ -115,8 +117,31 @@ class Sweep:
             files |= data
         return files
 
-    def _names(self, table: str) -> tuple[set[str], set[str]] | None:
-        """Return the paths of files and the memos of fragments that kept versions name.
+    def _named_otherwise(
+        self,
+        records: Mapping[str, FileStatus],
+        memos: Mapping[str, float],
+        needed: frozenset[str],
+    ) -> list[str]:
+        """Return the records of fragments of kept versions that name files which no such version has.
+
+        A fragment was computed again, as by `--force`, and its version was there already. Only records
+        that were written after their manifests are read.
+        """
+        later = [
+            path
+            for path, status in records.items()
+            if status.modified >= memos.get(PurePosixPath(path).stem, float("inf"))
+        ]
+        files = in_parallel(self._files_of_record, later)
+        return [
+            path for path, named in zip(later, files, strict=True) if not needed.issuperset(named)
+        ]
+
+    def _names(self, table: str) -> tuple[set[str], dict[str, float]] | None:
+        """Return the paths of files that kept versions name, and the memos of their fragments.
+
+        With each memo, the time when the last manifest with it was written.
 
         Returns:
             None if nobody knows what a version needs, because its manifest is lost or damaged.
@@ -124,7 +149,7 @@ class Sweep:
         manifests = self.store.storage.files(f"tables/{table}/versions")
         versions = self.needs.versions.get(table, set())
         paths: set[str] = set()
-        memos: set[str] = set()
+        memos: dict[str, float] = {}
         listed = {PurePosixPath(path).stem: path for path in manifests}
         young = {v for v, path in listed.items() if self.removals.is_young(manifests[path])}
         for version in sorted(versions | young):
@@ -143,7 +168,9 @@ class Sweep:
                 )
                 return None
             paths.update(columns[0].to_pylist())
-            memos.update(columns[1].to_pylist())
+            written = manifests[listed[version]].modified if version in listed else 0.0
+            for memo in columns[1].to_pylist():
+                memos[memo] = max(written, memos.get(memo, 0.0))
         return paths, memos
 
     def _named(self, records: Iterable[str]) -> set[str]:

@@ -43,9 +43,10 @@ def _install() -> None:
 
     put_record, write = Store.put_record, FragmentWriter.write
 
-    def counted_record(self: Store, made: FragmentRecord) -> None:
-        put_record(self, made)
+    def counted_record(self: Store, made: FragmentRecord) -> FragmentRecord:
+        stored = put_record(self, made)
         _count("record", made.table_dir)
+        return stored
 
     def counted_write(self: FragmentWriter, batch: Any) -> None:
         write(self, batch)

@@ -38,6 +38,7 @@ def install() -> None:
         *(
             (FragmentWriter, "write"),
             (Store, "put_record"),
+            (Store, "replace_record"),
             (Store, "put_version"),
             (Lease, "commit"),
         ),
