@@ -29,7 +29,7 @@ from curation.cli.process_end import run_and_end
 from curation.cli.signals import Terminated, ending_in_order
 from curation.logs import LogFormat, log_of, prepare_streams
 from curation.store.store import DATASET
-from curation.streams import clean_output
+from curation.streams import clean_output, open_closed_streams
 from curation.terminal import Terminal
 from curation.version import __version__
 
@@ -41,6 +41,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+open_closed_streams()
 out = Terminal(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 err = Terminal(stderr=True)
 

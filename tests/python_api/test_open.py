@@ -146,6 +146,9 @@ def test_a_run_may_be_named_by_its_beginning(made: Made) -> None:
         curation.open(made.store, run="nope")
     with pytest.raises(StoreError, match=r"is of recipe 'tiny' .* not of 'other'"):
         curation.open(made.store, recipe="other", run=made.first.run)
+    # A mistyped path of the store is not a question of the run.
+    with pytest.raises(StoreError, match="there is no store at"):
+        curation.open(made.store / "nope", run=made.first.run)
 
 
 def test_several_recipes_must_be_told_apart(
