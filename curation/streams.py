@@ -182,12 +182,13 @@ def clean_python_streams() -> None:
 def open_closed_streams() -> None:
     """Connect the standard streams that the caller closed (`>&-`) to the null device.
 
-    Otherwise Python has none, and a file that is opened later gets the number of the stream, and with it
-    what is written there.
+    Otherwise Python has none. A file that is opened later gets the number of the stream, and what is
+    written there.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
+            null = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, null)
 
 
 @contextmanager

@@ -92,8 +92,8 @@ class SqlSession:
             The rows; of a statement that gives none, as CREATE VIEW, no rows.
 
         Raises:
-            QueryError: DuckDB refuses it, with the message of DuckDB; there is no statement in it; or it
-                is no Unicode text.
+            QueryError: DuckDB refuses it, with the message of DuckDB; or it has no statement, or bytes
+                that are not UTF-8.
             StoreError: a file of a table has vanished or is damaged.
         """
         if (detail := not_utf8(sql, "query")) is not None:
@@ -113,7 +113,7 @@ class SqlSession:
         """Return the statements of a query, which are separated by semicolons.
 
         Raises:
-            QueryError: it is no SQL, or no Unicode text.
+            QueryError: it is no SQL, or has bytes that are not UTF-8.
         """
         if (detail := not_utf8(sql, "query")) is not None:
             raise QueryError(detail)
