@@ -55,7 +55,7 @@ def check_expectations(
 def _row_problems(expect: ExpectParams, rows: int) -> Iterator[str]:
     bounds = expect.rows
     if rows < bounds.at_least:
-        accepts = "" if rows else ", and 0 accepts a dataset without images"
+        accepts = "" if rows else " (write 0 to accept a dataset without images)"
         yield f"{rows:,} images; expect.rows.at_least is {bounds.at_least:,}{accepts}"
     if bounds.at_most is not None and rows > bounds.at_most:
         yield f"{rows:,} images; expect.rows.at_most is {bounds.at_most:,}"
@@ -64,7 +64,7 @@ def _row_problems(expect: ExpectParams, rows: int) -> Iterator[str]:
 def _describe(arm: Mapping[str, Any]) -> str:
     """Describe where the images of an arm were lost."""
     return (
-        f"arm {arm['arm']!r}: {arm['requested']:,} images requested, {arm['available']:,} available, "
+        f"arm {arm['arm']!r}: {arm['requested']:,} claims requested, {arm['available']:,} available, "
         f"{arm['retrieved']:,} retrieved, {arm['capped']:,} dropped by caps"
     )
 
