@@ -140,8 +140,8 @@ def _fetch(draft: Draft) -> Iterator[str]:
 def _embed(draft: Draft) -> Iterator[str]:
     yield "# Each picture becomes two vectors: `semantic` tells what it shows, `copy` finds its copies."
     if draft.encoder != BETTER:
-        yield "# Both encoders come with the package, for a first run. A run downloads a better one if you"
-        yield "# name it:"
+        yield "# Both encoders come with the package, for a first run. If you name a better one, the"
+        yield "# run downloads it:"
         yield f"#     semantic: {{model: {BETTER}}}"
     yield "embed:"
     yield "  encoders:"
@@ -150,8 +150,8 @@ def _embed(draft: Draft) -> Iterator[str]:
 
 
 def _dedup(draft: Draft) -> Iterator[str]:
-    yield "# One picture of each group of copies stays. Copies have the same bytes or the same pixels; or"
-    yield "# their hashes are alike, or their copy vectors are at least this similar, and their pixels agree."
+    yield "# One picture of each group of copies stays. Copies have the same bytes or pixels. Other"
+    yield "# copies have similar hashes, or copy vectors at least this similar, and pixels that agree."
     yield "# The number fits copy_micro alone; `curation audit dedup` suggests one for another encoder."
     yield "dedup:"
     yield "  near: {encoder: copy, at_least: 0.75}"
@@ -160,7 +160,7 @@ def _dedup(draft: Draft) -> Iterator[str]:
 
 
 def _select(draft: Draft) -> Iterator[str]:
-    yield "# Which pictures of the pool may stay. If you move a bound later, no picture is measured again."
+    yield "# Which pictures of the pool may stay. If you move a bound, nothing is measured again."
     yield "select:"
     for score, threshold in CANDIDATES.items():
         if score.startswith("caption") and not draft.has_captions:
@@ -182,8 +182,8 @@ def _bounds(threshold: Threshold) -> str:
 
 
 def _cluster(draft: Draft) -> Iterator[str]:
-    yield "# The pictures that are left are grouped by what they show. `levels` is the number of groups; a"
-    yield "# group should have 20 pictures or more on average."
+    yield "# The pictures that are left are grouped by what they show. `levels` is the number of"
+    yield "# groups; a group should have 20 pictures or more on average."
     yield "cluster:"
     yield "  encoder: semantic"
     yield f"  levels: [{draft.clusters}]"
@@ -192,13 +192,13 @@ def _cluster(draft: Draft) -> Iterator[str]:
 def _retrieve(draft: Draft) -> Iterator[str]:
     seeds = draft.of_role("seed")
     if not seeds:
-        yield "# What the dataset takes of these pictures: everything. If you have examples (a source with"
-        yield "# `role: seed`), take what is similar to them instead:"
+        yield "# What the dataset takes of these pictures: everything. If you have examples (a source"
+        yield "# with `role: seed`), take what is similar to them instead:"
         yield "#     - {name: near, seeds: NAME, strategy: sample, k: 4}"
         yield "retrieve:"
         yield "  - {name: everything, strategy: everything}"
         return
-    yield "# What the dataset takes: the seeds themselves, and for each seed its k most similar pictures."
+    yield "# What the dataset takes: the seeds themselves, and the k most similar pictures of each."
     yield "retrieve:"
     taken = [survey.source.name for survey in seeds]
     for survey in seeds:
@@ -212,6 +212,7 @@ def _retrieve(draft: Draft) -> Iterator[str]:
 
 def _assemble(draft: Draft) -> Iterator[str]:
     yield "# The dataset: Parquet files in a random order that follows from the seed, fit for training."
-    yield "# It holds the pixels of pictures without a URL; `pixels: true` adds all others, `false` none."
+    yield "# It holds the pixels of pictures without a URL. `pixels: true` adds those of all others;"
+    yield "# `false` leaves all out."
     yield "assemble:"
     yield "  bytes_per_file: 268435456  # 256 MiB"
