@@ -47,6 +47,8 @@ def test_no_option_is_cut(columns: int, root: Path) -> None:
             shown = line
         else:
             shown += f"\n{line}"
+        # One pair of brackets tells what may be left out.
+        assert "[[" not in line.replace("list[", "")
     assert options > 100
     assert "[dim]" not in done.stdout
     # Plain text would be cut within a sentence.
