@@ -259,6 +259,8 @@ def test_search_refuses_what_it_cannot_use(
         np.save(path, array, allow_pickle=True)
         with pytest.raises(RecipeError, match=words):
             read_queries(path)
+    with pytest.raises(RecipeError, match="there is no file"):
+        read_queries(tmp_path / "absent.npy")
 
 
 def test_plan_of_the_quickstart(cli: Cli, root: Path) -> None:

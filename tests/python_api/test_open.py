@@ -173,7 +173,7 @@ def test_several_recipes_must_be_told_apart(
     monkeypatch.chdir(tmp_path)
     assert curation.open(own.store, recipe=Path("recipe")).run == own.second.run
     for missing in ("absent.yaml", "absent.json", "absent/recipe"):
-        with pytest.raises(RecipeError, match=f"Cannot read the recipe '{missing}'"):
+        with pytest.raises(RecipeError, match=f"Cannot read the recipe '{missing}': No such"):
             curation.open(own.store, recipe=missing)
 
 
