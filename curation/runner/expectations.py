@@ -13,6 +13,7 @@ from curation.runner.work import StepContext
 from curation.store.manifest import Manifest
 from curation.store.run_log import read_runs
 from curation.store.store import DATASET, Store
+from curation.terminal import number_beside
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -82,7 +83,7 @@ def _arm_problems(expect: ExpectParams, composition: Iterable[Mapping[str, Any]]
         elif bound and (share := arm["final"] / requested) < bound:
             yield (
                 f"arm {name!r} has {arm['final']:,} of {requested:,} requested images, a share of "
-                f"{share:.3g}; expect.{place} is {bound:g}"
+                f"{number_beside(share, [bound])}; expect.{place} is {bound:g}"
             )
 
 

@@ -19,7 +19,6 @@ import curation
 from curation.cli import app
 from curation.inspect.api.store import OpenStore
 from curation.inspect.why.tables import RowReader
-from curation.inspect.why.text import number_beside
 from curation.store.fragment import Fragment
 from curation.store.store import Store
 
@@ -379,22 +378,3 @@ def test_what_versions_share_is_read_once(
     ]
     # Once for its place, and once for the first run that lists it.
     assert Counter(searched).most_common(1)[0][1] <= 2
-
-
-@pytest.mark.parametrize(
-    ("value", "bounds", "shown"),
-    [
-        (1.19923, [3.0], "1.199"),
-        (3.0, [3.0], "3"),
-        (3.0001, [3.0], "3.0001"),
-        (2.99999, [1.0, 3.0], "2.99999"),
-        (-0.00001, [0.0], "-1e-05"),
-        (123456.7, [], "123457"),
-        (20007, [5000.0], "20007"),
-    ],
-)
-def test_a_score_is_shown_on_its_side_of_a_threshold(
-    value: float, bounds: list[float], shown: str
-) -> None:
-    """`aspect 3: fails at most 3.0` would contradict itself."""
-    assert number_beside(value, bounds) == shown

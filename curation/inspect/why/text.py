@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from curation.terminal import start_of
+from curation.terminal import number_beside, start_of
 
 Part = Mapping[str, Any]
 WIDTH = 10
 MAX_TEXT = 160
-LARGE = 10_000
-"""From here on, four digits of a number would need a power of ten."""
 FETCH_FACTS = ("final_url", "format", "bytes", "sha256", "rsl_license", "rights", "data_mining")
 
 
@@ -91,7 +89,7 @@ def _score(score: Part) -> str:
     value, threshold = score["value"], score["threshold"]
     limits = [] if threshold is None else [threshold.get(n) for n in ("at_least", "at_most")]
     bounds = [limit for limit in limits if limit is not None]
-    text = f"{score['name']} {'none' if value is None else number_beside(value, bounds)}"
+    text = f"{score['name']} {_number(value, bounds)}"
     if threshold is None:
         return text
     if value is None:
@@ -192,20 +190,10 @@ def _line(label: str, *texts: str) -> Iterator[str]:
             yield f"{label if number == 0 else '':<{WIDTH}}{_short(str(text))}"
 
 
-def number_beside(value: Any, bounds: Sequence[float]) -> str:
-    """Return a number in four digits; in all, if four would be on the other side of a bound."""
-    short = _number(value)
-    is_float = isinstance(value, float)
-    moved = is_float and any(
-        (float(short) < b, float(short) > b) != (value < b, value > b) for b in bounds
-    )
-    return repr(value) if moved else short
-
-
-def _number(value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.4g}" if abs(value) < LARGE else f"{value:.0f}"
+def _number(value: Any, bounds: Sequence[float] = ()) -> str:
+    if isinstance(value, float):
+        return number_beside(value, bounds)
+    return "none" if value is None else str(value)
 
 
 def _short(text: str) -> str:
