@@ -138,6 +138,10 @@ def test_versions_state_what_the_files_have(made: Made, opened: OpenStore) -> No
     assert {version.run for version in listed} == {made.first.run, made.second.run}
 
 
+def test_notebooks_complete_all_that_the_package_offers() -> None:
+    assert set(curation.__all__) <= set(dir(curation))
+
+
 def test_a_run_may_be_named_by_its_beginning(made: Made) -> None:
     store = curation.open(made.store, run=made.first.run[:-3])
     assert store.run == made.first.run
