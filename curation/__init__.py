@@ -43,3 +43,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(reading, name)
     raise AttributeError(f"module 'curation' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the names that a notebook completes, with those that are imported when they are used."""
+    return sorted({*globals(), *__all__})

@@ -161,6 +161,23 @@ def unknown(what: str, name: Any, valid: Iterable[str], where: str = "", fix: st
     return Detail(message if known else f"{message}; there is none", where, name, known, fix)
 
 
+def not_utf8(text: str, where: str) -> Detail | None:
+    """Return what is wrong with a text that has bytes of another encoding; None if it has none.
+
+    Python keeps such bytes of a command line as lone surrogates. Neither Arrow nor DuckDB takes them.
+
+    Args:
+        text: what was given.
+        where: it was given.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        fix = "Write it in UTF-8, in a terminal whose locale has UTF-8"
+        return Detail("it has bytes that are not UTF-8", where, text, fix=fix)
+    return None
+
+
 def start_of_paths() -> str:
     """Return where relative paths start, for errors about files that are not there."""
     return f"Relative paths start at the working directory, {str(Path.cwd())!r}"

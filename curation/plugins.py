@@ -193,7 +193,7 @@ def _module_of(name: str) -> tuple[ModuleType, str | None]:
     points = {point.name: point for point in entry_points(group=GROUP)}
     try:
         return import_module(points[name].module if name in points else name), None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RecipeError(
             Detail(
                 f"{name!r} cannot be imported ({type(error).__name__}: {error})",
@@ -251,7 +251,7 @@ def _executed(name: str, path: Path) -> ModuleType:
     sys.modules[stem] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[stem]
         raise RecipeError(
             Detail(

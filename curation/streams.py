@@ -16,6 +16,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 from curation.secrets import note_environment, note_secrets
@@ -181,6 +182,18 @@ def clean_python_streams() -> None:
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, CleanStream):
             setattr(sys, name, CleanStream(stream))
+
+
+def open_closed_streams() -> None:
+    """Connect the standard streams that the caller closed (`>&-`) to the null device.
+
+    Otherwise Python has none. A file that is opened later gets the number of the stream, and what is
+    written there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            null = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, null)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -20,6 +21,8 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 UNBOUNDED_WIDTH = 100_000
+_FIVE_DIGITS = 10_000
+"""From here on, four digits would need a power of ten."""
 MAX_READ = 2**16
 """Characters of a text of which the start is shown that are looked at for secrets."""
 # Control characters (C0, C1), lone surrogates, and characters that reorder, hide or break a line: what
@@ -56,6 +59,18 @@ def start_of(text: str, limit: int) -> str:
     """
     line = one_line(text[:MAX_READ])
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def number_beside(value: float, bounds: Sequence[float] = ()) -> str:
+    """Return a number in four digits; in all, if four would lie otherwise to one of some bounds.
+
+    >>> number_beside(3.0001), number_beside(3.0001, [3.0])
+    ('3', '3.0001')
+    """
+    short = f"{value:.4g}" if abs(value) < _FIVE_DIGITS else f"{value:.0f}"
+    shown = float(short)
+    is_moved = any((shown < b, shown > b) != (value < b, value > b) for b in bounds)
+    return repr(value) if is_moved else short
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:

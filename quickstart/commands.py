@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .build import build, read_stamp
-from .server import CannotServe, serving
+from .server import CannotServe, check_port, serving
 
 DEFAULT_PORT = 8765
 PORT = "QUICKSTART_PORT"
@@ -53,7 +53,10 @@ def curate(folder: Path, port: int | None, shipped: Path, options: Sequence[str]
         CannotServe, FileExistsError, ValueError: the mini-web cannot be built or served.
     """
     folder = folder.absolute()
-    build(folder / WEB, port or _port_of(folder / WEB))
+    port = port or _port_of(folder / WEB)
+    # For another port the mini-web is built anew, in place of one that works.
+    check_port(port)
+    build(folder / WEB, port)
     recipe = folder / RECIPE
     if not recipe.exists():
         shutil.copyfile(shipped, recipe)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import mimetypes
+import socket
 import socketserver
 import threading
 import time
@@ -66,6 +67,22 @@ def serving(out: Path, port: int) -> Iterator[Server]:
             threading.Thread(target=site.serve_forever, args=(0.05,), daemon=True).start()
             stack.callback(site.shutdown)
         yield server
+
+
+def check_port(port: int) -> None:
+    """Check that a mini-web can be served at a port now.
+
+    Raises:
+        CannotServe: see `serving`.
+    """
+    for host in HOSTS:
+        with socket.socket() as probe:
+            # As the server does, so that a connection that has just ended does not count.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise CannotServe(_advice(error, host, port)) from error
 
 
 class _Site(ThreadingHTTPServer):

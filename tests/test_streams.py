@@ -183,3 +183,16 @@ def test_chatter_of_a_start_is_held_back_unless_the_start_fails() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "noted chatter\n"
     assert done.stderr.splitlines() == ["passes", "reason"]
+
+
+@pytest.mark.parametrize("closed", ["<&- >&-", "2>&-"])
+def test_a_command_works_without_standard_streams(closed: str, root: Path) -> None:
+    """As a service manager may start it."""
+    command = f"{sys.executable} -m curation --version {closed}"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -27,6 +27,7 @@ from curation.terminal import (
     Terminal,
     ascii_json,
     echo,
+    number_beside,
     one_line,
     styled,
     visible,
@@ -267,3 +268,22 @@ def test_a_table_without_rows_has_its_names() -> None:
     out = io.StringIO()
     Terminal(file=out, width=10).print(Grid("image_id", "caption"))
     assert out.getvalue() == "image_id, \ncaption\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "shown"),
+    [
+        (1.19923, [3.0], "1.199"),
+        (3.0, [3.0], "3"),
+        (3.0001, [3.0], "3.0001"),
+        (2.99999, [1.0, 3.0], "2.99999"),
+        (-0.00001, [0.0], "-1e-05"),
+        (123456.7, [], "123457"),
+        (20007, [5000.0], "20007"),
+    ],
+)
+def test_a_number_is_shown_on_its_side_of_a_bound(
+    value: float, bounds: list[float], shown: str
+) -> None:
+    """`aspect 3: fails at most 3.0` and `a share of 0.5; the bound is 0.5` contradict themselves."""
+    assert number_beside(value, bounds) == shown

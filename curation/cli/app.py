@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -29,18 +30,24 @@ from curation.cli.process_end import run_and_end
 from curation.cli.signals import Terminated, ending_in_order
 from curation.logs import LogFormat, log_of, prepare_streams
 from curation.store.store import DATASET
-from curation.streams import clean_output
+from curation.streams import clean_output, open_closed_streams
 from curation.terminal import Terminal
 from curation.version import __version__
 
 if TYPE_CHECKING:
     from curation.engine.table import Table
 
+NARROW = 70
+"""Columns of a terminal below which help is plain text."""
 app = typer.Typer(
     help="Turn uncurated image-text pairs into a curated and documented Parquet dataset.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+open_closed_streams()
+if get_terminal_size().columns < NARROW:
+    # The frames of help would cut names of options.
+    app.rich_markup_mode = None
 out = Terminal(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 err = Terminal(stderr=True)
 

@@ -22,14 +22,14 @@ EXIT_STATUSES = {
     "0": ("it went well", ""),
     "1": (
         "any other error: the store, a damaged file, another run with `--no-wait`, a full disk, a "
-        "Spark that does not start, an error that nobody foresaw (with a trace). Of `verify-store` and "
-        "`forget --prove` also that they found something",
+        "Spark that does not start, an unexpected error (with a trace). `verify-store` and "
+        "`forget --prove` also end with it if they found something",
         "read the message; running again resumes",
     ),
     "2": (
         "the recipe, the cluster file or the command line is not valid, or asks for something that "
         "cannot be done; before any work",
-        "mend it: running again fails alike",
+        "mend it: the same command would fail again",
     ),
     "3": (
         "more rows failed than the recipe allows (`fetch.fail_over`); the tables are kept",
@@ -127,7 +127,7 @@ def termination(error: Terminated) -> dict[str, Any]:
 
 def end_with_usage_error(error: Any) -> int:
     """Print an error of the command line itself; return its exit status."""
-    text = one_line(error.format_message())
+    text = one_line(error.format_message().replace("Value error, ", ""))
     fields = error_json("UsageError", int(error.exit_code), text, (_usage_detail(error, text),))
     if wants_json():
         print_error(fields)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
@@ -46,17 +48,24 @@ def add_examples(app: typer.Typer) -> None:
     Args:
         app: with all commands.
     """
+    style = "[dim]{}[/dim]" if app.rich_markup_mode else "Example: {}"
     for command in app.registered_commands:
         assert command.callback is not None
         name = command.name or command.callback.__name__.replace("_", "-")
         example = EXAMPLES.get(name)
         if example is None:
             continue
-        first = (inspect.getdoc(command.callback) or "").split("\n\n")[0].replace("\n", " ")
-        command.short_help = f"{first}\n[dim]{example}[/dim]"
+        command.short_help = f"{_first_paragraph(command.callback)}\n{style.format(example)}"
         command.epilog = f"Example: {example}"
     for group in app.registered_groups:
         inner = group.typer_instance
         example = EXAMPLES.get(group.name or "")
         if inner is not None and example is not None:
-            group.short_help = f"{inner.info.help}\n[dim]{example}[/dim]"
+            group.short_help = f"{inner.info.help}\n{style.format(example)}"
+            for command in inner.registered_commands:
+                # In plain text, help without a short form is cut.
+                command.short_help = _first_paragraph(command.callback)
+
+
+def _first_paragraph(function: Callable[..., Any] | None) -> str:
+    return (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")

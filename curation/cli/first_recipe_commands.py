@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Paths = Annotated[
     list[str],
     typer.Argument(
-        metavar="FOLDER_OR_FILE…",
+        metavar="FOLDER_OR_FILE",
         help="Pictures: folders, tars, Parquet files with pictures, lists of URLs or paths.",
     ),
 ]

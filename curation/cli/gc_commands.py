@@ -157,7 +157,7 @@ def tag(
     name: Annotated[
         str | None,
         typer.Argument(
-            metavar="[NAME]",
+            metavar="NAME",
             help="The tag. Without it, tags are listed.",
             autocompletion=complete_tag,
         ),

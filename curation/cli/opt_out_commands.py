@@ -20,7 +20,7 @@ def opt_outs(
     recipe: Annotated[
         str | None,
         typer.Argument(
-            metavar="[RECIPE]",
+            metavar="RECIPE",
             help="Path of a recipe, whose latest images count. Without it, those of --run.",
         ),
     ] = None,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import typer
 
@@ -35,10 +35,16 @@ def as_parquet(parameter: typer.CallbackParam, path: Any) -> Any:
     """Return the path of a Parquet file to write: the callback of its option.
 
     Raises:
-        RecipeError: see `check_folder`; or the name is that of another format.
+        RecipeError: see `check_folder`; the name is that of another format; or a pipe or a device is
+            there, whose place `whole_file` would give to the table.
     """
     fix = "Give it the ending .parquet. --json prints JSON"
-    return _as_format(parameter, path, "Parquet", (".parquet",), fix)
+    named = _as_format(parameter, path, "Parquet", (".parquet",), fix)
+    if named is not None and Path(named).exists() and not Path(named).is_file():
+        message = f"{str(named)!r} is a pipe or a device, and a table is written as a file"
+        fix = "Name a file. --json prints rows to standard output"
+        raise RecipeError(Detail(message, parameter.opts[0], str(named), fix=fix))
+    return named
 
 
 def as_yaml(parameter: typer.CallbackParam, path: Any) -> Any:
@@ -100,11 +106,17 @@ def check_folder(path: str | Path, option: str) -> None:
 
 
 @contextmanager
-def whole_file(path: str) -> Iterator[str]:
-    """Yield a path beside a file to write, which gets its place if the block ends without an error."""
-    part = f"{path}.part-{os.getpid()}"
+def whole_file(path: str) -> Iterator[BinaryIO]:
+    """Yield a new file, which becomes the one of a path if the block ends without an error.
+
+    A link stays a link: the file that it leads to is the one that changes.
+    """
+    place = Path(path).resolve()
+    part = place.with_name(f"{place.name}.part-{os.getpid()}")
     try:
-        yield part
-        Path(part).replace(path)
+        # Opened here: pyarrow takes a name with a colon for an address, and none that is not UTF-8.
+        with part.open("wb") as file:
+            yield file
+        part.replace(place)
     finally:
-        Path(part).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ def plugins(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PLUGIN]...",
+            metavar="PLUGIN",
             help="Plug-ins to load first, named as in the `plugins` of a recipe.",
         ),
     ] = None,

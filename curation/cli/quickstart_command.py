@@ -17,7 +17,11 @@ from curation.terminal import one_line, visible
 def quickstart(
     ctx: typer.Context,
     folder: Annotated[
-        Path, typer.Argument(help="Folder to make; it gets the recipe, the data and the store.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Folder to make; it gets the recipe, the data and the store.",
+        ),
     ] = Path("curation-quickstart"),
     port: Annotated[
         int | None,

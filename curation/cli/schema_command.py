@@ -27,7 +27,7 @@ def schema(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[WHAT]",
+            metavar="WHAT",
             help="`recipe` (the default), `error`, or a command that takes --json, such as `runs` or "
             "`audit dedup`.",
             autocompletion=_complete,

@@ -151,5 +151,9 @@ def _check_one(given: Mapping[str, object]) -> None:
     """Refuse a command line that has none, or several, of some options."""
     named = [option for option, value in given.items() if value]
     if len(named) != 1:
-        message = f"the command names {len(named)} things to search for"
+        message = (
+            f"{' and '.join(named)} are given, and one search has one of them"
+            if named
+            else "nothing is named to search for"
+        )
         raise RecipeError(Detail(message, "", named, list(given), "Give exactly one"))

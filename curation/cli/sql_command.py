@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from itertools import chain, count
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from rich.table import Table as Grid
@@ -149,9 +149,11 @@ def _statements() -> Iterator[str]:
             lines = []
             err.print("")
             continue
-        if not lines and line.strip() in (".quit", ".exit", "quit", "exit"):
+        word = line.strip().rstrip("; ")
+        if not lines and word in (".quit", ".exit", "quit", "exit"):
             return
-        if not lines and line.strip() == ".help":
+        # No statement begins with a full stop.
+        if not lines and word.startswith("."):
             out.print(HELP)
             continue
         if line.strip() or lines:
@@ -253,7 +255,7 @@ def _with_decimals(result: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
     return result.project(", ".join(chosen))
 
 
-def _parquet_writer(part: str, schema: pa.Schema, names: Sequence[str]) -> pq.ParquetWriter:
+def _parquet_writer(part: BinaryIO, schema: pa.Schema, names: Sequence[str]) -> pq.ParquetWriter:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

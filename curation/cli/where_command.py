@@ -17,8 +17,9 @@ def where(
     place: Annotated[
         Place,
         typer.Argument(
+            metavar="PLACE",
             help="jobs for spark-submit, DAG files for Airflow, conf with recipes, clusters and costs, "
-            "schemas of the tables, docs, or the JAVA_HOME that runs take."
+            "schemas of the tables, docs, or the JAVA_HOME that runs take.",
         ),
     ],
 ) -> None:

@@ -38,6 +38,9 @@ def read_queries(path: Path) -> Vectors:
     Raises:
         RecipeError: the file is not an array of that shape, or a vector has no direction.
     """
+    if not path.exists():
+        message, fix = f"there is no file {str(path)!r}", start_of_paths()
+        raise RecipeError(Detail(message, "--vectors", str(path), fix=fix))
     try:
         vectors = open_npy(path)
     except RecipeError as error:

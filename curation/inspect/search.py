@@ -22,7 +22,7 @@ from curation.algorithms.knn.exact import search as search_exact
 from curation.algorithms.knn.params import SearchParams
 from curation.algorithms.knn.read import read_numbered_vectors
 from curation.engine.table import Table
-from curation.errors import Detail, RecipeError, StoreError
+from curation.errors import Detail, RecipeError, StoreError, not_utf8
 from curation.inspect.lineage import trace
 from curation.inspect.queries import read_picture
 from curation.media.encoders import ENCODERS, with_text
@@ -162,9 +162,11 @@ class ImageSearch:
         """Embed texts with the text tower of the encoder, and return their vectors, (n, dim).
 
         Raises:
-            RecipeError: the encoder has no text tower.
+            RecipeError: the encoder has no text tower, or a text is not UTF-8.
             StoreError: the stored vectors are from another encoder.
         """
+        if wrong := [detail for text in texts if (detail := not_utf8(text, "--text"))]:
+            raise RecipeError(*wrong)
         family = self._spec.family
         if not ENCODERS[family].text:
             raise RecipeError(
@@ -181,7 +183,8 @@ class ImageSearch:
     def _stored_vectors(self, image_ids: Sequence[str]) -> dict[str, Any]:
         """Return the stored vectors of those images that have one, by image id."""
         vectors: dict[str, Any] = {}
-        wanted = pa.array(list(image_ids))
+        # Digits alone: Arrow has no text that is not UTF-8, as a terminal may give.
+        wanted = pa.array([i for i in image_ids if i.isascii()], pa.string())
         for fragment in self.embeddings.fragments.values():
             table = fragment.read(["image_id", "vector"])
             is_wanted = pc.is_in(table.column("image_id"), wanted)

@@ -81,12 +81,14 @@ class RunStatus:
         return [s for s in STAGES if s in self.record.planned.values() and s not in done]
 
     def outcomes(self) -> dict[str, Mapping[str, int]]:
-        """Return the rows by `ok` or reason of each stage that ended, and of the one that works."""
+        """Return the rows by `ok` or reason of each stage that ended or works, in order."""
         progress = self.record.progress
         known = dict(self.record.outcomes)
         if progress is not None and progress.counts is not None:
             known[progress.stage] = progress.counts.outcomes
-        return {stage: rows for stage, rows in known.items() if rows}
+        # The file of a run has the stages in the order of the alphabet.
+        ordered = [stage for stage in STAGES if stage in known]
+        return {stage: known[stage] for stage in ordered if known[stage]}
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able form."""

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from curation.engine.explain import explain
 from curation.engine.yaml_text import load_yaml
-from curation.errors import Detail, RecipeError
+from curation.errors import Detail, RecipeError, start_of_paths
 from curation.plugins import load_plugins
 from curation.recipe.checks import disagreements
 from curation.recipe.model import Recipe
@@ -80,10 +80,9 @@ def _read(path: str | Path) -> str:
         with Path(path).open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
-        fix = "Name the YAML file of a recipe"
-        raise RecipeError(
-            Detail(f"Cannot read the recipe {str(path)!r} ({error})", str(path), fix=fix)
-        ) from error
+        message = f"Cannot read the recipe {str(path)!r}: {error.strerror}"
+        fix = f"Name the YAML file of a recipe. {start_of_paths()}"
+        raise RecipeError(Detail(message, str(path), fix=fix)) from error
     if len(content) > _MAX_BYTES:
         problem = f"The recipe {str(path)!r} has more than {_MAX_BYTES:,} bytes"
         raise RecipeError(Detail(problem, str(path), fix="Name the YAML file of a recipe"))

@@ -13,6 +13,7 @@ from curation.runner.work import StepContext
 from curation.store.manifest import Manifest
 from curation.store.run_log import read_runs
 from curation.store.store import DATASET, Store
+from curation.terminal import number_beside
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -55,7 +56,7 @@ def check_expectations(
 def _row_problems(expect: ExpectParams, rows: int) -> Iterator[str]:
     bounds = expect.rows
     if rows < bounds.at_least:
-        accepts = "" if rows else ", and 0 accepts a dataset without images"
+        accepts = "" if rows else " (write 0 to accept a dataset without images)"
         yield f"{rows:,} images; expect.rows.at_least is {bounds.at_least:,}{accepts}"
     if bounds.at_most is not None and rows > bounds.at_most:
         yield f"{rows:,} images; expect.rows.at_most is {bounds.at_most:,}"
@@ -64,7 +65,7 @@ def _row_problems(expect: ExpectParams, rows: int) -> Iterator[str]:
 def _describe(arm: Mapping[str, Any]) -> str:
     """Describe where the images of an arm were lost."""
     return (
-        f"arm {arm['arm']!r}: {arm['requested']:,} images requested, {arm['available']:,} available, "
+        f"arm {arm['arm']!r}: {arm['requested']:,} claims requested, {arm['available']:,} available, "
         f"{arm['retrieved']:,} retrieved, {arm['capped']:,} dropped by caps"
     )
 
@@ -82,7 +83,7 @@ def _arm_problems(expect: ExpectParams, composition: Iterable[Mapping[str, Any]]
         elif bound and (share := arm["final"] / requested) < bound:
             yield (
                 f"arm {name!r} has {arm['final']:,} of {requested:,} requested images, a share of "
-                f"{share:.3g}; expect.{place} is {bound:g}"
+                f"{number_beside(share, [bound])}; expect.{place} is {bound:g}"
             )
 
 

@@ -18,7 +18,7 @@ from curation.activity import Activity, utc_now
 from curation.errors import CurationError, Detail, StoreError, reason_of_end
 from curation.store.clock import Clock
 from curation.store.holder import Holder
-from curation.store.layout import is_written_here
+from curation.store.layout import check_is_store, is_written_here
 from curation.store.manifest import Committed
 from curation.store.run_record import (
     FOLDER,
@@ -289,11 +289,14 @@ def find_run(store: Store, name: str) -> RunRecord:
     """Return the run with a tag or a name, or with a name that begins so, if it is the only one.
 
     Raises:
-        StoreError: there is no such run, or several; the message lists them. Or the tag is damaged.
+        StoreError: there is no such run, or several; the message lists them. Or there is no store, or
+            the tag is damaged.
     """
     tag = find_tag(store, name)
     name = tag.run if tag else name
     paths = run_paths(store.storage.files(FOLDER))
+    if not paths:
+        check_is_store(store.storage)
     matching = [name] if name in paths else sorted(n for n in paths if n.startswith(name))
     if len(matching) == 1:
         record = read_record(store, paths[matching[0]])

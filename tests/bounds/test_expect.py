@@ -145,7 +145,7 @@ def test_a_dataset_without_images_is_not_the_latest_unless_the_recipe_accepts_it
         spec["retrieve"] = [around | blocks]
     else:
         spec |= blocks | {"retrieve": [around]}
-    with pytest.raises(ExpectationError, match="at_least is 1, and 0 accepts") as error:
+    with pytest.raises(ExpectationError, match="at_least is 1 \\(write 0 to accept") as error:
         run_recipe(spec, store)
     text = str(error.value)
     assert "arm 'around': " in text and " available, " in text

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from curation.cli import app
+from curation.cli.output_file import whole_file
 from curation.errors import RecipeError
 
 from .test_facts import COMMANDS
@@ -98,3 +102,37 @@ def test_the_name_of_another_format_is_refused(
         (detail,) = done.exception.details
         assert (detail.where, detail.found) == (option, f"a{ending}")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["diff", "search", "sql"])
+def test_a_table_takes_the_place_of_no_pipe(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor of a device: root may replace /dev/null."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    done = CliRunner().invoke(app, [name, *required(COMMANDS[name]), "--out", "pipe"])
+    assert isinstance(done.exception, RecipeError), (done.exception, done.output)
+    assert "is a pipe or a device" in done.exception.details[0].message
+    assert Path("pipe").is_fifo()
+
+
+def test_a_table_is_written_through_a_link(tmp_path: Path) -> None:
+    link, target = tmp_path / "latest.parquet", tmp_path / "1.parquet"
+    link.symlink_to(target.name)
+    for content in (b"first", b"second"):
+        with whole_file(str(link)) as file:
+            file.write(content)
+        assert link.is_symlink()
+        assert target.read_bytes() == content
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["at 12:30.parquet", "file:a.parquet", "a\udcff.parquet"])
+def test_a_table_has_any_name_that_a_file_may_have(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with whole_file(name) as file:
+        pq.write_table(pa.table({"n": [1]}), file)
+    assert [path.name for path in tmp_path.iterdir()] == [name]

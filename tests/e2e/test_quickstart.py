@@ -244,6 +244,10 @@ def test_search_refuses_what_it_cannot_use(
     assert "--image, --id, --text, --vectors. Give exactly one" in " ".join(refused.split())
     with pytest.raises(StoreError, match="no vector of beef"):
         over.vectors_of(["beef"])
+    with pytest.raises(StoreError, match="no vector of a"):
+        over.vectors_of(["a\udcff"])
+    with pytest.raises(RecipeError, match="not UTF-8"):
+        over.vectors_of_texts(["a\udcff"])
     with pytest.raises(StoreError, match="queries have 7 dimensions"):
         over.nearest(np.ones((1, 7), np.float32), 3)
     path = tmp_path / "queries.npy"
@@ -255,6 +259,8 @@ def test_search_refuses_what_it_cannot_use(
         np.save(path, array, allow_pickle=True)
         with pytest.raises(RecipeError, match=words):
             read_queries(path)
+    with pytest.raises(RecipeError, match="there is no file"):
+        read_queries(tmp_path / "absent.npy")
 
 
 def test_plan_of_the_quickstart(cli: Cli, root: Path) -> None:

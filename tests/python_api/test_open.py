@@ -138,6 +138,10 @@ def test_versions_state_what_the_files_have(made: Made, opened: OpenStore) -> No
     assert {version.run for version in listed} == {made.first.run, made.second.run}
 
 
+def test_notebooks_complete_all_that_the_package_offers() -> None:
+    assert set(curation.__all__) <= set(dir(curation))
+
+
 def test_a_run_may_be_named_by_its_beginning(made: Made) -> None:
     store = curation.open(made.store, run=made.first.run[:-3])
     assert store.run == made.first.run
@@ -146,6 +150,9 @@ def test_a_run_may_be_named_by_its_beginning(made: Made) -> None:
         curation.open(made.store, run="nope")
     with pytest.raises(StoreError, match=r"is of recipe 'tiny' .* not of 'other'"):
         curation.open(made.store, recipe="other", run=made.first.run)
+    # A mistyped path of the store is not a question of the run.
+    with pytest.raises(StoreError, match="there is no store at"):
+        curation.open(made.store / "nope", run=made.first.run)
 
 
 def test_several_recipes_must_be_told_apart(
@@ -170,7 +177,7 @@ def test_several_recipes_must_be_told_apart(
     monkeypatch.chdir(tmp_path)
     assert curation.open(own.store, recipe=Path("recipe")).run == own.second.run
     for missing in ("absent.yaml", "absent.json", "absent/recipe"):
-        with pytest.raises(RecipeError, match=f"Cannot read the recipe '{missing}'"):
+        with pytest.raises(RecipeError, match=f"Cannot read the recipe '{missing}': No such"):
             curation.open(own.store, recipe=missing)
 
 

@@ -156,7 +156,7 @@ def test_the_shell_runs_statements_until_it_ends(made: Made, root: Path) -> None
     if child == 0:  # pragma: no cover
         os.environ["PYTHONPATH"] = str(root)
         os.execv(sys.executable, command)
-    os.write(terminal, b"SELECT nothing;\nSELECT 40 +\n2 AS answer;\n.quit\n")
+    os.write(terminal, b"SELECT nothing;\n.tables\nSELECT 40 +\n2 AS answer;\nquit;\n\x04")
     shown = b""
     while True:
         try:
@@ -171,6 +171,9 @@ def test_the_shell_runs_statements_until_it_ends(made: Made, root: Path) -> None
     text = shown.decode()
     assert "nothing" in text
     assert "42" in text
+    # What a user of another shell types is no statement.
+    assert text.count("Statements end with a semicolon") == 2
+    assert "syntax error" not in text
 
 
 @pytest.mark.parametrize(
@@ -217,6 +220,14 @@ def test_statements_without_rows(opened: OpenStore, made: Made) -> None:
             opened.sql(empty)
     done = CliRunner().invoke(app, ["sql", str(made.store), view, "--json"])
     assert json.loads(done.stdout) == []
+
+
+def test_a_query_that_is_not_utf8_is_an_error(opened: OpenStore) -> None:
+    for query in ("SELECT 'a\udcff'", "SELECT 1 -- \ud800"):
+        with pytest.raises(QueryError, match="not UTF-8"):
+            opened.sql(query)
+        with pytest.raises(QueryError, match="not UTF-8"):
+            opened.session.statements(query)
 
 
 def test_no_file_is_written_in_part(made: Made, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_list_may_have_comments(line: str, named: dict[str, list[str]], tmp_pa
 def test_what_cannot_take_effect_is_refused(tiny: Tiny) -> None:
     store = str(tiny.store)
     for words, text in (
-        (("--url", url_of("p1")), "--by is empty"),
+        (("--url", url_of("p1")), "--by is missing or empty"),
         (BY, "Name it by --url"),
         (("--url", url_of("p1"), "--prove"), "takes nothing down"),
         (("--url", url_of("p1"), "--by", "x", "--reason", f"see {url_of('p1')}"), "other words"),
@@ -112,7 +112,7 @@ def test_what_cannot_take_effect_is_refused(tiny: Tiny) -> None:
         (("--url", url_of("p1"), *BY, "--within", "9"), "no effect without"),
         (("--prove", "--no-wait"), "takes nothing down"),
         # A command that runs every night must not wait for the first hit to fail.
-        (("--opt-outs",), "--by is empty"),
+        (("--opt-outs",), "--by is missing or empty"),
         (("--opt-outs", *BY, "--cosine", "0.9"), "Give --like"),
         (("--opt-outs", *BY, "--after", "99999999999d"), "Write at most 36500d"),
     ):

@@ -136,6 +136,21 @@ def test_rows_that_may_stay_are_no_failures() -> None:
     assert list(failures(outcomes)) == ["select: 1 min_side"]
 
 
+def test_failures_stand_at_the_stage_that_had_them_first(store: Store) -> None:
+    stages = {"ingest": {"bad_row": 2}, "fetch": {"timeout": 8}, "embed": {"no_pixels": 10}}
+    handed_on: dict[str, int] = {}
+    with recorded_run(store, "birds", "fp") as run:
+        for stage, outcomes in stages.items():
+            handed_on |= outcomes
+            run.add(stage, StageSummary(100, {"ok": 90, **handed_on}, 1.5), {}, "e" * 64)
+    lines = [line for line in printed(store).splitlines() if line.startswith("failures")]
+    assert lines == [
+        "failures  ingest: 2 bad_row",
+        "failures  fetch: 8 timeout",
+        "failures  embed: 10 no_pixels",
+    ]
+
+
 def test_a_run_that_has_ended_is_shown_until_another_works(store: Store) -> None:
     with suppress(StoreError), working(store) as run:
         raise StoreError("The disk of https://u:pass@host/x is full.")

@@ -20,7 +20,7 @@ from duckdb.func import ARROW, SPECIAL
 
 from curation.engine.table import Table
 from curation.engine.table_name import TableName
-from curation.errors import CurationError, Detail
+from curation.errors import CurationError, Detail, not_utf8
 from curation.inspect.api.columns import (
     dimension,
     stored_dtype,
@@ -92,9 +92,12 @@ class SqlSession:
             The rows; of a statement that gives none, as CREATE VIEW, no rows.
 
         Raises:
-            QueryError: DuckDB refuses it, with the message of DuckDB; or there is no statement in it.
+            QueryError: DuckDB refuses it, with the message of DuckDB; or it has no statement, or bytes
+                that are not UTF-8.
             StoreError: a file of a table has vanished or is damaged.
         """
+        if (detail := not_utf8(sql, "query")) is not None:
+            raise QueryError(detail)
         self.make_views(sql)
         sql = _without_end(sql)
         relation: duckdb.DuckDBPyRelation | None = call_duckdb(
@@ -110,8 +113,10 @@ class SqlSession:
         """Return the statements of a query, which are separated by semicolons.
 
         Raises:
-            QueryError: it is no SQL.
+            QueryError: it is no SQL, or has bytes that are not UTF-8.
         """
+        if (detail := not_utf8(sql, "query")) is not None:
+            raise QueryError(detail)
         parsed = call_duckdb(lambda: self._connection.extract_statements(sql))
         return [statement.query for statement in parsed]
 
@@ -261,13 +266,13 @@ def _without_end(sql: str) -> str:
 
     Relations stand within the queries that are made from them, as by `limit`, with all their text.
     """
-    text = sql.encode("utf-8", "replace")
+    text = sql.encode()
     end = len(text)
     for start, kind in reversed(duckdb.tokenize(sql)):
         if kind != duckdb.token_type.comment and text[start : start + 1] != b";":
             break
         end = start
-    return text[:end].decode("utf-8")
+    return text[:end].decode()
 
 
 def _base(name: str) -> str:

@@ -107,7 +107,9 @@ def audit_dedup(recipe: Recipe, store: Store, size: int, seed: int, folder: Path
     html = render_audit(summary, copies, sections, album, injected.thumbnails)
     (folder / "audit.html").write_bytes(html)
     (folder / "audit.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    pq.write_table(_copies_to_arrow(copies, summary["levels"]), folder / "audit.parquet")
+    # Opened here: pyarrow takes a name with a colon for an address.
+    with (folder / "audit.parquet").open("wb") as file:
+        pq.write_table(_copies_to_arrow(copies, summary["levels"]), file)
     return Audit(summary, copies)
 
 

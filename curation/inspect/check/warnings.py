@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import combinations
 from numbers import Real
+from typing import Any
 
 from curation.inspect.check.findings import Facts, Finding
 from curation.inspect.check.survey import Survey
@@ -13,6 +16,7 @@ from curation.inspect.weights import is_in_hub_cache
 from curation.media.encoders import ENCODERS
 from curation.media.files.location import shown
 from curation.recipe.weights import weights_of
+from curation.stages.ingest.sources.source import Source
 from curation.stages.select.params import Threshold
 
 ROWS_PER_CLUSTER = 20
@@ -192,6 +196,34 @@ def idle_threshold(score: str, threshold: Threshold, passing: int, rows: int, wh
     return Finding("idle_threshold", f"select.{score}", text, fix)
 
 
+def same_files(facts: Facts) -> Iterator[Finding]:
+    """Yield the sources that read what another one of the pool, or a held-out set, reads."""
+    for first, second in combinations(facts.recipe.sources, 2):
+        if _reads(first) != _reads(second):
+            continue
+        of_pool = first.role == second.role == "pool"
+        removed = [s.name for s in (first, second) if s.role != "held_out"]
+        if of_pool:
+            effect = "each of its pictures is read twice, and once dropped as a copy"
+        elif len(removed) == 1:
+            effect = f"all pictures of {removed[0]} are removed as copies of held-out ones"
+        else:
+            continue
+        yield Finding(
+            "same_files",
+            f"sources.{second.name}",
+            f"it reads the same files as {first.name} ({shown(second.path)}), so {effect}",
+            "Correct one of the paths, or remove one of the sources",
+        )
+
+
+def _reads(source: Source) -> dict[str, Any]:
+    """Return what decides which pictures a source has; a local path without its links and dots."""
+    named = source.model_dump(exclude={"name", "role", "count"})
+    path = source.path if "://" in source.path else os.path.realpath(source.path)
+    return named | {"path": path}
+
+
 def unreadable_rows(facts: Facts) -> Iterator[Finding]:
     """Yield the sources of which many rows cannot be read."""
     for survey in facts.surveys:
@@ -293,6 +325,7 @@ WARNINGS: tuple[Warn, ...] = (
     large_k,
     captions_missing,
     idle_thresholds,
+    same_files,
     unreadable_rows,
     large_metadata,
     failing_pictures,

@@ -138,9 +138,10 @@ def _fetch(draft: Draft) -> Iterator[str]:
 
 
 def _embed(draft: Draft) -> Iterator[str]:
-    yield "# Pictures become vectors: `semantic` sees what a picture shows, `copy` which one it is."
+    yield "# Each picture becomes two vectors: `semantic` tells what it shows, `copy` finds its copies."
     if draft.encoder != BETTER:
-        yield "# Both come with the package, for a first run. A better one is downloaded by its name:"
+        yield "# Both encoders come with the package, for a first run. If you name a better one, the"
+        yield "# run downloads it:"
         yield f"#     semantic: {{model: {BETTER}}}"
     yield "embed:"
     yield "  encoders:"
@@ -149,17 +150,17 @@ def _embed(draft: Draft) -> Iterator[str]:
 
 
 def _dedup(draft: Draft) -> Iterator[str]:
-    yield "# Of copies one stays. Copies have the same bytes or pixels, similar hashes, or copy vectors"
-    yield "# that are at least this similar, and pixels that agree. The number fits copy_micro alone;"
-    yield "# `curation audit dedup` suggests one for another encoder."
+    yield "# One picture of each group of copies stays. Copies have the same bytes or pixels. Other"
+    yield "# copies have similar hashes, or copy vectors at least this similar, and pixels that agree."
+    yield "# The number fits copy_micro alone; `curation audit dedup` suggests one for another encoder."
     yield "dedup:"
     yield "  near: {encoder: copy, at_least: 0.75}"
     if draft.of_role("held_out"):
-        yield "  held_out: {at_least: 0.75}  # what is this similar to a held-out picture leaves too"
+        yield "  held_out: {at_least: 0.75}  # pictures this similar to a held-out one are removed too"
 
 
 def _select(draft: Draft) -> Iterator[str]:
-    yield "# Which pictures of the pool may stay. To move a bound measures nothing again."
+    yield "# Which pictures of the pool may stay. If you move a bound, nothing is measured again."
     yield "select:"
     for score, threshold in CANDIDATES.items():
         if score.startswith("caption") and not draft.has_captions:
@@ -181,7 +182,8 @@ def _bounds(threshold: Threshold) -> str:
 
 
 def _cluster(draft: Draft) -> Iterator[str]:
-    yield "# What is left is grouped by what it shows, into so many groups of 20 pictures or more."
+    yield "# The pictures that are left are grouped by what they show. `levels` is the number of"
+    yield "# groups; a group should have 20 pictures or more on average."
     yield "cluster:"
     yield "  encoder: semantic"
     yield f"  levels: [{draft.clusters}]"
@@ -190,13 +192,13 @@ def _cluster(draft: Draft) -> Iterator[str]:
 def _retrieve(draft: Draft) -> Iterator[str]:
     seeds = draft.of_role("seed")
     if not seeds:
-        yield "# What of it the dataset takes: everything. With examples (a source with `role: seed`),"
-        yield "# an arm takes what is near to them instead:"
+        yield "# What the dataset takes of these pictures: everything. If you have examples (a source"
+        yield "# with `role: seed`), take what is similar to them instead:"
         yield "#     - {name: near, seeds: NAME, strategy: sample, k: 4}"
         yield "retrieve:"
         yield "  - {name: everything, strategy: everything}"
         return
-    yield "# What of it the dataset takes: the seeds themselves, and the k nearest pictures of each."
+    yield "# What the dataset takes: the seeds themselves, and the k most similar pictures of each."
     yield "retrieve:"
     taken = [survey.source.name for survey in seeds]
     for survey in seeds:
@@ -210,6 +212,7 @@ def _retrieve(draft: Draft) -> Iterator[str]:
 
 def _assemble(draft: Draft) -> Iterator[str]:
     yield "# The dataset: Parquet files in a random order that follows from the seed, fit for training."
-    yield "# Pictures without a URL are in it; `pixels: true` puts all of them in, `false` none."
+    yield "# It holds the pixels of pictures without a URL. `pixels: true` adds those of all others;"
+    yield "# `false` leaves all out."
     yield "assemble:"
     yield "  bytes_per_file: 268435456  # 256 MiB"

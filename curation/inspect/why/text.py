@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from curation.terminal import start_of
+from curation.terminal import number_beside, start_of
 
 Part = Mapping[str, Any]
 WIDTH = 10
@@ -87,17 +87,19 @@ def _fetch(part: Part | None) -> Iterator[str]:
 
 def _score(score: Part) -> str:
     value, threshold = score["value"], score["threshold"]
-    text = f"{score['name']} {'none' if value is None else _number(value)}"
+    limits = [] if threshold is None else [threshold.get(n) for n in ("at_least", "at_most")]
+    bounds = [limit for limit in limits if limit is not None]
+    text = f"{score['name']} {_number(value, bounds)}"
     if threshold is None:
         return text
     if value is None:
         return (
             f"{text}: {'passes' if score['passes'] else 'fails'} (missing: {threshold['missing']})"
         )
-    bounds = [
+    named = [
         f"{n.replace('_', ' ')} {threshold[n]}" for n in _BOUNDS if threshold.get(n) is not None
     ]
-    return f"{text}: {'passes' if score['passes'] else 'fails'} {', '.join(bounds)}"
+    return f"{text}: {'passes' if score['passes'] else 'fails'} {', '.join(named)}"
 
 
 _BOUNDS = ("at_least", "at_most", "one_of")
@@ -188,8 +190,10 @@ def _line(label: str, *texts: str) -> Iterator[str]:
             yield f"{label if number == 0 else '':<{WIDTH}}{_short(str(text))}"
 
 
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _number(value: Any, bounds: Sequence[float] = ()) -> str:
+    if isinstance(value, float):
+        return number_beside(value, bounds)
+    return "none" if value is None else str(value)
 
 
 def _short(text: str) -> str:

@@ -141,7 +141,7 @@ def check_options(request: Request) -> None:
     for option, text in (("--by", request.by), ("--reason", request.reason)):
         if not text.strip():
             raise RecipeError(
-                f"{option} is empty",
+                f"{option} is missing or empty",
                 fix="Say it in words: it stays in the record",
             )
 

@@ -8,6 +8,7 @@ from curation.engine.stage import Outcomes
 from curation.errors import Detail
 from curation.media.web.failure_reasons import DROPPED, TRANSIENT, is_called
 from curation.stages.fetch.params import FetchStep
+from curation.terminal import number_beside
 
 _SHOWN = 5
 _HOUR_S = 3600.0
@@ -39,8 +40,8 @@ def too_many_failures(params: FetchStep, outcomes: Outcomes) -> list[Detail]:
     return [
         Detail(
             f"{_count(outcomes, name):,} of {_requested_rows(outcomes):,} rows failed "
-            f"({_largest(outcomes, name)}), a share of {_share(outcomes, name):.3g}; the bound is "
-            f"{bound:g}",
+            f"({_largest(outcomes, name)}), a share of "
+            f"{number_beside(_share(outcomes, name), [bound])}; the bound is {bound:g}",
             f"fetch.fail_over.{name}",
             _share(outcomes, name),
             fix=fix,
