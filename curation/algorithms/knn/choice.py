@@ -39,7 +39,7 @@ class SearchChoice:
     indexed: float
 
 
-def choose_search(params: IndexParams, k: int, queries: int, pool: int, dim: int) -> SearchChoice:
+def choose_search(params: IndexParams, queries: int, pool: int, dim: int) -> SearchChoice:
     """Choose how to search the pool.
 
     Exact search costs queries · pool · dim multiplications. An index costs (pool + queries) · nlist ·
@@ -50,8 +50,7 @@ def choose_search(params: IndexParams, k: int, queries: int, pool: int, dim: int
 
     Args:
         params: the index that the recipe asks for.
-        k: neighbours of each query.
-        queries: number of queries.
+        queries: number of images whose neighbours are searched; without any the choice is `exact`.
         pool: number of vectors to search.
         dim: dimension of the vectors.
     """
@@ -59,7 +58,7 @@ def choose_search(params: IndexParams, k: int, queries: int, pool: int, dim: int
     exact = float(queries) * pool * dim
     indexed = float(pool + queries) * nlist * dim
     indexed += PROBE_COST * exact * min(1.0, params.nprobe / nlist)
-    if k == 0 or not queries or not pool:
+    if not queries or not pool:
         return SearchChoice("exact", nlist, exact, indexed)
     if params.index != "auto":
         return SearchChoice(params.index, nlist, exact, indexed)

@@ -24,6 +24,17 @@ def eligible_rows(eligible: Table, role: str = "pool") -> int:
     return sum(count.get("eligible", 0) for count in counts)
 
 
+def seed_fragments(eligible: Table) -> dict[str, tuple[Fragment, str]]:
+    """Return the fragments of `eligible` with an eligible seed image, and their source, by name."""
+    seeds = {}
+    for name, fragment in eligible.fragments.items():
+        if fragment.record.counts.get("seed", {}).get("eligible", 0):
+            # All rows of a fragment have one source.
+            first = next(fragment.batches(["source"], rows=1))
+            seeds[name] = fragment, first.column("source")[0].as_py()
+    return seeds
+
+
 def sample_eligible(
     eligible: Table,
     embeddings: Table,
