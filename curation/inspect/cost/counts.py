@@ -65,7 +65,9 @@ def expected_counts(recipe: Recipe, assumptions: Assumptions) -> ExpectedCounts:
     rows = sum(by_role.values())
     fetched = assumptions.fetched if recipe.fetch.pixels == "fetch" else 1.0
     pool = by_role["pool"] * fetched
-    eligible = pool * assumptions.distinct * assumptions.clean * assumptions.fit
+    removes = bool(by_role["held_out"]) and recipe.dedup.held_out is not None
+    clean = assumptions.clean if removes else 1.0
+    eligible = pool * assumptions.distinct * clean * assumptions.fit
     return ExpectedCounts(
         rows=rows,
         pool=pool,
