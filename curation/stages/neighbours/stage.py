@@ -52,7 +52,7 @@ from curation.stages.neighbours.earlier_join import (
 )
 from curation.stages.neighbours.params import ROLE_PAIRS, JoinSpec, NeighboursStep
 from curation.store.fragment import Fragment
-from curation.store.manifest import FragmentRecord
+from curation.store.manifest import FragmentRecord, count_outcomes
 
 ROWS_PER_BATCH = 65_536
 T = TypeVar("T")
@@ -98,8 +98,8 @@ def neighbours(
 
 def _join_hashes(by_role: Images, params: HammingParams, context: Context) -> Iterator[Any]:
     """Yield the pairs of near hashes."""
-    rows = sum(images.rows for named in by_role.values() for images, _ in named.values())
-    if rows <= HASHES_COMPARED:
+    counts = [images.record.counts for named in by_role.values() for images, _ in named.values()]
+    if count_outcomes(counts).get("ok", 0) <= HASHES_COMPARED:
         for query_role, base_role, pairs in hash_join(by_role, ROLE_PAIRS, params, context):
             for batch in _rows("perceptual", (query_role, base_role), pairs):
                 yield "all", batch
