@@ -61,7 +61,8 @@ def cluster(
 
     Returns:
         `requested` and `clusters`, the number of clusters requested and trained by level;
-        `training_vectors`; and `objective`, those of each pass by level (see `TrainedLevel`). Unless
+        `training_vectors`; and `objective`, those of each pass by level (see `TrainedLevel`), of levels
+        above the first those of the last round of resampling, over the points of that round. Unless
         centroids are always trained again, also `drift` (see `drift_stats`).
 
     Raises:
