@@ -148,3 +148,6 @@ def test_auto_is_exact_up_to_its_bound() -> None:
 def test_the_number_of_lists_grows_in_steps() -> None:
     assert [rounded_size(n) for n in (1, 3, 4, 15, 16, 10**6)] == [1, 1, 4, 4, 16, 4**9]
     assert default_nlist(10**6) == 4000
+    # An index needs a vector to train each list on.
+    for pool in range(1, 100):
+        assert choose_search(IndexParams(index="ivf_flat"), 1, pool, 8).nlist <= pool

@@ -54,7 +54,7 @@ def choose_search(params: IndexParams, queries: int, pool: int, dim: int) -> Sea
         pool: number of vectors to search.
         dim: dimension of the vectors.
     """
-    nlist = params.nlist or default_nlist(rounded_size(pool))
+    nlist = params.nlist or lists_of(pool)
     exact = float(queries) * pool * dim
     indexed = float(pool + queries) * nlist * dim
     indexed += PROBE_COST * exact * min(1.0, params.nprobe / nlist)
@@ -103,7 +103,7 @@ def choose_join(spec: JoinParams, rows: int, dim: int) -> JoinChoice:
         rows: number of vectors.
         dim: dimension of the vectors.
     """
-    cells = min(max(rows, 1), default_nlist(rounded_size(rows)))
+    cells = lists_of(rows)
     spread = min(spec.spread, cells)
     exact = float(rows) * rows * dim
     assigning = float(rows) * cells * dim
@@ -117,6 +117,11 @@ def choose_join(spec: JoinParams, rows: int, dim: int) -> JoinChoice:
 def default_nlist(pool: int) -> int:
     """Return the number of inverted lists for a pool: four times its square root, as FAISS advises."""
     return max(1, 4 * isqrt(pool))
+
+
+def lists_of(vectors: int) -> int:
+    """Return the number of lists, or cells, for so many vectors; no more than vectors."""
+    return min(max(1, vectors), default_nlist(rounded_size(vectors)))
 
 
 def rounded_size(pool: int) -> int:
