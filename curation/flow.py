@@ -127,7 +127,7 @@ FLOW = (
         lambda recipe: quantise.QuantiseStep(
             encoder=recipe.match_encoder,
             index=derive_params(IndexParams, recipe.match),
-            k=recipe.largest_k,
+            seed_sets=sorted(name for name, k in recipe.neighbours_needed.items() if k),
             seed=recipe.seed,
         ),
     ),

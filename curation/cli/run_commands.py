@@ -47,7 +47,7 @@ from curation.cli.run_printer import RunPrinter
 from curation.cli.telemetry_options import TelemetryOptions
 from curation.errors import Detail, RecipeError
 from curation.flow import Step, plan, run_fingerprint, select_steps
-from curation.inspect.composition import expected_composition, expected_total
+from curation.inspect.composition import balance_limits, expected_composition, expected_total
 from curation.progress import shown_wait
 from curation.recipe import Recipe, load_recipe
 from curation.recipe.pixels import left_out
@@ -119,8 +119,8 @@ def _print_plan(recipe: Recipe) -> None:
             "The expected total is unknown. It follows from the `count` of every source and from "
             "parameters of arms, such as `expected_clusters`."
         )
-    if recipe.balance.target is not None:
-        out.print(f"Of these, balance.target keeps {recipe.balance.target:,} images at most.")
+    for sentence in balance_limits(recipe):
+        out.print(f"Of these, {sentence}")
 
 
 def _plan_to_json(recipe: Recipe) -> dict[str, Any]:

@@ -55,6 +55,25 @@ def expected_total(composition: list[dict[str, Any]]) -> int | None:
     return None if None in finals else sum(finals)
 
 
+def balance_limits(recipe: Recipe) -> list[str]:
+    """Return what `balance` keeps of the expected images at most, a sentence for each of its limits."""
+    balance = recipe.balance
+    of_sets = sorted(balance.per_seed_set.items())
+    limits = [
+        (f"per_seed_set.{name}", cap, f" that the arms of {name} claim") for name, cap in of_sets
+    ]
+    limits.append(
+        ("per_cluster", balance.per_cluster, f" of each cluster of level {balance.level}")
+    )
+    limits.append(("per_host", balance.per_host, " of each host"))
+    limits.append(("target", balance.target, ""))
+    return [
+        f"balance.{name} keeps {largest:,} images{which} at most."
+        for name, largest, which in limits
+        if largest is not None
+    ]
+
+
 def composition_of(claims: Manifest) -> tuple[list[dict[str, Any]], int]:
     """Return the composition of a run and Σ final.
 

@@ -144,30 +144,75 @@ def vectors_of_recipe(recipe: Recipe, store: Store, encoder: str) -> Table:
     return table
 
 
-def labelled_vectors(embeddings: Table, labels: Labels) -> tuple[Vectors, npt.NDArray[np.int64]]:
-    """Return the vectors of labelled images, (m, dim), and the position of each one's label, (m,).
+@dataclass(frozen=True)
+class LabelledVectors:
+    """Labelled images that have a vector, in the order of their labels.
+
+    Attributes:
+        vectors: of unit length, (m, dim).
+        images: their image ids, (m,).
+        position: of each one's label, (m,).
+    """
+
+    vectors: Vectors
+    images: Ids
+    position: npt.NDArray[np.int64]
+
+    def classes(self) -> npt.NDArray[np.int64]:
+        """Return a number for each image, the same for those of equal vectors, (m,)."""
+        rows = np.ascontiguousarray(self.vectors)
+        whole = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
+        return np.unique(whole, return_inverse=True)[1]
+
+
+def labelled_vectors(embeddings: Table, labels: Labels) -> LabelledVectors:
+    """Return the vectors of labelled images.
 
     Each label counts once, even if several rows have its id.
 
     Raises:
         StoreError: no labelled image has a vector.
     """
-    vectors, positions = [], []
+    vectors, images, positions = [], [], []
     for fragment in embeddings.fragments.values():
-        table = fragment.read([labels.id_column, "vector"])
+        table = fragment.read(list(dict.fromkeys([labels.id_column, "image_id", "vector"])))
         table = table.filter(pa.array(comparable_rows(table.column("vector"))))
         ids = to_ids(table.column(labels.id_column))
         position = np.minimum(np.searchsorted(labels.ids, ids), len(labels.ids) - 1)
         has_label = labels.ids[position] == ids
         if has_label.any():
-            vectors.append(vector_matrix(table.column("vector").filter(pa.array(has_label))))
+            table = table.filter(pa.array(has_label))
+            vectors.append(vector_matrix(table.column("vector")))
+            images.append(to_ids(table.column("image_id")))
             positions.append(position[has_label])
     if not vectors:
         message = f"No labelled image has a vector in {embeddings.manifest.table}"
         fix = "Labels must use the ids of the tables images and embeddings"
         raise StoreError(Detail(message, "--labels", fix=fix))
     unique, first = np.unique(np.concatenate(positions), return_index=True)
-    return np.concatenate(vectors)[first], unique
+    return LabelledVectors(np.concatenate(vectors)[first], np.concatenate(images)[first], unique)
+
+
+def _without_repeats(labelled: LabelledVectors, labels: Labels) -> LabelledVectors:
+    """Return each image once, also where labels name several of its pairs.
+
+    With vectors of captions, pairs of one image whose vectors differ stay.
+
+    Raises:
+        RecipeError: pairs of one image and one vector have both labels.
+    """
+    keys = np.stack([labelled.classes(), np.unique(labelled.images, return_inverse=True)[1]])
+    _, first, number = np.unique(keys, axis=1, return_index=True, return_inverse=True)
+    wanted = labels.wanted[labelled.position]
+    differs = np.flatnonzero(wanted != wanted[first][number.ravel()])
+    if len(differs):
+        other = differs[0], first[number.ravel()[differs[0]]]
+        ids = " and ".join(sorted(labels.ids[labelled.position[row]].decode() for row in other))
+        image = labelled.images[other[0]].decode()
+        message = f"{ids} are rows of image {image}, and one is labelled 0, the other 1"
+        raise RecipeError(Detail(message, "--labels", image, fix="Keep one of the two labels"))
+    kept = np.sort(first)
+    return LabelledVectors(labelled.vectors[kept], labelled.images[kept], labelled.position[kept])
 
 
 def train_filter(
@@ -175,8 +220,8 @@ def train_filter(
 ) -> Evaluation:
     """Train a head and write it, and return how well such a head ranks images that it did not see.
 
-    A model is trained without the test set and evaluated on it. The head that is written is then
-    trained on all labels.
+    A model is trained without the test set and evaluated on it. Images of equal vectors are all in the
+    test set, or none of them is. The head that is written is then trained on all labels.
 
     Args:
         embeddings: vectors of one encoder.
@@ -187,22 +232,22 @@ def train_filter(
         seed: decides the test set and the initial weights.
 
     Raises:
-        RecipeError: there are too few labels of one class.
+        RecipeError: there are too few labels of one class, or an image has both labels.
         StoreError: no labelled image has a vector.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    vectors, position = labelled_vectors(embeddings, labels)
-    wanted = labels.wanted[position]
-    _check_classes(wanted)
-    in_test = _test_set(labels.ids[position], wanted, seed)
-    x, y = vectors.astype(np.float64), wanted.astype(int)
+    labelled = labelled_vectors(embeddings, labels)
+    distinct = _without_repeats(labelled, labels)
+    wanted = labels.wanted[distinct.position]
+    in_test = _test_set(labels.ids[distinct.position], distinct.classes(), wanted, seed)
+    x, y = distinct.vectors.astype(np.float64), wanted.astype(int)
     model = _fit(x[~in_test], y[~in_test], hidden, seed)
     scores = model.predict_proba(x[in_test])[:, 1]
     evaluation = Evaluation(
         images=len(wanted),
         wanted=int(wanted.sum()),
-        without_vector=len(labels.ids) - len(position),
+        without_vector=len(labels.ids) - len(labelled.position),
         test_images=int(in_test.sum()),
         roc_auc=float(roc_auc_score(y[in_test], scores)),
         average_precision=float(average_precision_score(y[in_test], scores)),
@@ -211,25 +256,49 @@ def train_filter(
     return evaluation
 
 
-def _check_classes(wanted: npt.NDArray[np.bool_]) -> None:
-    """Refuse labels with too few images of one class."""
+def _test_set(
+    ids: Ids, classes: npt.NDArray[np.int64], wanted: npt.NDArray[np.bool_], seed: int
+) -> npt.NDArray[np.bool_]:
+    """Return which images are in the test set, (n,): a seeded fraction of the vectors of each label.
+
+    Args:
+        ids: of their labels, ascending, (n,).
+        classes: the same number for images of equal vectors, (n,).
+        wanted: their labels, (n,).
+        seed: decides the fraction.
+
+    Raises:
+        RecipeError: too few vectors of one label differ.
+    """
+    _, first, number = np.unique(classes, return_index=True, return_inverse=True)
+    keys = seeded_keys(ids[first], seed, "held back")
+    has_wanted = np.bincount(number, weights=wanted) > 0
+    _check_labels(wanted, has_wanted)
+    in_test = np.zeros(len(first), dtype=bool)
+    for of_label in (has_wanted, ~has_wanted):
+        vectors = np.flatnonzero(of_label)
+        order = vectors[np.argsort(keys[vectors], kind="stable")]
+        in_test[order[: max(1, round(TEST_FRACTION * len(vectors)))]] = True
+    return in_test[number]
+
+
+def _check_labels(wanted: npt.NDArray[np.bool_], has_wanted: npt.NDArray[np.bool_]) -> None:
+    """Refuse labels with too few images of one label.
+
+    Args:
+        wanted: label of each image, (n,).
+        has_wanted: whether a wanted image has the vector, for each vector that differs, (m,).
+    """
     positive, negative = int(wanted.sum()), int((~wanted).sum())
+    of_all = f"Of {len(wanted)} labelled images with a vector"
+    message = f"{of_all} {positive} are wanted and {negative} are not"
+    fix = f"At least {MIN_LABELS} of each are needed: add labels"
+    if min(positive, negative) >= MIN_LABELS:
+        positive, negative = int(has_wanted.sum()), int((~has_wanted).sum())
+        message += f"; their vectors that differ are {positive} and {negative}"
+        fix = f"At least {MIN_LABELS} different vectors of each are needed: add labels"
     if min(positive, negative) < MIN_LABELS:
-        of_all = f"Of {len(wanted)} labelled images with a vector"
-        message = f"{of_all} {positive} are wanted and {negative} are not"
-        fix = f"At least {MIN_LABELS} of each are needed: add labels"
         raise RecipeError(Detail(message, "--labels", [positive, negative], fix=fix))
-
-
-def _test_set(ids: Ids, wanted: npt.NDArray[np.bool_], seed: int) -> npt.NDArray[np.bool_]:
-    """Return which labels are in the test set, (n,): a seeded fraction of each class."""
-    keys = seeded_keys(ids, seed, "held back")
-    in_test = np.zeros(len(ids), dtype=bool)
-    for is_class in (wanted, ~wanted):
-        rows = np.flatnonzero(is_class)
-        order = rows[np.argsort(keys[rows], kind="stable")]
-        in_test[order[: max(1, round(TEST_FRACTION * len(rows)))]] = True
-    return in_test
 
 
 def _fit(x: npt.NDArray[np.float64], y: npt.NDArray[Any], hidden: int, seed: int) -> Any:

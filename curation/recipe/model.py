@@ -140,11 +140,6 @@ class Recipe(StrictModel):
         return "all" if self.assemble.pixels else "none"
 
     @property
-    def largest_k(self) -> int:
-        """The most neighbours that any arm needs of a seed image."""
-        return max((arm.neighbours_needed() for arm in self.arms), default=0)
-
-    @property
     def neighbours_needed(self) -> dict[str, int]:
         """The most neighbours that any arm needs of a seed image, by seed set."""
         return {

@@ -263,3 +263,21 @@ def test_impossible_clusters_are_refused_before_any_work(
 ) -> None:
     with pytest.raises(RecipeError, match=words):
         recipe(**cluster)
+
+
+@pytest.mark.parametrize("start", ["random", "kmeans++"])
+def test_clusters_start_at_different_vectors_however_many_are_equal(
+    start: str, tmp_path: Path
+) -> None:
+    """Most of the points that first centroids are chosen among are equal; there are more than those."""
+    rng = np.random.default_rng(0)
+    vectors, _ = planted(rng, 3000, DIM, 40)
+    vectors[rng.permutation(3000)[:2800]] = vectors[0]
+    ids, tables = names(rng, 3000), []
+    for number, cluster in enumerate(({}, {"memory_gib": 0})):
+        store = fill(Store(tmp_path / str(number)), ids, vectors, 5)
+        blocks = {"levels": [50], "start": start, "iterations": 3} | cluster
+        tables.append(clustered(store, **blocks))
+    (in_memory, in_files) = tables
+    assert in_memory.manifest.stats["clusters"] == [50]
+    assert rows_of(in_memory) == rows_of(in_files)

@@ -315,3 +315,26 @@ def test_the_default_files_are_valid() -> None:
 )
 def test_format_si(value: float, text: str) -> None:
     assert format_si(value) == text
+
+
+def test_what_a_recipe_does_not_do_costs_nothing() -> None:
+    """The assumptions are of runs with held-out sets, near pairs, and arms without caps."""
+    sets = recipe().sources
+    both = by_stage(recipe(), ENCODERS, ASSUMPTIONS)
+    assert both["match"].product_flop == 2 * 500 * 20_000 * 100
+    for spec in (
+        recipe().model_copy(update={"sources": [s for s in sets if s.role != "held_out"]}),
+        recipe(dedup={"near": {"encoder": "semantic"}, "held_out": None}),
+    ):
+        assert by_stage(spec, ENCODERS, ASSUMPTIONS)["match"].product_flop == 2 * 500 * 40_000 * 100
+    semantic = {"encoder": "semantic", "floor": 0.9}
+    for dedup, pairs in (({"semantic": semantic}, 4 * 50_600), ({}, 0)):
+        levels = dict.fromkeys(("perceptual", "near")) | dedup
+        works = by_stage(recipe(dedup=levels), ENCODERS, ASSUMPTIONS)
+        assert (works["neighbours"].rows, works["verify"].rows) == (pairs, 0)
+    for limits, images in (
+        ({"per_seed_set": {"birds": 30}}, 30),
+        ({"per_seed_set": {"birds": 30}, "target": 20}, 20),
+        ({"per_seed_set": {"birds": 9000}}, 4000),
+    ):
+        assert by_stage(recipe(balance=limits), ENCODERS, ASSUMPTIONS)["assemble"].rows == images

@@ -152,3 +152,13 @@ def test_without_an_arm_that_needs_neighbours_there_is_no_search(root: Path) -> 
     encoders = {"semantic": EncoderProfile(dim=1280, flop=1e9)}
     other = recipe.model_copy(update={"retrieve": arms})
     assert search_alternatives(cost_inputs(other, encoders, Assumptions())) == {}
+
+
+def test_seeds_that_no_arm_searches_for_are_no_queries(root: Path) -> None:
+    recipe = load_recipe(root / "conf" / "recipes" / "lvd142m.yaml")
+    encoders = {"semantic": EncoderProfile(dim=1280, flop=1e9)}
+    inputs = cost_inputs(recipe, encoders, Assumptions())
+    searched = [s.count or 0 for s in recipe.sources if recipe.neighbours_needed.get(s.name)]
+    assert 0 < sum(searched) < inputs.counts.seeds
+    choice = inputs.search_choice
+    assert choice.exact == sum(searched) * int(inputs.counts.eligible) * 1280

@@ -108,7 +108,9 @@ def worlds(draw: st.DrawFn) -> World:
     numbers = range(1, count + 1)
     few = st.integers(100, 103)
     near = st.sampled_from([0.0, 0.0, 0.0, 0.0, 0.85, 0.95])
-    names = st.sampled_from([{"web"}] * 5 + [{"cats"}, {"test"}, {"more"}, {"web", "test"}])
+    names = st.sampled_from(
+        [{"web"}] * 5 + [{"cats"}, {"test"}, {"more"}, {"web", "test"}, {"web", "cats"}]
+    )
     # Pixels are shared by few images, hashes by more of them.
     sources = {n: draw(names) for n in numbers}
     pixels = {n: draw(st.sampled_from([n, n, 101])) for n in numbers}
@@ -308,6 +310,11 @@ def follow_the_rules(world: World, chains: str, whole: tuple[bool, bool], in_par
     for row in (r for r in rows if r["role"] == "seed"):
         tied = {s for s in names if rules.tied(int(row["image_id"], 16), "seed", s)}
         assert (row["contaminated_set"] in tied) if tied else row["contaminated_set"] is None
+        seed = int(row["image_id"], 16)
+        listed = {int(c["image_id"], 16) for c in row["copies"] or []}
+        clean = {m: best for m, best in rules.representative.items() if m not in rules.contaminated}
+        assert listed == {m for m, best in clean.items() if seed in (m, best)}
+        assert len(listed) == len(row["copies"] or [])
     for n, row in pool.items():
         seeds = world.of("seed")
         copied = any(

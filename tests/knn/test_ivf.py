@@ -121,33 +121,33 @@ def test_empty_lists_and_few_vectors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("k", "queries", "pool", "options", "index"),
+    ("queries", "pool", "options", "index"),
     [
-        (4, 1000, 10_000, {}, "exact"),
-        (4, 0, 10_000, {"index": "ivf_pq"}, "exact"),
-        (0, 10, 10_000, {"index": "ivf_pq"}, "exact"),
-        (4, 10, 10_000, {"index": "ivf_pq"}, "ivf_pq"),
-        (4, 10**7, 10**9, {}, "ivf_flat"),
-        (4, 10**7, 10**9, {"index": "exact"}, "exact"),
+        (1000, 10_000, {}, "exact"),
+        (0, 10_000, {"index": "ivf_pq"}, "exact"),
+        (10, 10_000, {"index": "ivf_pq"}, "ivf_pq"),
+        (10**7, 10**9, {}, "ivf_flat"),
+        (10**7, 10**9, {"index": "exact"}, "exact"),
         # For few queries, assigning vectors to lists costs more than it saves.
-        (4, 2000, 10**9, {}, "exact"),
+        (2000, 10**9, {}, "exact"),
     ],
 )
 def test_the_choice_follows_the_cost_model(
-    k: int, queries: int, pool: int, options: dict[str, Any], index: str
+    queries: int, pool: int, options: dict[str, Any], index: str
 ) -> None:
     params = IndexParams(**({} if options.get("index") == "exact" else {"nprobe": 8}) | options)
-    assert choose_search(params, k, queries, pool, 1024).index == index
+    assert choose_search(params, queries, pool, 1024).index == index
 
 
 def test_auto_is_exact_up_to_its_bound() -> None:
     params = IndexParams(nprobe=8)
-    assert choose_search(params, 4, EXACT_SEARCH_LIMIT // 2**30, 2**20, 2**10).index == "exact"
-    assert (
-        choose_search(params, 4, EXACT_SEARCH_LIMIT // 2**30 + 1, 2**20, 2**10).index == "ivf_flat"
-    )
+    assert choose_search(params, EXACT_SEARCH_LIMIT // 2**30, 2**20, 2**10).index == "exact"
+    assert choose_search(params, EXACT_SEARCH_LIMIT // 2**30 + 1, 2**20, 2**10).index == "ivf_flat"
 
 
 def test_the_number_of_lists_grows_in_steps() -> None:
     assert [rounded_size(n) for n in (1, 3, 4, 15, 16, 10**6)] == [1, 1, 4, 4, 16, 4**9]
     assert default_nlist(10**6) == 4000
+    # An index needs a vector to train each list on.
+    for pool in range(1, 100):
+        assert choose_search(IndexParams(index="ivf_flat"), 1, pool, 8).nlist <= pool

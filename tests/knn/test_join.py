@@ -18,7 +18,15 @@ from curation.recipe import Recipe, parse_recipe
 from curation.stages.neighbours.stage import _exact_recall
 from curation.store.store import Store
 
-from ..tables import VectorParts, commit, commit_batches, embedding_batch, run_step, scores_batch
+from ..tables import (
+    VectorParts,
+    commit,
+    commit_batches,
+    commit_vectors,
+    embedding_batch,
+    run_step,
+    scores_batch,
+)
 
 DIM = 32
 
@@ -263,3 +271,33 @@ def test_a_recall_is_null_where_nothing_was_joined() -> None:
     sides: dict[str, dict[str, int]] = {"pool": {"web-0": 1}, "seed": {"birds-0": 1}}
     assert _exact_recall({"seed": sides["seed"]}) is None
     assert _exact_recall(sides) == _exact_recall({"pool": sides["pool"]}) == 1.0
+
+
+@pytest.mark.parametrize("join", ["auto", "cells"])
+def test_rows_without_a_vector_decide_nothing(join: str, tmp_path: Path) -> None:
+    """Images that could not be fetched have rows too: in a crawl they are a large share of all."""
+    rng = np.random.default_rng(0)
+    sizes = {"web-0": 12, "web-1": 8, "seeds-0": 160, "test-0": 20}
+    vectors = {name: clustered(rng, rows) for name, rows in sizes.items()}
+    near = {"encoder": "semantic", "k": 4, "at_least": 0.7, "join": join, "spread": 2}
+    blocks = {"dedup": {"near": near, "verify": None, "perceptual": None}}
+    made = []
+    for failed in (0, 200):
+        parts = {}
+        for place, (name, matrix) in enumerate(vectors.items()):
+            numbers = range(len(matrix) + failed)
+            ids = np.array([f"{place:02x}{number:030x}" for number in numbers], "S32")
+            parts[name] = ids, np.concatenate([matrix, np.zeros((failed, DIM), np.float16)])
+        store = Store(tmp_path / str(failed))
+        commit_vectors(store, parts)
+        table = run(store, "neighbours", **blocks)
+        stats = table.manifest.stats["near"]
+        rows = sorted(map(str, table.read().to_pylist()))
+        made.append((rows, stats))
+    (rows, stats), (others, with_failed) = made
+    assert others == rows
+    assert with_failed == stats
+    assert stats["multiplications"]["exact"] == 200**2 * DIM
+    if join == "cells":
+        # 32 by the number of vectors, but no more than images of the pool.
+        assert stats["cells"] == 20

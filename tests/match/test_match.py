@@ -18,8 +18,11 @@ from curation.algorithms.knn.exact import build_base
 from curation.algorithms.knn.running import RunningNearest
 from curation.algorithms.knn.search_plan import Layout, SearchLimits
 from curation.engine.parallel import InProcess, ShuffleJob
+from curation.engine.table import open_table
+from curation.flow import plan
 
 from ..knn.test_exact import brute_force, names, unit
+from ..tables import run_step
 from .worlds import BOUNDS, DIM, World, make_world, match_rows, rows_of, true_rows
 
 T = TypeVar("T")
@@ -306,3 +309,24 @@ def test_the_recall_of_an_index_is_the_same_on_a_gpu() -> None:
     recalls = {device: len(pairs & truth) / len(truth) for device, pairs in pairs_by_device.items()}
     assert recalls["cuda:0"] == recalls["cpu"] > 0.3
     assert pairs_by_device["cuda:0"] == pairs_by_device["cpu"]
+
+
+@pytest.mark.parametrize("unused", [0, 2])
+def test_only_seeds_whose_neighbours_are_searched_decide_about_an_index(
+    unused: int, tmp_path: Path
+) -> None:
+    """A set that is taken as it is may be larger than all others, and asks for no search."""
+    world = make_world(0)
+    world = replace(world, k={**dict.fromkeys(world.k, 0), "birds": 3, "cats": unused})
+    store = world.store(tmp_path)
+    step = next(step for step in plan(world.recipe()) if step.name == "quantise")
+    run_step(step, store, InProcess())
+    stats = open_table(store, "codebooks").manifest.stats
+
+    def eligible(source: str) -> int:
+        return sum(
+            int((~out).sum()) for n, out in world.dropped.items() if n.startswith(f"{source}-")
+        )
+
+    queries = eligible("birds") + (eligible("cats") if unused else 0)
+    assert stats["multiplications"]["exact"] == queries * eligible("web") * DIM

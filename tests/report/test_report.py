@@ -23,7 +23,7 @@ from curation.errors import StoreError
 from curation.inspect.composition import COUNTS, composition_of
 from curation.inspect.lineage import trace
 from curation.inspect.report.album import THUMBNAIL_SIDE, Album, shorten
-from curation.inspect.report.build import write_report
+from curation.inspect.report.build import objective_name, write_report
 from curation.inspect.report.copies import summarise_copies
 from curation.inspect.report.dropped import EXAMPLES, STATUS_AFTER, choose_examples
 from curation.inspect.report.place import report_path
@@ -345,6 +345,20 @@ def test_sizes_of_clusters_are_those_of_the_table(finished: Run, page: Page) -> 
     median = f"{np.median(sizes):.1f}".removesuffix(".0")
     assert f"{sizes.min()} / {median} / {sizes.max()}" in page.sections["clusters"]
     assert np.median(sizes) != np.sort(sizes)[len(sizes) // 2]
+
+
+@pytest.mark.parametrize(
+    ("clusters", "rounds", "resampled"),
+    [([8, 2], 10, True), ([8, 2], 1, False), ([8, 8], 10, False)],
+)
+def test_the_objective_of_a_resampled_level_is_that_of_few_points(
+    clusters: list[int], rounds: int, resampled: bool, finished: Run
+) -> None:
+    trained = open_table(finished.store, "centroids").manifest
+    params = trained.params | {"resampling": {"rounds": rounds}}
+    manifest = replace(trained, params=params, stats=trained.stats | {"clusters": clusters})
+    assert objective_name(0, manifest) == "mean cosine similarity to the centroid"
+    assert ("of the points of the last of 10 rounds" in objective_name(1, manifest)) == resampled
 
 
 def test_examples_of_a_reason_were_dropped_by_that_stage(finished: Run) -> None:

@@ -139,7 +139,8 @@ def train_with_resampling(
         salt: distinguishes the seeds of different levels.
 
     Returns:
-        The clusters, counted over all points, and the cluster of each point, (n,).
+        The clusters, counted over all points, with the objective of the last round, over its points;
+        and the cluster of each point, (n,).
     """
     points, scale = round_to_grid(vectors)
     ids = _point_ids(len(points))

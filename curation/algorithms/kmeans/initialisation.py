@@ -31,6 +31,9 @@ def init_sample_size(init: Init, clusters: int) -> int:
 def sampled_centroids(ids: Ids, vectors: Vectors, init: Init, clusters: int, seed: int) -> Floats:
     """Choose initial centroids among the points with the smallest seeded keys.
 
+    Where many points are equal, too few of these may differ. Then the choice is among as many points of
+    which no two are equal, those with the smallest keys.
+
     Args:
         ids: image ids, (n,).
         vectors: their vectors, (n, dim), as `round_to_grid` returns them.
@@ -44,7 +47,24 @@ def sampled_centroids(ids: Ids, vectors: Vectors, init: Init, clusters: int, see
     count = init_sample_size(init, clusters)
     order = np.argsort(seeded_keys(ids, seed, "start"), kind="stable")[:count]
     candidates = take_rows(vectors, order, np.float32)
-    return initial_centroids(candidates, ids[order], init, clusters, seed)
+    chosen = initial_centroids(candidates, ids[order], init, clusters, seed)
+    if len(chosen) == clusters or len(order) == len(ids):
+        return chosen
+    rows = first_different(ids, vectors, count, seed)
+    return initial_centroids(take_rows(vectors, rows, np.float32), ids[rows], init, clusters, seed)
+
+
+def first_different(ids: Ids, vectors: Vectors, count: int, seed: int) -> RowNumbers:
+    """Return the points with the smallest seeded keys, no two of them equal, in the order of the keys.
+
+    Args:
+        ids: image ids, (n,).
+        vectors: their vectors, (n, dim).
+        count: number of points at most.
+        seed: of the recipe.
+    """
+    order = np.lexsort((ids, seeded_keys(ids, seed, "start")))
+    return order[_first_of_equal(vectors, order)][:count]
 
 
 def initial_centroids(vectors: Floats, ids: Ids, init: Init, clusters: int, seed: int) -> Floats:
@@ -72,7 +92,7 @@ def initial_centroids(vectors: Floats, ids: Ids, init: Init, clusters: int, seed
     return take_rows(vectors, distinct[drawn], np.float32)
 
 
-def _first_of_equal(vectors: Floats, order: RowNumbers) -> RowNumbers:
+def _first_of_equal(vectors: Vectors, order: RowNumbers) -> RowNumbers:
     """Return the places in an order of vectors (n, dim) at which one comes that did not come before.
 
     Vectors are equal if their digests of 128 bits are: sorting those takes little memory.
@@ -80,7 +100,8 @@ def _first_of_equal(vectors: Floats, order: RowNumbers) -> RowNumbers:
     digests: list[bytes] = []
     for part in steps(vectors):
         # Adding zero makes a positive zero of a negative one, which is equal to it.
-        digests += [blake2b(row, digest_size=16).digest() for row in vectors[part] + np.float32(0)]
+        rows = vectors[part].astype(np.float32) + np.float32(0)
+        digests += [blake2b(row, digest_size=16).digest() for row in rows]
     halves = np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)[order]
     by_digest = np.lexsort((halves[:, 1], halves[:, 0]))
     return np.sort(by_digest[run_starts(halves[by_digest])])

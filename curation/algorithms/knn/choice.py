@@ -39,7 +39,7 @@ class SearchChoice:
     indexed: float
 
 
-def choose_search(params: IndexParams, k: int, queries: int, pool: int, dim: int) -> SearchChoice:
+def choose_search(params: IndexParams, queries: int, pool: int, dim: int) -> SearchChoice:
     """Choose how to search the pool.
 
     Exact search costs queries · pool · dim multiplications. An index costs (pool + queries) · nlist ·
@@ -50,16 +50,15 @@ def choose_search(params: IndexParams, k: int, queries: int, pool: int, dim: int
 
     Args:
         params: the index that the recipe asks for.
-        k: neighbours of each query.
-        queries: number of queries.
+        queries: number of images whose neighbours are searched; without any the choice is `exact`.
         pool: number of vectors to search.
         dim: dimension of the vectors.
     """
-    nlist = params.nlist or default_nlist(rounded_size(pool))
+    nlist = params.nlist or lists_of(pool)
     exact = float(queries) * pool * dim
     indexed = float(pool + queries) * nlist * dim
     indexed += PROBE_COST * exact * min(1.0, params.nprobe / nlist)
-    if k == 0 or not queries or not pool:
+    if not queries or not pool:
         return SearchChoice("exact", nlist, exact, indexed)
     if params.index != "auto":
         return SearchChoice(params.index, nlist, exact, indexed)
@@ -104,7 +103,7 @@ def choose_join(spec: JoinParams, rows: int, dim: int) -> JoinChoice:
         rows: number of vectors.
         dim: dimension of the vectors.
     """
-    cells = min(max(rows, 1), default_nlist(rounded_size(rows)))
+    cells = lists_of(rows)
     spread = min(spec.spread, cells)
     exact = float(rows) * rows * dim
     assigning = float(rows) * cells * dim
@@ -118,6 +117,11 @@ def choose_join(spec: JoinParams, rows: int, dim: int) -> JoinChoice:
 def default_nlist(pool: int) -> int:
     """Return the number of inverted lists for a pool: four times its square root, as FAISS advises."""
     return max(1, 4 * isqrt(pool))
+
+
+def lists_of(vectors: int) -> int:
+    """Return the number of lists, or cells, for so many vectors; no more than vectors."""
+    return min(max(1, vectors), default_nlist(rounded_size(vectors)))
 
 
 def rounded_size(pool: int) -> int:

@@ -66,7 +66,7 @@ class IndexParams(ProbingParams):
     2^50 multiplications and if it saves at least three quarters of them."""
     nlist: int | None = Field(default=None, ge=1)
     """Number of inverted lists of the index; null takes 4 · √n, where n is the largest power of 4
-    that is no more than the number of pool vectors."""
+    that is no more than the number of pool vectors, but no more lists than vectors."""
     subquantizers: int = Field(default=24, ge=1)
     """With `ivf_pq`, the number of 8-bit codes per vector (bytes); it must divide the dimension of the
     vectors."""

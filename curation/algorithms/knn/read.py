@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -15,6 +17,7 @@ from curation.algorithms.arrays.vectors import (
 )
 from curation.engine.table import Table
 from curation.store.fragment import Fragment
+from curation.store.manifest import count_outcomes
 
 
 def read_vectors(embeddings: Fragment, eligible: Fragment | None = None) -> tuple[Ids, Vectors]:
@@ -42,6 +45,11 @@ def read_numbered_vectors(
     table = table.filter(pa.array(keep))
     ids, vectors = to_ids(table.column("image_id")), vector_matrix(table.column("vector"))
     return np.flatnonzero(keep), ids, vectors
+
+
+def count_vectors(embeddings: Iterable[Fragment]) -> int:
+    """Return how many rows of some fragments of embeddings have a vector."""
+    return count_outcomes(fragment.record.counts for fragment in embeddings).get("ok", 0)
 
 
 def dimension(embeddings: Table) -> int:

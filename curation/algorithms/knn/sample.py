@@ -11,7 +11,7 @@ import pyarrow as pa
 from curation.algorithms.arrays.ids import from_ids, to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Bools, Ids, Vectors, vector_array, vector_matrix
-from curation.algorithms.knn.read import read_vectors
+from curation.algorithms.knn.read import count_vectors, read_vectors
 from curation.engine.context import Context
 from curation.engine.table import Table
 from curation.engine.units import StageOutput
@@ -22,6 +22,17 @@ def eligible_rows(eligible: Table, role: str = "pool") -> int:
     """Return how many rows of a role are eligible."""
     counts = (f.record.counts.get(role, {}) for f in eligible.fragments.values())
     return sum(count.get("eligible", 0) for count in counts)
+
+
+def seed_fragments(eligible: Table) -> dict[str, tuple[Fragment, str]]:
+    """Return the fragments of `eligible` with an eligible seed image, and their source, by name."""
+    seeds = {}
+    for name, fragment in eligible.fragments.items():
+        if fragment.record.counts.get("seed", {}).get("eligible", 0):
+            # All rows of a fragment have one source.
+            first = next(fragment.batches(["source"], rows=1))
+            seeds[name] = fragment, first.column("source")[0].as_py()
+    return seeds
 
 
 def sample_eligible(
@@ -73,12 +84,12 @@ def sample_fragments(
         limit: expected number of vectors.
         seed: seed of the sample.
         context: where workers run.
-        of: number of rows of which `limit` would be sampled; by default all.
+        of: number of vectors of which `limit` would be sampled; by default all.
 
     Returns:
         A work table for each fragment, by the fragment's name.
     """
-    share = _share(limit, of or sum(fragment.rows for fragment in vectors.values()))
+    share = _share(limit, of or count_vectors(vectors.values()))
     items = {
         name: {"embeddings": fragment, "eligible": None, "share": share, "seed": seed}
         for name, fragment in vectors.items()

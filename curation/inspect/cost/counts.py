@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from curation.errors import Detail, RecipeError
@@ -63,7 +65,9 @@ def expected_counts(recipe: Recipe, assumptions: Assumptions) -> ExpectedCounts:
     rows = sum(by_role.values())
     fetched = assumptions.fetched if recipe.fetch.pixels == "fetch" else 1.0
     pool = by_role["pool"] * fetched
-    eligible = pool * assumptions.distinct * assumptions.clean * assumptions.fit
+    removes = bool(by_role["held_out"]) and recipe.dedup.held_out is not None
+    clean = assumptions.clean if removes else 1.0
+    eligible = pool * assumptions.distinct * clean * assumptions.fit
     return ExpectedCounts(
         rows=rows,
         pool=pool,
@@ -76,7 +80,9 @@ def expected_counts(recipe: Recipe, assumptions: Assumptions) -> ExpectedCounts:
 
 
 def _expected_final(recipe: Recipe, eligible: float) -> float:
-    """Return the expected number of claims in the dataset.
+    """Return the expected number of claims in the dataset, within the caps per seed set and the target.
+
+    What caps per cluster and host leave out cannot be foreseen.
 
     Args:
         recipe: the recipe.
@@ -90,8 +96,7 @@ def _expected_final(recipe: Recipe, eligible: float) -> float:
         row | {"final": eligible} if row["arm"] in whole_pool else row
         for row in expected_composition(recipe)
     ]
-    total = expected_total(composition)
-    if total is None:
+    if expected_total(composition) is None:
         unknown = {row["arm"] for row in composition if row["final"] is None}
         problems = [_problem(arm) for arm in recipe.arms if arm.name in unknown]
         raise RecipeError(
@@ -99,6 +104,11 @@ def _expected_final(recipe: Recipe, eligible: float) -> float:
             within="The cost of a recipe follows from the number of images that each arm adds, and "
             "these arms do not say it",
         )
+    by_set: Counter[str | None] = Counter()
+    for row in composition:
+        by_set[row["seed_set"]] += row["final"]
+    caps: Mapping[str | None, int] = {**recipe.balance.per_seed_set}
+    total = sum(min(final, caps.get(name, final)) for name, final in by_set.items())
     target = recipe.balance.target
     return float(total if target is None else min(total, target))
 

@@ -23,9 +23,10 @@ and to the fragments of these, their digests to its range, the pair and its imag
 
 
 def verify_work(inputs: CostInputs) -> Work:
-    """Return the work of verify; none without `dedup.verify`."""
-    verify = inputs.recipe.dedup.verify
-    if verify is None:
+    """Return the work of verify; none without `dedup.verify`, or without a level that it verifies."""
+    dedup = inputs.recipe.dedup
+    verify = dedup.verify
+    if verify is None or (dedup.perceptual is None and dedup.near is None):
         return Work("verify", 0)
     images = inputs.counts.images
     neighbours = images * inputs.assumptions.near_pairs

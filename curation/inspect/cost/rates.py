@@ -25,7 +25,8 @@ class Assumptions(StrictModel):
     distinct: float = Field(default=0.85, gt=0, le=1)
     """Share of fetched pool images that remain without copies (LVD-142M: 1.1 of 1.3 billion)."""
     clean: float = Field(default=0.68, gt=0, le=1)
-    """Share of those that are not near a held-out image (LVD-142M: 744 million of 1.1 billion)."""
+    """Share of those that are not near a held-out image (LVD-142M: 744 million of 1.1 billion). Without
+    held-out sets all of them stay."""
     fit: float = Field(default=1.0, gt=0, le=1)
     """Share of those within the thresholds of `select`."""
     original_kib: float = Field(default=150, gt=0)
@@ -35,7 +36,7 @@ class Assumptions(StrictModel):
     row_bytes: int = Field(default=250, ge=1)
     """Bytes of a source row: URL, caption, metadata."""
     near_pairs: float = Field(default=4, ge=0)
-    """Pairs above the floor of `neighbours` per image."""
+    """Pairs above the floor of `neighbours` per image, if any level looks for near pairs."""
     rows_per_fragment: int = Field(default=100_000, ge=1)
     """Rows of a fragment, where the recipe keeps the default of `ingest.rows_per_fragment`."""
 

@@ -103,14 +103,9 @@ def search_alternatives(inputs: CostInputs) -> dict[str, list[Work]]:
 def search_size(inputs: CostInputs) -> SearchSize:
     """Return what the work of the search follows from."""
     counts, recipe, choice = inputs.counts, inputs.recipe, inputs.search_choice
-    needed = recipe.neighbours_needed
-    queries: dict[int, float] = {}
-    for source in recipe.with_role("seed"):
-        if k := needed[source.name]:
-            queries[k] = queries.get(k, 0) + (source.count or 0)
     indexed = choice.index != "exact"
     return SearchSize(
-        queries=queries,
+        queries=inputs.queries,
         pool=counts.pool,
         eligible=counts.eligible,
         fragments=max(1, round(counts.fragments * counts.pool / max(counts.images, 1))),

@@ -95,6 +95,15 @@ class CostInputs:
     @property
     def search_choice(self) -> SearchChoice:
         """How the stage match will search."""
-        recipe, counts = self.recipe, self.counts
-        seeds, eligible = int(counts.seeds), int(counts.eligible)
-        return choose_search(recipe.match, recipe.largest_k, seeds, eligible, self.match_dim)
+        queries, eligible = sum(self.queries.values()), int(self.counts.eligible)
+        return choose_search(self.recipe.match, queries, eligible, self.match_dim)
+
+    @property
+    def queries(self) -> dict[int, int]:
+        """Number of images whose neighbours are searched, by the number of neighbours."""
+        needed = self.recipe.neighbours_needed
+        queries: dict[int, int] = {}
+        for source in self.recipe.with_role("seed"):
+            if k := needed[source.name]:
+                queries[k] = queries.get(k, 0) + (source.count or 0)
+        return queries

@@ -147,7 +147,9 @@ def _score(inputs: CostInputs) -> Work:
 
 
 def _neighbours(inputs: CostInputs) -> Work:
-    pairs = inputs.counts.images * inputs.assumptions.near_pairs
+    dedup = inputs.recipe.dedup
+    has_levels = dedup.perceptual is not None or bool(dedup.vector_levels)
+    pairs = inputs.counts.images * inputs.assumptions.near_pairs if has_levels else 0
     flop, in_cells, moved = vector_joins(inputs)
     comparisons, sent = hash_join(inputs)
     return Work(

@@ -158,9 +158,21 @@ def _level(number: int, levels: Sequence[Fragment], manifest: Manifest) -> dict[
         "smallest": int(sizes[0]),
         "largest": int(sizes[-1]),
         "histogram": svg.histogram(sizes),
-        "objective_name": OBJECTIVES[manifest.params["metric"]],
+        "objective_name": objective_name(number, manifest),
         "objective": svg.curve(stats["objective"][number]),
     }
+
+
+def objective_name(number: int, manifest: Manifest) -> str:
+    """Return what the objective of a level is, and of which points if not of all."""
+    name, rounds = OBJECTIVES[manifest.params["metric"]], manifest.params["resampling"]["rounds"]
+    # A level that repeats the one below is not trained.
+    trained = (
+        number > 0 and manifest.stats["clusters"][number] < manifest.stats["clusters"][number - 1]
+    )
+    return (
+        f"{name}, of the points of the last of {rounds} rounds," if trained and rounds > 1 else name
+    )
 
 
 def _provenance(recipe: Recipe, lineage: Lineage) -> dict[str, Any]:

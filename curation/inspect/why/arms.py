@@ -98,11 +98,13 @@ class _Limits:
     Attributes:
         seed: of the recipe.
         balance: the limits over all arms that the recipe sets.
+        capped_sets: the seed sets whose arms have a cap together.
         totals: the row of the composition of each arm.
     """
 
     seed: int
     balance: tuple[str, ...]
+    capped_sets: frozenset[str]
     totals: Mapping[str, Mapping[str, Any]]
 
     @classmethod
@@ -113,6 +115,7 @@ class _Limits:
         return cls(
             seed=claims.params["seed"],
             balance=tuple(name for name in names if balance.get(name) not in (None, {})),
+            capped_sets=frozenset(balance.get("per_seed_set", {})),
             totals={row["arm"]: row for row in claims.stats.get("composition", [])},
         )
 
@@ -125,7 +128,9 @@ class _Limits:
         by_cap = cap is not None and row["retrieved"] > cap
         limits = [f"its cap of {cap:,}"] if by_cap else []
         if not by_cap or row["final"] < cap:
-            limits.append(f"balance ({', '.join(self.balance)})")
+            of_set = arm.get("seeds") in self.capped_sets
+            names = [name for name in self.balance if of_set or name != "per_seed_set"]
+            limits.append(f"balance ({', '.join(names)})")
         return (
             f"{' or '.join(limits)} left {row['capped']:,} of the {row['retrieved']:,} claims of the "
             "arm out"

@@ -129,7 +129,7 @@ STAGE = Stage(
     params=ClusterStep,
     writes="centroids",
     reads=(Read("eligible"), Read(EMBEDDINGS)),
-    version=4,
+    version=5,
     gpu=True,
     members=lambda params: (params.encoder,),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -12,11 +12,21 @@ import pyarrow as pa
 
 from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
-from curation.algorithms.arrays.vectors import Ids, Vectors, vector_array, vector_matrix
+from curation.algorithms.arrays.vectors import (
+    Ids,
+    RowNumbers,
+    Vectors,
+    vector_array,
+    vector_matrix,
+)
 from curation.algorithms.kmeans.backends.load import load_backend
-from curation.algorithms.kmeans.backends.nearest import Centroids
+from curation.algorithms.kmeans.backends.nearest import Centroids, Floats
 from curation.algorithms.kmeans.hierarchy import Level, Resampling, TrainingOptions, build_levels
-from curation.algorithms.kmeans.initialisation import init_sample_size, sampled_centroids
+from curation.algorithms.kmeans.initialisation import (
+    first_different,
+    init_sample_size,
+    sampled_centroids,
+)
 from curation.algorithms.kmeans.lloyd import TrainedLevel, TrainingState, lloyd
 from curation.algorithms.kmeans.points import ArrayPoints, Points
 from curation.algorithms.kmeans.sharded import ShardedPoints, group_into_shards
@@ -51,7 +61,8 @@ def cluster(
 
     Returns:
         `requested` and `clusters`, the number of clusters requested and trained by level;
-        `training_vectors`; and `objective`, those of each pass by level (see `TrainedLevel`). Unless
+        `training_vectors`; and `objective`, those of each pass by level (see `TrainedLevel`), of levels
+        above the first those of the last round of resampling, over the points of that round. Unless
         centroids are always trained again, also `drift` (see `drift_stats`).
 
     Raises:
@@ -162,14 +173,12 @@ def _train_finest(
         points = ArrayPoints(vectors, load_backend(params.backend, *devices), devices[0])
     else:
         points = ShardedPoints(group_into_shards(sample), params.metric, params.backend, context)
-    if saved is None:
-        if not in_memory:
-            count = init_sample_size(params.start, params.levels[0])
-            ids, vectors = _read_smallest_keys(sample, count, params.seed)
-        clusters = params.levels[0]
-        state = TrainingState(sampled_centroids(ids, vectors, params.start, clusters, params.seed))
-    else:
+    if saved is not None:
         state = _read_state(saved)
+    elif in_memory:
+        state = TrainingState(_first_centroids(ids, vectors, params))
+    else:
+        state = TrainingState(_first_centroids_of_files(sample, params))
     return lloyd(
         points,
         state,
@@ -183,18 +192,40 @@ def _vector_bytes(sample: Mapping[str, Fragment]) -> int:
     return sum(part.rows * 2 * int(part.record.stats["dim"]) for part in sample.values())
 
 
-def _read_smallest_keys(
-    sample: Mapping[str, Fragment], count: int, seed: int
+def _first_centroids(ids: Ids, vectors: Vectors, params: ClusterStep) -> Floats:
+    """Return the initial centroids of level 0, (k, dim) float32."""
+    return sampled_centroids(ids, vectors, params.start, params.levels[0], params.seed)
+
+
+def _first_centroids_of_files(sample: Mapping[str, Fragment], params: ClusterStep) -> Floats:
+    """Return what `_first_centroids` returns of all points; one fragment is in memory at a time."""
+    count = init_sample_size(params.start, params.levels[0])
+    first = _first_centroids(*_read_first(sample, count, params.seed, _smallest_keys), params)
+    if len(first) == params.levels[0]:
+        return first
+    return _first_centroids(*_read_first(sample, count, params.seed, first_different), params)
+
+
+def _smallest_keys(ids: Ids, vectors: Vectors, count: int, seed: int) -> RowNumbers:
+    """Return the points with the smallest seeded keys, in their order."""
+    return np.lexsort((ids, seeded_keys(ids, seed, "start")))[:count]
+
+
+def _read_first(
+    sample: Mapping[str, Fragment],
+    count: int,
+    seed: int,
+    first_of: Callable[[Ids, Vectors, int, int], RowNumbers],
 ) -> tuple[Ids, Vectors]:
-    """Return the points with the smallest seeded keys; one fragment is in memory at a time."""
+    """Return the first points in an order, of which a point stays first if others are left out."""
     ids, vectors = np.empty(0, "S32"), None
     for part in sample.values():
         table = part.read()
         part_vectors = vector_matrix(table.column("vector"))
         ids = np.concatenate([ids, to_ids(table.column("image_id"))])
         vectors = part_vectors if vectors is None else np.concatenate([vectors, part_vectors])
-        smallest = np.lexsort((ids, seeded_keys(ids, seed, "start")))[:count]
-        ids, vectors = ids[smallest], vectors[smallest]
+        first = first_of(ids, vectors, count, seed)
+        ids, vectors = ids[first], vectors[first]
     assert vectors is not None
     return ids, vectors
 

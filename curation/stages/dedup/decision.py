@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import RowNumbers
+from curation.engine.sorted_arrays import positions_of_ranges
 from curation.stages.dedup.edges import METHODS
 from curation.stages.dedup.fetched_rows import FetchedRows
 
@@ -104,3 +105,26 @@ class Decision:
         pool = rows.of_role("pool")
         copies = pool[self.links.representative[pool] != pool]
         return copies, self.links.representative[copies]
+
+    def copies_of_seeds(self, rows: FetchedRows) -> tuple[RowNumbers, RowNumbers]:
+        """Return pool rows with the image of a seed row, or represented by it, and that seed row.
+
+        The seed row stands for the image in the dataset if an arm claims the seeds themselves. Pool
+        rows that copy a held-out image are left out.
+        """
+        seeds = rows.of_role("seed")
+        seeds = seeds[self.links.representative[seeds] == seeds]
+        seeds = seeds[np.argsort(rows.image_ids[seeds], kind="stable")]
+        seed_ids = rows.image_ids[seeds]
+        pool = rows.of_role("pool")
+        pool = pool[self.contamination.by[pool] == NO_ROW]
+        own = rows.image_ids[pool]
+        represented_by = rows.image_ids[self.links.representative[pool]]
+        copies, of_seeds = [], []
+        others = pool[represented_by != own]
+        for rows_here, ids in ((pool, own), (others, represented_by[represented_by != own])):
+            first, last = (np.searchsorted(seed_ids, ids, side) for side in ("left", "right"))
+            number, position = positions_of_ranges(first, last - first)
+            copies.append(rows_here[number])
+            of_seeds.append(seeds[position])
+        return np.concatenate(copies), np.concatenate(of_seeds)

@@ -220,5 +220,5 @@ STAGE = Stage(
     params=DedupParams,
     writes="copies",
     reads=(Read("images"), Read("scores"), Read("neighbours"), Read("verified")),
-    version=5,
+    version=6,
 )

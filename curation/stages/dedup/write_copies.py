@@ -32,7 +32,8 @@ def copies_batches(
         decision: about these rows.
         bounds: where ranges of rows begin, from 0, and after them the number of rows.
     """
-    copies = listed_copies(rows, *decision.pool_copies(rows))
+    both = zip(decision.pool_copies(rows), decision.copies_of_seeds(rows), strict=True)
+    copies = listed_copies(rows, *(np.concatenate(parts) for parts in both))
     lists = copy_list_columns(rows, copies, bounds, SCHEMA.field("copies").type)
     for (first, last), copy_lists in zip(pairwise(bounds.tolist()), lists, strict=True):
         columns = _columns(rows, decision, np.arange(first, last)) | {"copies": copy_lists}

@@ -17,7 +17,7 @@ from curation.algorithms.knn.exact import Candidates
 from curation.algorithms.knn.pool import Shard
 from curation.algorithms.knn.queries import SeedFragment, query_blocks
 from curation.algorithms.knn.read import dimension
-from curation.algorithms.knn.sample import eligible_rows
+from curation.algorithms.knn.sample import eligible_rows, seed_fragments
 from curation.algorithms.knn.search_plan import SearchLimits
 from curation.algorithms.knn.stream_merge import MergeRange, merge_exchange, merge_part
 from curation.algorithms.knn.stream_recall import RecallSample, measure_recall
@@ -90,11 +90,7 @@ def _seed_fragments(
 ) -> dict[int, list[SeedFragment]]:
     """Return the fragments of the seeds by the number of neighbours that their sets want."""
     seeds: dict[int, list[SeedFragment]] = {}
-    for name, fragment in eligible.fragments.items():
-        if not fragment.record.counts.get("seed", {}).get("eligible", 0):
-            continue
-        # All rows of a fragment have one source.
-        source = next(fragment.batches(["source"], rows=1)).column("source")[0].as_py()
+    for name, (fragment, source) in seed_fragments(eligible).items():
         if source in sets:
             member = SeedFragment(sets.index(source), embeddings.fragments[name], fragment)
             seeds.setdefault(k[source], []).append(member)

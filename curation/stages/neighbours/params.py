@@ -34,7 +34,7 @@ STAGE = Stage(
     params=NeighboursStep,
     writes="neighbours",
     reads=(Read("images"), Read("scores"), Read(EMBEDDINGS)),
-    version=4,
+    version=5,
     gpu=True,
     members=lambda params: sorted({join.encoder for join in params.joins.values()}),
 )

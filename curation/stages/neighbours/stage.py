@@ -34,7 +34,7 @@ from curation.algorithms.knn.pair_merge import (
 )
 from curation.algorithms.knn.pairs import PAIRS
 from curation.algorithms.knn.params import HammingParams
-from curation.algorithms.knn.read import dimension
+from curation.algorithms.knn.read import count_vectors, dimension
 from curation.algorithms.knn.recall import JoinRecall
 from curation.algorithms.knn.sample import read_sample, sample_fragments
 from curation.engine.context import Context
@@ -52,7 +52,7 @@ from curation.stages.neighbours.earlier_join import (
 )
 from curation.stages.neighbours.params import ROLE_PAIRS, JoinSpec, NeighboursStep
 from curation.store.fragment import Fragment
-from curation.store.manifest import FragmentRecord
+from curation.store.manifest import FragmentRecord, count_outcomes
 
 ROWS_PER_BATCH = 65_536
 T = TypeVar("T")
@@ -98,8 +98,8 @@ def neighbours(
 
 def _join_hashes(by_role: Images, params: HammingParams, context: Context) -> Iterator[Any]:
     """Yield the pairs of near hashes."""
-    rows = sum(images.rows for named in by_role.values() for images, _ in named.values())
-    if rows <= HASHES_COMPARED:
+    counts = [images.record.counts for named in by_role.values() for images, _ in named.values()]
+    if count_outcomes(counts).get("ok", 0) <= HASHES_COMPARED:
         for query_role, base_role, pairs in hash_join(by_role, ROLE_PAIRS, params, context):
             for batch in _rows("perceptual", (query_role, base_role), pairs):
                 yield "all", batch
@@ -136,8 +136,8 @@ def _join_vectors(
 ) -> Generator[Any, None, dict[str, Any]]:
     """Yield the pairs of one level; return how it was searched."""
     by_role = _by_role(images, embeddings.fragments)
-    rows = sum(fragment.rows for named in by_role.values() for fragment in named.values())
-    choice = choose_join(spec, rows, dimension(embeddings))
+    vectors = count_vectors(fragment for named in by_role.values() for fragment in named.values())
+    choice = choose_join(spec, vectors, dimension(embeddings))
     options = {"k": spec.k, "floor": spec.floor, "spread": spec.spread}
     stats: dict[str, Any] = {
         "search": choice.join,
@@ -160,7 +160,7 @@ def _join_vectors(
     recall = JoinRecall("pool", pool, context)
     recall.sample_queries(spec.recall_queries, seed=0)
     pairs = _pairs_of_queries(records, recall.query_ids, context)
-    stats |= {"cells": choice.cells, "codebooks": codebooks.content}
+    stats |= {"cells": codebooks.rows, "codebooks": codebooks.content}
     return stats | recall.measure(options, pairs)
 
 
@@ -243,7 +243,7 @@ def _quantiser(
 
     See `load_codebooks`. None if no image of the pool has a vector.
     """
-    scale = rounded_size(sum(fragment.rows for fragment in pool.values()))
+    scale = rounded_size(count_vectors(pool.values()))
     encoder = embeddings.manifest.stats.get("encoder")
     key = {"encoder": encoder, "cells": cells, "scale": scale}
     compared = sample_fragments(pool, COMPARED_IMAGES, 0, context, of=scale)

@@ -15,8 +15,8 @@ class QuantiseStep(StrictModel):
     """Name of the encoder whose vectors are indexed."""
     index: IndexParams
     """Which index the pool gets."""
-    k: int
-    """Largest number of neighbours per seed image that an arm needs; 0 if no arm needs any."""
+    seed_sets: list[str]
+    """Seed sets of whose images an arm needs neighbours."""
     seed: int
     """Seed of the recipe."""
 
@@ -27,7 +27,7 @@ STAGE = Stage(
     kind="global",
     params=QuantiseStep,
     writes="codebooks",
-    version=2,
+    version=3,
     reads=(Read("eligible"), Read(EMBEDDINGS)),
     members=lambda params: (params.encoder,),
 )

@@ -14,7 +14,12 @@ from curation.algorithms.knn.kept_codebooks import (
     load_codebooks,
 )
 from curation.algorithms.knn.read import dimension
-from curation.algorithms.knn.sample import eligible_rows, read_sample, sample_eligible
+from curation.algorithms.knn.sample import (
+    eligible_rows,
+    read_sample,
+    sample_eligible,
+    seed_fragments,
+)
 from curation.engine.context import Context
 from curation.engine.contract import contract
 from curation.engine.table import Table
@@ -41,9 +46,13 @@ def quantise(
         choice depends on; for an index also `nlist` and `training_vectors` (0 if reused).
     """
     vectors = embeddings[params.encoder]
-    pool, seeds = eligible_rows(eligible, "pool"), eligible_rows(eligible, "seed")
-    dim = dimension(vectors)
-    choice = choose_search(params.index, params.k, seeds, pool, dim)
+    pool, dim = eligible_rows(eligible), dimension(vectors)
+    seeds = sum(
+        fragment.record.counts["seed"]["eligible"]
+        for fragment, source in seed_fragments(eligible).values()
+        if source in params.seed_sets
+    )
+    choice = choose_search(params.index, seeds, pool, dim)
     yield "all", empty_batch(contract("codebooks").arrow_schema())
     stats: dict[str, Any] = {
         "index": choice.index,
