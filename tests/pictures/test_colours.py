@@ -166,7 +166,7 @@ def test_lab_images_are_shown_in_srgb() -> None:
     assert difference(encode(lab(), "TIFF"), RGB) < 3
 
 
-def test_gifs_and_bmps_have_no_profile_in_browsers() -> None:
+def test_gifs_have_no_profile_in_browsers() -> None:
     block = b"!\xff\x0bICCRGBG1012" + b"".join(
         bytes((len(part),)) + part
         for part in (ADOBE_RGB[n : n + 255] for n in range(0, len(ADOBE_RGB), 255))
@@ -176,6 +176,17 @@ def test_gifs_and_bmps_have_no_profile_in_browsers() -> None:
     at = 13 + 3 * 2 ** ((gif[10] & 7) + 1)
     colours = np.asarray(image.convert("RGB")).astype(np.int64)
     assert difference(gif[:at] + block + b"\0" + gif[at:], colours) < 1
+
+
+@pytest.mark.parametrize("has_profile", [True, False])
+def test_the_profile_of_a_bmp(has_profile: bool) -> None:
+    """As ImageMagick writes it."""
+    pixels = encode(PICTURE, "BMP")
+    info = pixels[14:54].replace(struct.pack("<I", 40), struct.pack("<I", 124), 1) + bytes(16)
+    place = struct.pack("<II", 124 + len(pixels) - 54, len(ADOBE_RGB))
+    info += (b"DEBM" if has_profile else b"BGRs") + bytes(52) + place + bytes(4)
+    content = pixels[:10] + struct.pack("<I", 14 + 124) + info + pixels[54:] + ADOBE_RGB
+    assert difference(content, ADOBE_SHOWN if has_profile else RGB) < 1
 
 
 def gamma_chunk(gamma: float) -> bytes:
@@ -219,6 +230,10 @@ NUMBERS: dict[str, tuple[bytes, str, float | None]] = {
     "cICP of P3": (cicp(12, 13), "p3", None),
     "cICP of BT.2020 with the curve of sRGB": (cicp(9, 13), "bt2020", None),
     "cICP of sRGB over profile": (cicp(1, 13) + iccp(ADOBE_RGB), "none", None),
+    "cICP of BT.709": (cicp(1, 1), "none", 2.4),
+    "cICP of BT.2020": (cicp(9, 14), "bt2020", 2.4),
+    "cICP of a gamma": (cicp(1, 4), "none", 2.2),
+    "cICP of linear light": (cicp(12, 8), "p3", 1.0),
     "cICP of high range is not known": (cicp(9, 16) + SRGB_CHUNK, "none", None),
 }
 

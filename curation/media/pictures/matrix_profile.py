@@ -26,8 +26,8 @@ BT2020 = Primaries((0.3127, 0.329), (0.708, 0.292), (0.17, 0.797), (0.131, 0.046
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 """Parameters g, a, b, c, d of a curve of ICC.1:2022, table 68: type 3."""
 CODED_PRIMARIES = {1: SRGB, 9: BT2020, 12: P3}
-CODED_CURVES = (1, 6, 13, 14, 15)
-"""ITU-T H.273: primaries and transfer characteristics of standard dynamic range."""
+CODED_CURVES: dict[int, tuple[float, ...]] = {4: (2.2,), 5: (2.8,), 8: (1.0,), 13: SRGB_CURVE}
+"""ITU-T H.273: primaries, and transfer characteristics of standard dynamic range."""
 _D50 = np.array([0.9642, 1.0, 0.8249])
 _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
@@ -54,12 +54,17 @@ def matrix_profile(primaries: Primaries, curve: tuple[float, ...]) -> bytes:
     return _profile(tags)
 
 
-def coded_profile(primaries: int, curve: int) -> bytes | None:
-    """Return the profile of codes of ITU-T H.273; None for sRGB, and for codes that are not read."""
+def coded_profile(primaries: int, curve: tuple[float, ...] | None) -> bytes | None:
+    """Return the profile of codes of ITU-T H.273; None for sRGB, and for codes that are not read.
+
+    Args:
+        primaries: their code.
+        curve: see `matrix_profile`; None for one that is not read.
+    """
     known = CODED_PRIMARIES.get(primaries)
-    if known is None or known == SRGB or curve not in CODED_CURVES:
+    if known is None or curve is None or (known == SRGB and curve == SRGB_CURVE):
         return None
-    return matrix_profile(known, SRGB_CURVE)
+    return matrix_profile(known, curve)
 
 
 def _xyz_of(primaries: Primaries) -> npt.NDArray[np.float64]:
