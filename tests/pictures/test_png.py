@@ -181,6 +181,13 @@ def test_palettes_of_all_depths(depth: int, alphas: bytes) -> None:
     assert difference(png(values, depth, 3, *chunks), expected.round().astype(np.int64)) < 0.7
 
 
+@pytest.mark.parametrize("is_late", [True, False])
+def test_numbers_without_a_palette_are_no_colours(is_late: bool) -> None:
+    content = png(LEVELS % 16, 4, 3)
+    palette = chunk(b"PLTE", bytes(range(48))) if is_late else b""
+    assert reason(content[:-12] + palette + content[-12:]) == "undecodable"
+
+
 def test_orientation_of_exif() -> None:
     turned = encode(PICTURE.transpose(Image.Transpose.ROTATE_90), "PNG")
     six = chunk(b"eXIf", encoded_exif(6)[6:])

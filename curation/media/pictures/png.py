@@ -36,7 +36,7 @@ _COLOURS = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
 _END = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
 _HEADER_AT = 16
 _HEADER_BYTES = 13
-_RGB = 2
+_RGB, _PALETTE = 2, 3
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Left, top, and steps to the right and down, of each pass.
 _ONE_PASS = ((0, 0, 1, 1),)
@@ -122,6 +122,8 @@ def read_png(content: bytes) -> Png:
     if b"IDAT" not in names or names[0] != b"IHDR" or len(chunks[0][1]) != _HEADER_BYTES:
         raise FetchError("undecodable")
     before = names[: names.index(b"IDAT")]
+    if chunks[0][1][9] == _PALETTE and b"PLTE" not in before:
+        raise FetchError("undecodable")
     header = reversed(chunks[: len(before)])
     colours = {name: bytes(data) for name, data in header if name in _COLOURS}
     width, height = struct.unpack_from(">II", chunks[0][1])
