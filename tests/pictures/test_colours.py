@@ -26,6 +26,7 @@ from tests.pictures.files import (
     encode,
     icc,
     png,
+    shown,
     with_chunks,
 )
 
@@ -234,7 +235,7 @@ NUMBERS: dict[str, tuple[bytes, str, float | None]] = {
     "cICP of BT.2020": (cicp(9, 14), "bt2020", 2.4),
     "cICP of a gamma": (cicp(1, 4), "none", 2.2),
     "cICP of linear light": (cicp(12, 8), "p3", 1.0),
-    "cICP of high range is not known": (cicp(9, 16) + SRGB_CHUNK, "none", None),
+    "cICP of film is not known": (cicp(9, 17) + SRGB_CHUNK, "none", None),
 }
 
 
@@ -243,6 +244,37 @@ def test_colours_that_a_png_describes(name: str) -> None:
     chunks, space, gamma = NUMBERS[name]
     content = with_chunks(encode(PICTURE, "PNG"), chunks)
     assert difference(content, expected(RGB, space, gamma)) < 1
+
+
+# Numbers of a file, and what Chromium 156 shows of them (`--force-color-profile=srgb`).
+HIGH_RANGE: dict[tuple[int, int], dict[tuple[int, int, int], tuple[int, int, int]]] = {
+    (9, 16): {
+        (75, 75, 75): (42, 42, 42),
+        (130, 130, 130): (137, 137, 137),
+        (162, 162, 162): (217, 217, 217),
+        (184, 184, 184): (246, 246, 246),
+        (195, 195, 195): (255, 255, 255),
+        (130, 0, 0): (173, 0, 0),
+        (0, 0, 130): (0, 0, 144),
+    },
+    (9, 18): {
+        (75, 75, 75): (52, 52, 52),
+        (130, 130, 130): (101, 101, 101),
+        (222, 222, 222): (226, 226, 226),
+        (255, 255, 255): (255, 255, 255),
+        (130, 0, 0): (113, 0, 0),
+        (0, 0, 130): (0, 0, 81),
+    },
+    (1, 16): {(130, 0, 0): (137, 0, 0), (162, 0, 0): (236, 0, 0), (0, 0, 162): (0, 0, 222)},
+    (1, 18): {(130, 0, 0): (87, 0, 0), (0, 0, 130): (0, 0, 79)},
+}
+
+
+@pytest.mark.parametrize("codes", HIGH_RANGE)
+def test_high_dynamic_range_is_shown_as_on_a_usual_screen(codes: tuple[int, int]) -> None:
+    of_file, of_browser = map(list, (HIGH_RANGE[codes], HIGH_RANGE[codes].values()))
+    content = png(np.array([of_file]), 8, 2, cicp(*codes))
+    assert np.abs(shown(content) - np.array([of_browser])).max() <= 2
 
 
 def test_the_gamma_of_a_grey_png() -> None:

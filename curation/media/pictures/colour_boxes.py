@@ -9,12 +9,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from curation.media.pictures.matrix_profile import CODED_CURVES, SRGB_CURVE, coded_profile
+from curation.media.pictures.coded_colours import CURVES_OF_BOXES, coded_profile
 
 MAX_BOXES = 10_000
 """Boxes of one file that are read."""
-_CURVES = CODED_CURVES | dict.fromkeys((1, 2, 6, 14, 15), SRGB_CURVE)
-"""Browsers show the curve of BT.709, and one that is not said, as that of sRGB."""
 _ICC_METHODS = (2, 3)
 _FULL_BOX = 4
 
@@ -73,7 +71,7 @@ def _of_primary_item(content: bytes) -> bytes | None:
             kind, data = boxes[place - 1] if 0 < place <= len(boxes) else (b"", b"")
             if kind == b"colr" and data.startswith(b"nclx"):
                 primaries, curve = struct.unpack_from(">HH", data, 4)
-                return coded_profile(primaries, _CURVES.get(curve))
+                return coded_profile(primaries, curve, CURVES_OF_BOXES)
     return None
 
 

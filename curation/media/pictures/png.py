@@ -16,16 +16,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from curation.media.pictures.coded_colours import CURVES_OF_PNG, coded_profile, is_known
 from curation.media.pictures.colours import MAX_PROFILE_BYTES
-from curation.media.pictures.matrix_profile import (
-    CODED_CURVES,
-    CODED_PRIMARIES,
-    SRGB,
-    SRGB_CURVE,
-    Primaries,
-    coded_profile,
-    matrix_profile,
-)
+from curation.media.pictures.matrix_profile import SRGB, SRGB_CURVE, Primaries, matrix_profile
 from curation.media.web.fetch_error import FetchError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -52,8 +45,6 @@ _PASSES = (
 _PART_BYTES = 2**20
 _Chunk = tuple[bytes, memoryview]
 """Name and data."""
-_CURVES = CODED_CURVES | dict.fromkeys((1, 6, 11, 14, 15), (2.4,))
-"""Of cICP: browsers show BT.709 and its like as screens do (BT.1886), but in AVIF as sRGB."""
 _USUAL_GAMMA = 1 / 2.2
 _GAMMA_TOLERANCE = 0.05
 """libpng takes gammas that differ by less for the same."""
@@ -208,8 +199,8 @@ def _scaled_trns(header: memoryview, trns: memoryview) -> memoryview:
 def _profile(colours: dict[bytes, bytes]) -> bytes | None:
     """Return the profile by the chunk that goes first in PNG's third edition and in browsers."""
     cicp = colours.get(b"cICP", b"")
-    if len(cicp) >= 2 and cicp[0] in CODED_PRIMARIES and cicp[1] in _CURVES:
-        return coded_profile(cicp[0], _CURVES[cicp[1]])
+    if len(cicp) >= 2 and is_known(cicp[0], cicp[1], CURVES_OF_PNG):
+        return coded_profile(cicp[0], cicp[1], CURVES_OF_PNG)
     if b"iCCP" in colours:
         profile = _unpacked(colours[b"iCCP"])
         if profile is not None:
