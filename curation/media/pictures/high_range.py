@@ -27,8 +27,6 @@ _GRID = 33
 """As many as lcms takes for its own tables, so that it interpolates once."""
 _WHOLE = 65535
 _XYZ_ONE = 32768
-_VERSION_2 = 0x02400000
-"""Tables of version 4 have a black that is not zero."""
 
 
 @cache
@@ -49,7 +47,7 @@ def high_range_profile(primaries: Primaries, curve: int) -> bytes:
     ends = struct.pack(">HH", 0, _WHOLE) * 3
     identity = struct.pack(">9i", *(0x10000 * np.eye(3, dtype=int)).ravel().tolist())
     table = struct.pack(">4s4xBBBx", b"mft2", 3, 3, _GRID) + identity + struct.pack(">HH", 2, 2)
-    return profile({b"A2B0": table + ends + xyz.tobytes() + ends}, _VERSION_2)
+    return profile({b"A2B0": table + ends + xyz.tobytes() + ends})
 
 
 def _of_pq(codes: Light) -> Light:

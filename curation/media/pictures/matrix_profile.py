@@ -29,7 +29,7 @@ _D50 = np.array([0.9642, 1.0, 0.8249])
 _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 )
-_HEADER_BYTES, _VERSION_4 = 128, 0x04200000
+_HEADER_BYTES = 128
 
 
 def matrix_profile(primaries: Primaries, curve: tuple[float, ...]) -> bytes:
@@ -85,13 +85,13 @@ def _fixed(values: npt.NDArray[np.float64] | tuple[float, ...]) -> bytes:
     return bytes(numbers.tobytes())
 
 
-def profile(tags: dict[bytes, bytes], version: int = _VERSION_4) -> bytes:
-    """Return an ICC profile of an RGB space with some tags."""
+def profile(tags: dict[bytes, bytes]) -> bytes:
+    """Return an ICC profile (version 4) of an RGB space with some tags."""
     at = _HEADER_BYTES + 4 + 12 * len(tags)
     table, data = struct.pack(">I", len(tags)), b""
     for name, content in tags.items():
         table += name + struct.pack(">II", at + len(data), len(content))
         data += content
-    head = struct.pack(">I4sI4s4s4s", at + len(data), b"", version, b"mntr", b"RGB ", b"XYZ ")
+    head = struct.pack(">I4sI4s4s4s", at + len(data), b"", 0x04200000, b"mntr", b"RGB ", b"XYZ ")
     head += bytes(12) + b"acsp" + bytes(28) + _fixed(_D50)
     return head.ljust(_HEADER_BYTES, b"\0") + table + data
