@@ -114,6 +114,23 @@ def test_profiles_for_grey_and_for_rgb_apply_to_grey_images() -> None:
 GREYS = {(0, 0, 0, 0): 100.0, (0, 0, 0, 255): 195 / 2.55, (255,) * 3 + (255,): 75 / 2.55}
 
 
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("is_clear", [True, False])
+def test_profiles_for_grey_apply_beside_transparency(depth: int, is_clear: bool) -> None:
+    """Of each pixel, or of one level of grey that no pixel has."""
+    levels = np.asarray(PICTURE.convert("L")).astype(np.int64).clip(1, 255)
+    scale, profile = (257 if depth == 16 else 1), iccp(GREY_GAMMA_1)
+    light = expected(np.stack([levels] * 3, -1), "none", 1.0)
+    if is_clear:
+        alpha = np.full_like(levels, 255)
+        alpha[:9] = 0
+        light[:9] = 255
+        content = png(np.dstack([levels, alpha]) * scale, depth, 4, profile)
+    else:
+        content = png(levels * scale, depth, 0, profile, chunk(b"tRNS", b"\0\0"))
+    assert difference(content, light) < 1
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 @pytest.mark.parametrize("table", [b"A2B0", b"A2B1"])
 def test_profiles_for_cmyk_decide_its_colours(kind: str, table: bytes) -> None:

@@ -29,7 +29,7 @@ _COLOURS = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
 _END = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
 _HEADER_AT = 16
 _HEADER_BYTES = 13
-_RGB, _PALETTE = 2, 3
+_COLOUR_AT, _GREYS, _RGB, _PALETTE = 25, (0, 4), 2, 3
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Left, top, and steps to the right and down, of each pass.
 _ONE_PASS = ((0, 0, 1, 1),)
@@ -67,6 +67,11 @@ class Png:
     has_trns: bool
     page: tuple[int, int]
     frame: tuple[int, int, int, int] | None = None
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether its pixels are grey; Pillow gives those of 16 bits with transparency as RGBA."""
+        return self.content[_COLOUR_AT] in _GREYS
 
     @property
     def alpha(self) -> npt.NDArray[np.uint8] | None:

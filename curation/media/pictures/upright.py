@@ -161,7 +161,7 @@ def _read(image: Image.Image, kind: str, content: bytes, png: Png | None) -> Upr
     profile = png.profile if png else _profile(image, content, kind)
     orientation = _orientation(image) if kind in _TURNED_BY_EXIF else 1
     size, frame = _page(image, content, png)
-    pixels = _decode(image, profile, png.alpha if png else None)
+    pixels = _decode(image, profile, png)
     pixels = _turn(_on_page(pixels, size, frame), orientation)
     if png and _ends_in_zeros(image) and png.is_short():
         raise FetchError("truncated")
@@ -269,15 +269,17 @@ def _to_srgb(pixels: Pixels, profile: bytes | None) -> Pixels:
     return in_bands(Image.fromarray(pixels), lambda band: to_srgb(band, profile))
 
 
-def _decode(image: Image.Image, profile: bytes | None, alpha: Pixels | None = None) -> Pixels:
-    """Return the first frame in sRGB, on white; `alpha` is its transparency if Pillow misreads it."""
+def _decode(image: Image.Image, profile: bytes | None, png: Png | None = None) -> Pixels:
+    """Return the first frame in sRGB, on white."""
     with _reasons():
         with errors_of_libtiff() if image.format == "TIFF" else nullcontext():
             image.load()
+        alpha = png.alpha if png else None
         if alpha is not None:
             image.info.pop("transparency", None)
             image.putalpha(Image.fromarray(alpha))
-        return to_rgb(image, profile)
+        is_grey = png is not None and png.is_grey and image.mode == "RGBA"
+        return to_rgb(image.convert("LA") if is_grey else image, profile)
 
 
 def _page(image: Image.Image, content: bytes, png: Png | None) -> tuple[tuple[int, int], _Frame]:
