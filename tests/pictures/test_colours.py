@@ -27,6 +27,7 @@ from tests.pictures.files import (
     png,
     shown,
     with_chunks,
+    with_segments,
 )
 
 # Computed by hand from the primaries: linear light of the file, times the matrix to linear sRGB.
@@ -82,6 +83,44 @@ def test_profiles_of_lossy_files(kind: str) -> None:
     content = encode(PICTURE, kind, icc_profile=ADOBE_RGB)
     assert difference(content, ADOBE_SHOWN) < 6
     assert difference(content, ADOBE_SHOWN) < difference(content, RGB) / 2
+
+
+def parts(profile: bytes, count: int = 1) -> list[bytes]:
+    """The segments of a JPEG that hold a profile."""
+    size = -(-len(profile) // count)
+    cut = [profile[n * size : (n + 1) * size] for n in range(count)]
+    data = [b"ICC_PROFILE\0" + bytes((n + 1, count)) + part for n, part in enumerate(cut)]
+    return [b"\xff\xe2" + (len(part) + 2).to_bytes(2) + part for part in data]
+
+
+PLAIN = encode(PICTURE)
+AT_SCAN = PLAIN.index(b"\xff\xda")
+TOO_LONG = (len(ADOBE_RGB) + 1).to_bytes(4) + ADOBE_RGB[4:]
+IN_JPEG: dict[str, tuple[bytes, Ints]] = {
+    "in parts": (with_segments(PLAIN, *parts(ADOBE_RGB, 3)), ADOBE_SHOWN),
+    "in any order": (with_segments(PLAIN, *parts(ADOBE_RGB, 3)[::-1]), ADOBE_SHOWN),
+    "without a part": (with_segments(PLAIN, *parts(ADOBE_RGB, 3)[1:]), RGB),
+    "the first of two": (
+        with_segments(PLAIN, *parts(ADOBE_RGB), *parts(DISPLAY_P3)),
+        ADOBE_SHOWN,
+    ),
+    "the first of two, again": (
+        with_segments(PLAIN, *parts(DISPLAY_P3), *parts(ADOBE_RGB)),
+        P3_SHOWN,
+    ),
+    "after the frame": (
+        PLAIN[:AT_SCAN] + b"".join(parts(ADOBE_RGB)) + PLAIN[AT_SCAN:],
+        ADOBE_SHOWN,
+    ),
+    "longer than it is": (with_segments(PLAIN, *parts(TOO_LONG)), RGB),
+}
+
+
+@pytest.mark.parametrize("name", IN_JPEG)
+def test_the_profile_of_a_jpeg(name: str) -> None:
+    """As Chromium 156 shows them."""
+    content, colours = IN_JPEG[name]
+    assert difference(content, colours) < 4.5
 
 
 def test_palettes_have_profiles_too() -> None:

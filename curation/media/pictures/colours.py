@@ -53,6 +53,8 @@ def srgb_transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransfo
     """Return how images of a mode (L, RGB, CMYK) become sRGB, or None if they need no change."""
     if not profile or len(profile) > MAX_PROFILE_BYTES or mode not in _USABLE:
         return None
+    if int.from_bytes(profile[:4]) > len(profile):
+        return None
     return _transform(_Profile(hashlib.sha256(profile).digest(), profile), mode)
 
 

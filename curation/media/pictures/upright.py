@@ -23,7 +23,7 @@ from curation.media.pictures.colour_boxes import profile_in_boxes
 from curation.media.pictures.colours import srgb_transform, to_srgb
 from curation.media.pictures.formats import FORMATS, format_of, pillow_formats
 from curation.media.pictures.icon import shown_image
-from curation.media.pictures.jpeg import check_scans, essential, read_jpeg
+from curation.media.pictures.jpeg import check_scans, essential, profile_in_jpeg, read_jpeg
 from curation.media.pictures.jpeg_strip import stripped
 from curation.media.pictures.pixels import Pixels, in_bands, to_rgb
 from curation.media.pictures.png import Png, read_png
@@ -251,7 +251,7 @@ def _turn(pixels: Pixels, orientation: int) -> Pixels:
 
 def _read_jpeg(content: bytes, image: Image.Image) -> UprightImage:
     check_scans(content, image.width * image.height)
-    sound, profile = read_jpeg(content, image.size), image.info.get("icc_profile")
+    sound, profile = read_jpeg(content, image.size), profile_in_jpeg(content)
     orientation = _orientation(image)
     if sound.pixels is not None:
         is_srgb = srgb_transform(profile, "L" if sound.pixels.ndim == 2 else "RGB") is None
