@@ -81,4 +81,5 @@ def _on_screen(light: Light, to_bt2020: Light) -> Light:
     at = (-slope + np.sqrt(slope**2 - 4 * bend * (1 - bright))) / (2 * bend)
     curve = (1 - at) ** 2 / 2 + 2 * at * (1 - at) * middle_y + at**2
     shown = np.where(largest <= 1, largest / 2, curve)
-    return light * (shown / largest)[:, None]
+    compressed: Light = light * (shown / largest)[:, None]
+    return compressed
