@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -39,7 +40,7 @@ from curation.media.web.fetch_error import FetchError
 
 logger = logging.getLogger(__name__)
 
-_EXIF_ORIENTATION = 0x0112
+_EXIF_ORIENTATION, _SHORT = 0x0112, 3
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -233,15 +234,24 @@ def _reasons() -> Iterator[None]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; XMP may name another, which browsers do not follow."""
-    exif = Image.Exif()
-    try:
-        exif.load(image.info.get("exif", b""))
-        orientation = exif.get(_EXIF_ORIENTATION, 1)
-    except Exception as error:
-        logger.debug("no orientation: %r", error)
+    """Return the EXIF orientation; XMP may name another, which browsers do not follow.
+
+    Nor do they follow one of another type than the standard's, or of several numbers, as Pillow does.
+    """
+    exif = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None:
         return 1
-    return orientation if orientation in _TURNS else 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, numbers, orientation = struct.unpack_from(f"{order}HHIH", exif, entry)
+            if (tag, kind, numbers) == (_EXIF_ORIENTATION, _SHORT, 1):
+                return int(orientation) if orientation in _TURNS else 1
+    except struct.error as error:
+        logger.debug("no orientation: %r", error)
+    return 1
 
 
 def _turn(pixels: Pixels, orientation: int) -> Pixels:
