@@ -146,7 +146,7 @@ ADOBE_RGB = icc(
 GREY_GAMMA_1 = icc(b"GRAY", {b"wtpt": xyz_tag(*D50), b"kTRC": gamma_tag(1.0)})
 
 
-def cmyk_profile() -> bytes:
+def cmyk_profile(table: bytes = b"A2B0") -> bytes:
     """A press profile whose inks are weak, so that it differs from no profile."""
     lab = []
     for inks in range(16):
@@ -156,7 +156,7 @@ def cmyk_profile() -> bytes:
     identity = bytes(range(256))
     matrix = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
     lut = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + matrix + identity * 4 + bytes(lab) + identity * 3
-    return icc(b"CMYK", {b"A2B0": lut, b"wtpt": xyz_tag(*D50)}, b"Lab ", b"prtr")
+    return icc(b"CMYK", {table: lut, b"wtpt": xyz_tag(*D50)}, b"Lab ", b"prtr")
 
 
 def encode(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:

@@ -40,8 +40,15 @@ def shown(content: bytes, kind: str) -> Ints:
 @pytest.mark.parametrize("kind", ["avif", "heic"])
 @pytest.mark.parametrize(
     ("primaries", "curve", "colours"),
-    [(1, 13, RGB), (2, 2, RGB), (12, 13, P3_SHOWN), (9, 14, BT2020_SHOWN), (12, 16, RGB)],
-    ids=["sRGB", "not said", "P3", "BT.2020", "a curve of high dynamic range"],
+    [
+        (1, 13, RGB),
+        (2, 2, RGB),
+        (12, 13, P3_SHOWN),
+        (9, 14, BT2020_SHOWN),
+        (12, 2, P3_SHOWN),
+        (12, 17, RGB),
+    ],
+    ids=["sRGB", "not said", "P3", "BT.2020", "no curve", "a curve of film"],
 )
 def test_codes_of_colours_are_applied(kind: str, primaries: int, curve: int, colours: Ints) -> None:
     name, options = "AVIF", {"quality": 95, "subsampling": "4:4:4"}

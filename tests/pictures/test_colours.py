@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from collections.abc import Callable
@@ -26,7 +25,9 @@ from tests.pictures.files import (
     encode,
     icc,
     png,
+    shown,
     with_chunks,
+    with_segments,
 )
 
 # Computed by hand from the primaries: linear light of the file, times the matrix to linear sRGB.
@@ -84,6 +85,44 @@ def test_profiles_of_lossy_files(kind: str) -> None:
     assert difference(content, ADOBE_SHOWN) < difference(content, RGB) / 2
 
 
+def parts(profile: bytes, count: int = 1) -> list[bytes]:
+    """The segments of a JPEG that hold a profile."""
+    size = -(-len(profile) // count)
+    cut = [profile[n * size : (n + 1) * size] for n in range(count)]
+    data = [b"ICC_PROFILE\0" + bytes((n + 1, count)) + part for n, part in enumerate(cut)]
+    return [b"\xff\xe2" + (len(part) + 2).to_bytes(2) + part for part in data]
+
+
+PLAIN = encode(PICTURE)
+AT_SCAN = PLAIN.index(b"\xff\xda")
+TOO_LONG = (len(ADOBE_RGB) + 1).to_bytes(4) + ADOBE_RGB[4:]
+IN_JPEG: dict[str, tuple[bytes, Ints]] = {
+    "in parts": (with_segments(PLAIN, *parts(ADOBE_RGB, 3)), ADOBE_SHOWN),
+    "in any order": (with_segments(PLAIN, *parts(ADOBE_RGB, 3)[::-1]), ADOBE_SHOWN),
+    "without a part": (with_segments(PLAIN, *parts(ADOBE_RGB, 3)[1:]), RGB),
+    "the first of two": (
+        with_segments(PLAIN, *parts(ADOBE_RGB), *parts(DISPLAY_P3)),
+        ADOBE_SHOWN,
+    ),
+    "the first of two, again": (
+        with_segments(PLAIN, *parts(DISPLAY_P3), *parts(ADOBE_RGB)),
+        P3_SHOWN,
+    ),
+    "after the frame": (
+        PLAIN[:AT_SCAN] + b"".join(parts(ADOBE_RGB)) + PLAIN[AT_SCAN:],
+        ADOBE_SHOWN,
+    ),
+    "longer than it is": (with_segments(PLAIN, *parts(TOO_LONG)), RGB),
+}
+
+
+@pytest.mark.parametrize("name", IN_JPEG)
+def test_the_profile_of_a_jpeg(name: str) -> None:
+    """As Chromium 156 shows them."""
+    content, colours = IN_JPEG[name]
+    assert difference(content, colours) < 4.5
+
+
 def test_palettes_have_profiles_too() -> None:
     image = PICTURE.quantize(200)
     colours = np.asarray(image.convert("RGB")).astype(np.int64)
@@ -110,18 +149,40 @@ def test_profiles_for_grey_and_for_rgb_apply_to_grey_images() -> None:
     assert difference(encode(grey, "PNG", icc_profile=ADOBE_RGB), both) < 1
 
 
+# Inks of cmyk_profile, and L* of what they show.
+GREYS = {(0, 0, 0, 0): 100.0, (0, 0, 0, 255): 195 / 2.55, (255,) * 3 + (255,): 75 / 2.55}
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("is_clear", [True, False])
+def test_profiles_for_grey_apply_beside_transparency(depth: int, is_clear: bool) -> None:
+    """Of each pixel, or of one level of grey that no pixel has."""
+    levels = np.asarray(PICTURE.convert("L")).astype(np.int64).clip(1, 255)
+    scale, profile = (257 if depth == 16 else 1), iccp(GREY_GAMMA_1)
+    light = expected(np.stack([levels] * 3, -1), "none", 1.0)
+    if is_clear:
+        alpha = np.full_like(levels, 255)
+        alpha[:9] = 0
+        light[:9] = 255
+        content = png(np.dstack([levels, alpha]) * scale, depth, 4, profile)
+    else:
+        content = png(levels * scale, depth, 0, profile, chunk(b"tRNS", b"\0\0"))
+    assert difference(content, light) < 1
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
-def test_profiles_for_cmyk_decide_its_colours(kind: str) -> None:
+@pytest.mark.parametrize("table", [b"A2B0", b"A2B1"])
+def test_profiles_for_cmyk_decide_its_colours(kind: str, table: bytes) -> None:
+    """The darkest colour of a press is not black: browsers show it as it is."""
+    for inks, lightness in GREYS.items():
+        light = ((lightness + 16) / 116) ** 3
+        level = 255 * (1.055 * light ** (1 / 2.4) - 0.055)
+        image = Image.new("CMYK", (32, 32), inks)
+        content = encode(image, kind, icc_profile=cmyk_profile(table))
+        assert np.abs(shown(content) - level).max() <= 2
     image = PICTURE.convert("CMYK")
-    source = ImageCms.ImageCmsProfile(io.BytesIO(cmyk_profile()))
-    converted = ImageCms.profileToProfile(
-        image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-    )
-    assert converted is not None
-    by_profile = np.asarray(converted).astype(np.int64)
-    content = encode(image, kind, icc_profile=cmyk_profile())
-    assert difference(content, by_profile) < 2
-    assert np.abs(by_profile - RGB).mean() > 10
+    content = encode(image, kind, icc_profile=cmyk_profile(table))
+    assert difference(content, RGB) > 10
 
 
 def lab() -> Image.Image:
@@ -166,7 +227,7 @@ def test_lab_images_are_shown_in_srgb() -> None:
     assert difference(encode(lab(), "TIFF"), RGB) < 3
 
 
-def test_gifs_and_bmps_have_no_profile_in_browsers() -> None:
+def test_gifs_have_no_profile_in_browsers() -> None:
     block = b"!\xff\x0bICCRGBG1012" + b"".join(
         bytes((len(part),)) + part
         for part in (ADOBE_RGB[n : n + 255] for n in range(0, len(ADOBE_RGB), 255))
@@ -176,6 +237,17 @@ def test_gifs_and_bmps_have_no_profile_in_browsers() -> None:
     at = 13 + 3 * 2 ** ((gif[10] & 7) + 1)
     colours = np.asarray(image.convert("RGB")).astype(np.int64)
     assert difference(gif[:at] + block + b"\0" + gif[at:], colours) < 1
+
+
+@pytest.mark.parametrize("has_profile", [True, False])
+def test_the_profile_of_a_bmp(has_profile: bool) -> None:
+    """As ImageMagick writes it."""
+    pixels = encode(PICTURE, "BMP")
+    info = pixels[14:54].replace(struct.pack("<I", 40), struct.pack("<I", 124), 1) + bytes(16)
+    place = struct.pack("<II", 124 + len(pixels) - 54, len(ADOBE_RGB))
+    info += (b"DEBM" if has_profile else b"BGRs") + bytes(52) + place + bytes(4)
+    content = pixels[:10] + struct.pack("<I", 14 + 124) + info + pixels[54:] + ADOBE_RGB
+    assert difference(content, ADOBE_SHOWN if has_profile else RGB) < 1
 
 
 def gamma_chunk(gamma: float) -> bytes:
@@ -219,7 +291,11 @@ NUMBERS: dict[str, tuple[bytes, str, float | None]] = {
     "cICP of P3": (cicp(12, 13), "p3", None),
     "cICP of BT.2020 with the curve of sRGB": (cicp(9, 13), "bt2020", None),
     "cICP of sRGB over profile": (cicp(1, 13) + iccp(ADOBE_RGB), "none", None),
-    "cICP of high range is not known": (cicp(9, 16) + SRGB_CHUNK, "none", None),
+    "cICP of BT.709": (cicp(1, 1), "none", 2.4),
+    "cICP of BT.2020": (cicp(9, 14), "bt2020", 2.4),
+    "cICP of a gamma": (cicp(1, 4), "none", 2.2),
+    "cICP of linear light": (cicp(12, 8), "p3", 1.0),
+    "cICP of film is not known": (cicp(9, 17) + SRGB_CHUNK, "none", None),
 }
 
 
@@ -228,6 +304,37 @@ def test_colours_that_a_png_describes(name: str) -> None:
     chunks, space, gamma = NUMBERS[name]
     content = with_chunks(encode(PICTURE, "PNG"), chunks)
     assert difference(content, expected(RGB, space, gamma)) < 1
+
+
+# Numbers of a file, and what Chromium 156 shows of them (`--force-color-profile=srgb`).
+HIGH_RANGE: dict[tuple[int, int], dict[tuple[int, int, int], tuple[int, int, int]]] = {
+    (9, 16): {
+        (75, 75, 75): (42, 42, 42),
+        (130, 130, 130): (137, 137, 137),
+        (162, 162, 162): (217, 217, 217),
+        (184, 184, 184): (246, 246, 246),
+        (195, 195, 195): (255, 255, 255),
+        (130, 0, 0): (173, 0, 0),
+        (0, 0, 130): (0, 0, 144),
+    },
+    (9, 18): {
+        (75, 75, 75): (52, 52, 52),
+        (130, 130, 130): (101, 101, 101),
+        (222, 222, 222): (226, 226, 226),
+        (255, 255, 255): (255, 255, 255),
+        (130, 0, 0): (113, 0, 0),
+        (0, 0, 130): (0, 0, 81),
+    },
+    (1, 16): {(130, 0, 0): (137, 0, 0), (162, 0, 0): (236, 0, 0), (0, 0, 162): (0, 0, 222)},
+    (1, 18): {(130, 0, 0): (87, 0, 0), (0, 0, 130): (0, 0, 79)},
+}
+
+
+@pytest.mark.parametrize("codes", HIGH_RANGE)
+def test_high_dynamic_range_is_shown_as_on_a_usual_screen(codes: tuple[int, int]) -> None:
+    of_file, of_browser = map(list, (HIGH_RANGE[codes], HIGH_RANGE[codes].values()))
+    content = png(np.array([of_file]), 8, 2, cicp(*codes))
+    assert np.abs(shown(content) - np.array([of_browser])).max() <= 2
 
 
 def test_the_gamma_of_a_grey_png() -> None:

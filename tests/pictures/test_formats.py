@@ -233,6 +233,27 @@ def test_the_page_of_a_gif_is_white_around_a_smaller_frame() -> None:
     assert (pixels[10:] == 255).all() and (pixels[:, 20:] == 255).all()
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_the_page_of_an_animated_webp_is_white_around_a_smaller_frame(mode: str) -> None:
+    """Cut out of a still file, since writers make the page as large as the first frame."""
+    still = encode(PICTURE.convert(mode), "WEBP", lossless=True)[12:]
+    head = struct.pack("<4sI", b"VP8X", 10) + b"\x02\0\0\0" + sides(WIDTH + 20, HEIGHT + 30)
+    page = head + struct.pack("<4sI", b"ANIM", 6) + b"\0\0\xff\xff\0\0"
+    place = (4).to_bytes(3, "little") + (6).to_bytes(3, "little")
+    frame = place + sides(WIDTH, HEIGHT) + (100).to_bytes(3, "little") + b"\0" + still
+    body = b"WEBP" + page + struct.pack("<4sI", b"ANMF", len(frame)) + frame
+    pixels = shown(struct.pack("<4sI", b"RIFF", len(body)) + body)
+    assert pixels.shape == (HEIGHT + 30, WIDTH + 20, 3)
+    assert np.array_equal(pixels[12 : 12 + HEIGHT, 8 : 8 + WIDTH], RGB)
+    pixels[12 : 12 + HEIGHT, 8 : 8 + WIDTH] = 255
+    assert (pixels == 255).all()
+
+
+def sides(width: int, height: int) -> bytes:
+    """Width and height as WebP has them."""
+    return (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+
+
 def test_transparent_pixels_of_a_gif_are_white() -> None:
     index = np.asarray(PALETTE)
     expected = np.where((index == 3)[:, :, None], 255, COLOURS)
@@ -393,6 +414,63 @@ def test_the_preview_of_a_raw_file_is_no_picture(
 @settings(max_examples=100, deadline=None)
 def test_any_bytes_have_pixels_or_a_reason(content: bytes, start: bytes) -> None:
     reason(start[:40] + content)
+
+
+SIDE = 32
+SQUARE: Ints = RGB[:SIDE, :SIDE]
+NEGATIVE: Ints = 255 - SQUARE
+MASK = np.tile(np.arange(SIDE) >= SIDE // 2, (SIDE, 1))
+"""Whether the mask of an icon hides a pixel: its right half."""
+HALF = np.tile(np.where(np.arange(SIDE) < SIDE // 2, 128, 0), (SIDE, 1))
+NONE: Ints = np.zeros((SIDE, SIDE), int)
+
+
+def dib(pixels: Ints, alpha: Ints | None = None, has_mask: bool = True) -> bytes:
+    """An image of an icon with MASK; of 32 bits a pixel if there is `alpha`, and of 24 otherwise."""
+    bgr = pixels[::-1, :, ::-1]
+    values = bgr if alpha is None else np.dstack([bgr, alpha[::-1]])
+    bits = 8 * values.shape[2]
+    head = struct.pack("<IiiHHIIiiII", 40, SIDE, 2 * SIDE, 1, bits, 0, 0, 0, 0, 0, 0)
+    mask = np.packbits(MASK[::-1], axis=1).tobytes() if has_mask else b""
+    return head + values.astype(np.uint8).tobytes() + mask
+
+
+def icon_of(*images: tuple[int, bytes]) -> bytes:
+    """An icon of images of SIDE, each with the bits that the directory states."""
+    head, at, data = struct.pack("<HHH", 0, 1, len(images)), 6 + 16 * len(images), b""
+    for bits, image in images:
+        head += struct.pack("<BBBBHHII", SIDE, SIDE, 0, 0, 1, bits, len(image), at + len(data))
+        data += image
+    return head + data
+
+
+MASKED: Ints = np.where(MASK[:, :, None], 255, SQUARE)
+HALF_SHOWN: Ints = np.where(MASK[:, :, None], 255, (SQUARE * 128 + 255 * 127) // 255)
+PNG_OF_SQUARE = encode(Image.fromarray(SQUARE.astype(np.uint8)), "PNG")
+ICONS: dict[str, tuple[bytes, Ints]] = {
+    "24 bits and a mask": (icon_of((24, dib(SQUARE))), MASKED),
+    "32 bits": (icon_of((32, dib(SQUARE, HALF))), HALF_SHOWN),
+    "32 bits without transparency": (icon_of((32, dib(SQUARE, NONE))), MASKED),
+    "32 bits without transparency and mask": (icon_of((32, dib(SQUARE, NONE, False))), SQUARE),
+    "32 bits without a mask": (icon_of((32, dib(SQUARE, HALF, False))), HALF_SHOWN),
+    "no bits in the directory": (icon_of((0, dib(SQUARE, HALF))), HALF_SHOWN),
+    "24 bits of 32": (icon_of((24, dib(SQUARE, HALF))), HALF_SHOWN),
+    "32 bits of 24": (icon_of((32, dib(SQUARE))), MASKED),
+    "more bits later": (icon_of((24, dib(NEGATIVE)), (32, dib(SQUARE, HALF))), HALF_SHOWN),
+    "more bits first": (icon_of((32, dib(SQUARE, HALF)), (24, dib(NEGATIVE))), HALF_SHOWN),
+    "a PNG of more bits": (icon_of((8, dib(NEGATIVE)), (32, PNG_OF_SQUARE)), SQUARE),
+    "no bits are eight": (
+        icon_of((4, dib(NEGATIVE)), (0, dib(SQUARE)), (8, dib(NEGATIVE))),
+        MASKED,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ICONS)
+def test_icons_are_shown_as_in_a_browser(name: str) -> None:
+    """As Chromium 156 shows them."""
+    content, expected = ICONS[name]
+    assert np.abs(shown(content) - expected).max() <= 1
 
 
 def test_an_icon_is_as_large_as_the_image_within_it() -> None:

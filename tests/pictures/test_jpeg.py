@@ -217,6 +217,27 @@ def test_orientation_is_that_of_the_first_exif_block_and_not_of_xmp() -> None:
     assert difference(with_segments(WHOLE, segment(0xE1, encoded_exif(0))), RGB) < LOSS
 
 
+SHORT, LONG, BYTE = 3, 4, 1
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("kind", "numbers", "is_turned"),
+    [(SHORT, 1, True), (LONG, 1, False), (BYTE, 1, False), (SHORT, 2, False), (SHORT, 0, False)],
+)
+def test_orientation_counts_as_the_standard_writes_it(
+    order: str, kind: int, numbers: int, is_turned: bool
+) -> None:
+    """Chromium 156 turns no picture by another type, or by several numbers."""
+    value = struct.pack({SHORT: f"{order}Hxx", LONG: f"{order}I", BYTE: f"{order}Bxxx"}[kind], 6)
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
+    entries = struct.pack(f"{order}HHHI", 2, 0x0100, SHORT, 1) + bytes(4)
+    entries += struct.pack(f"{order}HHI", 0x0112, kind, numbers) + value + bytes(4)
+    stored = PICTURE.transpose(Image.Transpose.ROTATE_90) if is_turned else PICTURE
+    content = with_segments(encode(stored), segment(0xE1, b"Exif\0\0" + head + entries))
+    assert difference(content, RGB) < LOSS
+
+
 @pytest.mark.parametrize("transform", [0, 1])
 def test_the_transform_of_adobe_says_whether_colours_are_rgb(transform: int) -> None:
     content = (

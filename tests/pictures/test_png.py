@@ -181,6 +181,13 @@ def test_palettes_of_all_depths(depth: int, alphas: bytes) -> None:
     assert difference(png(values, depth, 3, *chunks), expected.round().astype(np.int64)) < 0.7
 
 
+@pytest.mark.parametrize("is_late", [True, False])
+def test_numbers_without_a_palette_are_no_colours(is_late: bool) -> None:
+    content = png(LEVELS % 16, 4, 3)
+    palette = chunk(b"PLTE", bytes(range(48))) if is_late else b""
+    assert reason(content[:-12] + palette + content[-12:]) == "undecodable"
+
+
 def test_orientation_of_exif() -> None:
     turned = encode(PICTURE.transpose(Image.Transpose.ROTATE_90), "PNG")
     six = chunk(b"eXIf", encoded_exif(6)[6:])
@@ -206,6 +213,37 @@ def animation(first_is_default: bool) -> bytes:
 @pytest.mark.parametrize("first_is_default", [True, False])
 def test_the_first_frame_of_an_animation_is_shown(first_is_default: bool) -> None:
     assert difference(animation(first_is_default), RGB) == 0
+
+
+@pytest.mark.parametrize("blend", [0, 1])
+@pytest.mark.parametrize("place", [(0, 0), (6, 10)])
+def test_a_default_image_that_is_no_frame_is_not_seen(place: tuple[int, int], blend: int) -> None:
+    """Neither around a smaller frame nor through a transparent one."""
+    left, top = place
+    height, width = HEIGHT - 2 * top, WIDTH - 2 * left
+    alpha = np.full((height, width, 1), 255)
+    alpha[:5] = 0
+    frame = png(np.dstack([RGB[:height, :width], alpha]), 8, 6)
+    pixels = frame[frame.index(b"IDAT") + 4 : -16]
+    control = struct.pack(">IIIIIHHBB", 0, width, height, left, top, 1, 10, 0, blend)
+    default = png(np.dstack([255 - RGB, np.full((HEIGHT, WIDTH, 1), 255)]), 8, 6)
+    content = with_chunks(default[:-12], chunk(b"acTL", struct.pack(">II", 1, 0)))
+    content += chunk(b"fcTL", control) + chunk(b"fdAT", struct.pack(">I", 1) + pixels)
+    page = np.full_like(RGB, 255)
+    page[top : top + height, left : left + width] = np.where(alpha, RGB[:height, :width], 255)
+    assert np.array_equal(shown(content + default[-12:]), page)
+
+
+@pytest.mark.parametrize("damage", ["no frames", "too wide", "too short"])
+def test_the_default_image_is_shown_if_there_is_no_frame(damage: str) -> None:
+    control = struct.pack(">IIIIIHHBB", 0, WIDTH + (damage == "too wide"), 9, 0, 0, 1, 10, 0, 0)
+    frame = chunk(b"fcTL", control[: 20 if damage == "too short" else None])
+    frame += chunk(b"fdAT", bytes(4) + zlib.compress(bytes(9)))
+    whole = encode(PICTURE, "PNG")
+    animated = with_chunks(
+        whole[:-12], chunk(b"acTL", bytes(3) + bytes((damage != "no frames",)) + bytes(4))
+    )
+    assert difference(animated + frame + whole[-12:], RGB) == 0
 
 
 def test_later_frames_may_be_missing() -> None:

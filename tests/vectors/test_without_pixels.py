@@ -225,7 +225,7 @@ def test_what_needs_pixels_is_refused(blocks: dict[str, Any], problem: str) -> N
         ({}, "`model` is missing"),
         ({**IMPORT, "model": "vit_micro"}, "computes its vectors"),
         ({**IMPORT, "input_size": 224}, "an import takes no input_size"),
-        ({**IMPORT, "of": "caption"}, "needs a text tower"),
+        ({**IMPORT, "of": "caption"}, "imported vectors are those of images"),
         ({"import": "v.npy", "ids": {"join": "key"}}, "needs the ids"),
         ({"import": "v.npy", "ids": {"join": "rows", "column": "k"}}, "there are no ids"),
         (

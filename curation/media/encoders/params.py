@@ -181,6 +181,11 @@ def _check_import(spec: EncoderSpec) -> None:
     wrong = [key for name, key in keys.items() if name not in (*_OF_IMPORT, "model", "of")]
     if wrong:
         raise ValueError(f"an import takes no {', '.join(sorted(wrong))}; remove it")
+    if spec.of != "image":
+        raise ValueError(
+            f"imported vectors are those of images, so `of: {spec.of}` has no meaning; remove it. "
+            "Captions are embedded by an encoder with a `model`"
+        )
     if spec.ids is None:
         raise ValueError(
             "`import` needs `ids`, which says which row each vector belongs to: {join: key, file: "

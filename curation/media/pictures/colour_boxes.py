@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from curation.media.pictures.matrix_profile import coded_profile
+from curation.media.pictures.coded_colours import CURVES_OF_BOXES, coded_profile
 
 MAX_BOXES = 10_000
 """Boxes of one file that are read."""
@@ -70,7 +70,8 @@ def _of_primary_item(content: bytes) -> bytes | None:
         for place in _associated(associated, number) if name == b"ipma" else ():
             kind, data = boxes[place - 1] if 0 < place <= len(boxes) else (b"", b"")
             if kind == b"colr" and data.startswith(b"nclx"):
-                return coded_profile(*struct.unpack_from(">HH", data, 4))
+                primaries, curve = struct.unpack_from(">HH", data, 4)
+                return coded_profile(primaries, curve, CURVES_OF_BOXES)
     return None
 
 

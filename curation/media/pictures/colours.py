@@ -19,6 +19,8 @@ _SPACES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
 # A grey image may have a profile for RGB. Browsers ignore all other profiles of another colour space.
 _USABLE = {"L": ("L", "RGB"), "RGB": ("RGB",), "CMYK": ("CMYK",)}
 _DEVICE_CLASSES = ("scnr", "mntr", "prtr", "spac")
+_VERSION_2 = b"\2\x40\0\0"
+"""lcms makes the darkest colour of every profile black in one of version 4; browsers do not."""
 _CUBE_SIDE = 9
 _CACHED_TRANSFORMS = 8
 
@@ -51,6 +53,8 @@ def srgb_transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransfo
     """Return how images of a mode (L, RGB, CMYK) become sRGB, or None if they need no change."""
     if not profile or len(profile) > MAX_PROFILE_BYTES or mode not in _USABLE:
         return None
+    if int.from_bytes(profile[:4]) > len(profile):
+        return None
     return _transform(_Profile(hashlib.sha256(profile).digest(), profile), mode)
 
 
@@ -62,7 +66,10 @@ def _transform(profile: _Profile, mode: str) -> ImageCms.ImageCmsTransform | Non
         is_usable = source.profile.device_class.strip() in _DEVICE_CLASSES
         if not is_usable or read_as not in _USABLE[mode]:
             return None
-        transform = ImageCms.buildTransform(source, _srgb(), read_as, "RGB")
+        intent = ImageCms.Intent.PERCEPTUAL
+        if not source.profile.is_intent_supported(intent, ImageCms.Direction.INPUT):
+            intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+        transform = ImageCms.buildTransform(source, _srgb(), read_as, "RGB", intent)
         return None if _changes_nothing(transform) else transform
     except (OSError, ValueError, TypeError, ImageCms.PyCMSError):
         return None
@@ -88,7 +95,8 @@ def _apply(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.I
 
 @cache
 def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return ImageCms.ImageCmsProfile(io.BytesIO(profile[:8] + _VERSION_2 + profile[12:]))
 
 
 @cache

@@ -17,6 +17,7 @@ import simplejpeg
 from curation.media.pictures.pixels import Pixels
 from curation.media.web.fetch_error import FetchError
 
+_APP2, _ICC = 0xE2, b"ICC_PROFILE\0"
 _SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", b"\xff\xda"
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
@@ -202,6 +203,23 @@ def segments(content: bytes) -> Iterator[Segment]:
                 return
             at = segment.end
     raise FetchError("truncated")
+
+
+def profile_in_jpeg(content: bytes) -> bytes | None:
+    """Return the ICC profile of a JPEG; None if it has none, or not all of its parts.
+
+    Of two parts of one number, as where a program has added a second profile, the first counts, as in
+    browsers. Pillow puts them together.
+    """
+    parts: dict[int, bytes] = {}
+    count = 0
+    for marker, start, end in segments(content):
+        data = content[start + 4 : end] if marker == _APP2 else b""
+        if data.startswith(_ICC) and len(data) > len(_ICC) + 2:
+            number, count = data[len(_ICC)], count or data[len(_ICC) + 1]
+            parts.setdefault(number, data[len(_ICC) + 2 :])
+    is_whole = count > 0 and all(number in parts for number in range(1, count + 1))
+    return b"".join(parts[number] for number in range(1, count + 1)) if is_whole else None
 
 
 def frame_size(content: bytes) -> tuple[int, int] | None:

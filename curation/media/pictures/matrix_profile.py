@@ -25,9 +25,6 @@ P3 = Primaries((0.3127, 0.329), (0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
 BT2020 = Primaries((0.3127, 0.329), (0.708, 0.292), (0.17, 0.797), (0.131, 0.046))
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 """Parameters g, a, b, c, d of a curve of ICC.1:2022, table 68: type 3."""
-CODED_PRIMARIES = {1: SRGB, 9: BT2020, 12: P3}
-CODED_CURVES = (1, 6, 13, 14, 15)
-"""ITU-T H.273: primaries and transfer characteristics of standard dynamic range."""
 _D50 = np.array([0.9642, 1.0, 0.8249])
 _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
@@ -45,35 +42,41 @@ def matrix_profile(primaries: Primaries, curve: tuple[float, ...]) -> bytes:
     Raises:
         ValueError: the primaries are on one line, or a luminance is zero.
     """
-    columns = _xyz_of(primaries)
+    columns = adapted_xyz(primaries)
     kind = 0 if len(curve) == 1 else 3
     curve_tag = b"para\0\0\0\0" + struct.pack(">HH", kind, 0) + _fixed(curve)
     tags = {b"wtpt": b"XYZ \0\0\0\0" + _fixed(_D50)}
     for name, column in zip((b"r", b"g", b"b"), columns.T, strict=True):
         tags |= {name + b"XYZ": b"XYZ \0\0\0\0" + _fixed(column), name + b"TRC": curve_tag}
-    return _profile(tags)
+    return profile(tags)
 
 
-def coded_profile(primaries: int, curve: int) -> bytes | None:
-    """Return the profile of codes of ITU-T H.273; None for sRGB, and for codes that are not read."""
-    known = CODED_PRIMARIES.get(primaries)
-    if known is None or known == SRGB or curve not in CODED_CURVES:
-        return None
-    return matrix_profile(known, SRGB_CURVE)
+def xyz_of(primaries: Primaries) -> npt.NDArray[np.float64]:
+    """Return XYZ of red, green and blue as columns (3, 3); those of white add up to Y = 1.
 
-
-def _xyz_of(primaries: Primaries) -> npt.NDArray[np.float64]:
-    """Return XYZ of red, green and blue as columns (3, 3), adapted to D50."""
+    Raises:
+        ValueError: the primaries are on one line, or a luminance is zero.
+    """
     if any(y <= 0 for _, y in primaries):
         raise ValueError("a luminance is zero")
-    white, *colours = (np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in primaries)
+    white, *colours = _points(primaries)
     matrix = np.column_stack(colours)
     if abs(np.linalg.det(matrix)) < 1e-6:
         raise ValueError("the primaries are on one line")
-    scaled = matrix * np.linalg.solve(matrix, white)
+    scaled: npt.NDArray[np.float64] = matrix * np.linalg.solve(matrix, white)
+    return scaled
+
+
+def adapted_xyz(primaries: Primaries) -> npt.NDArray[np.float64]:
+    """Return XYZ of red, green and blue as columns (3, 3), adapted to D50; errors as `xyz_of`."""
+    scaled, white = xyz_of(primaries), _points(primaries)[0]
     cones = np.diag((_BRADFORD @ _D50) / (_BRADFORD @ white))
     adapted: npt.NDArray[np.float64] = np.linalg.inv(_BRADFORD) @ cones @ _BRADFORD @ scaled
     return adapted
+
+
+def _points(primaries: Primaries) -> list[npt.NDArray[np.float64]]:
+    return [np.array([x / y, 1.0, (1 - x - y) / y]) for x, y in primaries]
 
 
 def _fixed(values: npt.NDArray[np.float64] | tuple[float, ...]) -> bytes:
@@ -82,7 +85,8 @@ def _fixed(values: npt.NDArray[np.float64] | tuple[float, ...]) -> bytes:
     return bytes(numbers.tobytes())
 
 
-def _profile(tags: dict[bytes, bytes]) -> bytes:
+def profile(tags: dict[bytes, bytes]) -> bytes:
+    """Return an ICC profile (version 4) of an RGB space with some tags."""
     at = _HEADER_BYTES + 4 + 12 * len(tags)
     table, data = struct.pack(">I", len(tags)), b""
     for name, content in tags.items():

@@ -89,7 +89,7 @@ def _plain(image: Image.Image, shades: _Shades) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _high_bytes(image, shades)
     if image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info:
-        return image.convert("RGBA")
+        return image.convert("LA" if image.mode in ("1", "L") else "RGBA")
     mode = _PLAIN_MODES.get(image.mode, image.mode)
     return (
         image

@@ -16,27 +16,20 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from curation.media.pictures.coded_colours import CURVES_OF_PNG, coded_profile, is_known
 from curation.media.pictures.colours import MAX_PROFILE_BYTES
-from curation.media.pictures.matrix_profile import (
-    CODED_CURVES,
-    CODED_PRIMARIES,
-    SRGB,
-    SRGB_CURVE,
-    Primaries,
-    coded_profile,
-    matrix_profile,
-)
+from curation.media.pictures.matrix_profile import SRGB, SRGB_CURVE, Primaries, matrix_profile
 from curation.media.web.fetch_error import FetchError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT")
 _FIRST = {b"IHDR": 0, b"eXIf": 1}
-_ANIMATION = (b"acTL", b"fcTL", b"fdAT")
+_FRAME_BYTES, _FRAME_NUMBER_BYTES = 26, 4
 _COLOURS = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
 _END = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
 _HEADER_AT = 16
 _HEADER_BYTES = 13
-_RGB = 2
+_COLOUR_AT, _GREYS, _RGB, _PALETTE = 25, (0, 4), 2, 3
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Left, top, and steps to the right and down, of each pass.
 _ONE_PASS = ((0, 0, 1, 1),)
@@ -50,6 +43,8 @@ _PASSES = (
     (0, 1, 1, 2),
 )
 _PART_BYTES = 2**20
+_Chunk = tuple[bytes, memoryview]
+"""Name and data."""
 _USUAL_GAMMA = 1 / 2.2
 _GAMMA_TOLERANCE = 0.05
 """libpng takes gammas that differ by less for the same."""
@@ -60,14 +55,23 @@ class Png:
     """A PNG file with only the chunks that decide its pixels.
 
     Attributes:
-        content: the file.
+        content: the file. If browsers show an animation without the default image, its first frame.
         profile: the ICC profile of its colours; None for sRGB.
         has_trns: whether it has the chunk tRNS.
+        page: width and height of the image.
+        frame: left, top, right and bottom of that frame; None for the default image.
     """
 
     content: bytes
     profile: bytes | None
     has_trns: bool
+    page: tuple[int, int]
+    frame: tuple[int, int, int, int] | None = None
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether its pixels are grey; Pillow gives those of 16 bits with transparency as RGBA."""
+        return self.content[_COLOUR_AT] in _GREYS
 
     @property
     def alpha(self) -> npt.NDArray[np.uint8] | None:
@@ -113,23 +117,57 @@ def read_png(content: bytes) -> Png:
     names = [name for name, _ in chunks]
     if b"IDAT" not in names or names[0] != b"IHDR" or len(chunks[0][1]) != _HEADER_BYTES:
         raise FetchError("undecodable")
-    # Usually the default image is the first frame, so the animation is not needed.
     before = names[: names.index(b"IDAT")]
-    is_apart = b"acTL" in before and b"fcTL" not in before and b"fdAT" in names
-    kept = _PIXELS + _ANIMATION if is_apart else _PIXELS
+    if chunks[0][1][9] == _PALETTE and b"PLTE" not in before:
+        raise FetchError("undecodable")
+    header = reversed(chunks[: len(before)])
+    colours = {name: bytes(data) for name, data in header if name in _COLOURS}
+    width, height = struct.unpack_from(">II", chunks[0][1])
+    frame = None
+    # Usually the default image is the first frame, so the animation is not needed.
+    if b"acTL" in before and b"fcTL" not in before:
+        frame, chunks = _first_frame(chunks, width, height)
     parts: list[bytes | memoryview] = [_SIGNATURE]
     # EXIF may follow the pixels, where Pillow does not see it in time.
     for name, data in sorted(chunks, key=lambda chunk: _FIRST.get(chunk[0], len(_FIRST))):
-        if name in kept:
+        if name in _PIXELS:
             data = _scaled_trns(chunks[0][1], data) if name == b"tRNS" else data
             check = zlib.crc32(data, zlib.crc32(name))
             parts += [struct.pack(">I4s", len(data), name), data, struct.pack(">I", check)]
-    header = reversed(chunks[: len(before)])
-    colours = {name: bytes(data) for name, data in header if name in _COLOURS}
-    return Png(b"".join([*parts, _END]), _profile(colours), b"tRNS" in names)
+    kept = b"".join([*parts, _END])
+    return Png(kept, _profile(colours), b"tRNS" in names, (width, height), frame)
 
 
-def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview]]:
+def _first_frame(
+    chunks: list[_Chunk], width: int, height: int
+) -> tuple[tuple[int, int, int, int] | None, list[_Chunk]]:
+    """Return where the first frame of an animation stands, and the chunks with it as their image.
+
+    Without such a frame, the default image is shown.
+
+    Args:
+        chunks: of the file.
+        width: of the image.
+        height: of the image.
+    """
+    names = [name for name, _ in chunks]
+    start = names.index(b"fcTL") if b"fcTL" in names else len(names)
+    end = names.index(b"fcTL", start + 1) if b"fcTL" in names[start + 1 :] else len(names)
+    has_frames = any(chunks[names.index(b"acTL")][1][:4])
+    pixels = [
+        (b"IDAT", data[_FRAME_NUMBER_BYTES:]) for name, data in chunks[start:end] if name == b"fdAT"
+    ]
+    if not pixels or not has_frames or len(chunks[start][1]) != _FRAME_BYTES:
+        return None, chunks
+    columns, rows, left, top = struct.unpack_from(">4xIIII", chunks[start][1])
+    if left + columns > width or top + rows > height:
+        return None, chunks
+    header = memoryview(struct.pack(">II", columns, rows) + chunks[0][1][8:])
+    others = [chunk for chunk in chunks[1:] if chunk[0] != b"IDAT"]
+    return (left, top, left + columns, top + rows), [(b"IHDR", header), *others, *pixels]
+
+
+def _chunks(content: bytes) -> Iterator[_Chunk]:
     """Yield name and data of each sound chunk before the end."""
     view, at, has_pixels = memoryview(content), len(_SIGNATURE), False
     while at + 8 <= len(content):
@@ -166,8 +204,8 @@ def _scaled_trns(header: memoryview, trns: memoryview) -> memoryview:
 def _profile(colours: dict[bytes, bytes]) -> bytes | None:
     """Return the profile by the chunk that goes first in PNG's third edition and in browsers."""
     cicp = colours.get(b"cICP", b"")
-    if len(cicp) >= 2 and cicp[0] in CODED_PRIMARIES and cicp[1] in CODED_CURVES:
-        return coded_profile(cicp[0], cicp[1])
+    if len(cicp) >= 2 and is_known(cicp[0], cicp[1], CURVES_OF_PNG):
+        return coded_profile(cicp[0], cicp[1], CURVES_OF_PNG)
     if b"iCCP" in colours:
         profile = _unpacked(colours[b"iCCP"])
         if profile is not None:

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.GifImagePlugin import GifImageFile
 from PIL.IcoImagePlugin import IcoImageFile
 
+from curation.media.pictures.bmp import profile_in_bmp
 from curation.media.pictures.colour_boxes import profile_in_boxes
 from curation.media.pictures.colours import srgb_transform, to_srgb
 from curation.media.pictures.formats import FORMATS, format_of, pillow_formats
-from curation.media.pictures.jpeg import check_scans, essential, read_jpeg
+from curation.media.pictures.icon import shown_image
+from curation.media.pictures.jpeg import check_scans, essential, profile_in_jpeg, read_jpeg
 from curation.media.pictures.jpeg_strip import stripped
 from curation.media.pictures.pixels import Pixels, in_bands, to_rgb
 from curation.media.pictures.png import Png, read_png
@@ -33,11 +35,12 @@ from curation.media.pictures.tiff import (
     is_raw,
     show_first_whole_page,
 )
+from curation.media.pictures.webp import first_frame
 from curation.media.web.fetch_error import FetchError
 
 logger = logging.getLogger(__name__)
 
-_EXIF_ORIENTATION = 0x0112
+_EXIF_ORIENTATION, _SHORT = 0x0112, 3
 _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     2: lambda pixels: pixels[:, ::-1],
     3: lambda pixels: pixels[::-1, ::-1],
@@ -50,7 +53,9 @@ _TURNS: dict[int, Callable[[Pixels], Pixels]] = {
 # Pillow turns TIFFs itself when it loads them; the plug-ins turn HEIC and JPEG XL.
 _TURNED_BY_EXIF = ("jpeg", "png", "webp", "avif")
 # Browsers show these without a profile.
-_WITHOUT_PROFILE = ("gif", "bmp", "ico", "ppm")
+_WITHOUT_PROFILE = ("gif", "ico", "ppm")
+_Frame = tuple[int, int, int, int]
+"""Left, top, right and bottom of the first frame of an image."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +112,14 @@ def make_upright(content: bytes, max_pixels: int, formats: Sequence[str] = ()) -
         # The size is checked below; other warnings are about metadata that is not used.
         warnings.simplefilter("ignore")
         png = read_png(content) if format_of(content) == "png" else None
+        content = shown_image(content) if format_of(content) == "ico" else content
         with _open(png.content if png else content, pillow_formats(tuple(formats))) as image:
             if image.format == "TIFF":
                 _choose_page(image, content)
             if image.width < 1 or image.height < 1:
                 raise FetchError("undecodable")
-            if image.width * image.height > max_pixels:
+            width, height = png.page if png else image.size
+            if width * height > max_pixels:
                 raise FetchError("too_many_pixels")
             within = _png_within(image, content)
             if within is not None:
@@ -152,9 +159,11 @@ def _png_within(image: Image.Image, content: bytes) -> bytes | None:
 
 
 def _read(image: Image.Image, kind: str, content: bytes, png: Png | None) -> UprightImage:
-    profile = png.profile if png else _profile(image, kind) or profile_in_boxes(content, kind)
+    profile = png.profile if png else _profile(image, content, kind)
     orientation = _orientation(image) if kind in _TURNED_BY_EXIF else 1
-    pixels = _turn(_decode(image, profile, png.alpha if png else None), orientation)
+    size, frame = _page(image, content, png)
+    pixels = _decode(image, profile, png)
+    pixels = _turn(_on_page(pixels, size, frame), orientation)
     if png and _ends_in_zeros(image) and png.is_short():
         raise FetchError("truncated")
     if kind == "tiff":
@@ -163,9 +172,13 @@ def _read(image: Image.Image, kind: str, content: bytes, png: Png | None) -> Upr
     return UprightImage(pixels, kind, orientation)
 
 
-def _profile(image: Image.Image, kind: str) -> bytes | None:
+def _profile(image: Image.Image, content: bytes, kind: str) -> bytes | None:
+    if kind in _WITHOUT_PROFILE:
+        return None
     profile: bytes | None = image.info.get("icc_profile")
-    return None if kind in _WITHOUT_PROFILE else profile
+    return profile or (
+        profile_in_bmp(content) if kind == "bmp" else profile_in_boxes(content, kind)
+    )
 
 
 def _ends_in_zeros(image: Image.Image) -> bool:
@@ -221,15 +234,24 @@ def _reasons() -> Iterator[None]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation; XMP may name another, which browsers do not follow."""
-    exif = Image.Exif()
-    try:
-        exif.load(image.info.get("exif", b""))
-        orientation = exif.get(_EXIF_ORIENTATION, 1)
-    except Exception as error:
-        logger.debug("no orientation: %r", error)
+    """Return the EXIF orientation; XMP may name another, which browsers do not follow.
+
+    Nor do they follow one of another type than the standard's, or of several numbers, as Pillow does.
+    """
+    exif = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None:
         return 1
-    return orientation if orientation in _TURNS else 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, numbers, orientation = struct.unpack_from(f"{order}HHIH", exif, entry)
+            if (tag, kind, numbers) == (_EXIF_ORIENTATION, _SHORT, 1):
+                return int(orientation) if orientation in _TURNS else 1
+    except struct.error as error:
+        logger.debug("no orientation: %r", error)
+    return 1
 
 
 def _turn(pixels: Pixels, orientation: int) -> Pixels:
@@ -239,7 +261,7 @@ def _turn(pixels: Pixels, orientation: int) -> Pixels:
 
 def _read_jpeg(content: bytes, image: Image.Image) -> UprightImage:
     check_scans(content, image.width * image.height)
-    sound, profile = read_jpeg(content, image.size), _profile(image, "jpeg")
+    sound, profile = read_jpeg(content, image.size), profile_in_jpeg(content)
     orientation = _orientation(image)
     if sound.pixels is not None:
         is_srgb = srgb_transform(profile, "L" if sound.pixels.ndim == 2 else "RGB") is None
@@ -257,26 +279,41 @@ def _to_srgb(pixels: Pixels, profile: bytes | None) -> Pixels:
     return in_bands(Image.fromarray(pixels), lambda band: to_srgb(band, profile))
 
 
-def _decode(image: Image.Image, profile: bytes | None, alpha: Pixels | None = None) -> Pixels:
-    """Return the first frame in sRGB, on white; `alpha` is its transparency if Pillow misreads it."""
+def _decode(image: Image.Image, profile: bytes | None, png: Png | None = None) -> Pixels:
+    """Return the first frame in sRGB, on white."""
     with _reasons():
-        if getattr(image, "default_image", False):
-            # An animated PNG whose default image is no frame: browsers show the animation.
-            image.seek(1)
-        frame = image.tile[0][1] if isinstance(image, GifImageFile) else None
         with errors_of_libtiff() if image.format == "TIFF" else nullcontext():
             image.load()
+        alpha = png.alpha if png else None
         if alpha is not None:
             image.info.pop("transparency", None)
             image.putalpha(Image.fromarray(alpha))
-        pixels = to_rgb(image, profile)
-        is_smaller = frame is not None and tuple(frame) != (0, 0, *image.size)
-        return _on_page(pixels, frame) if is_smaller else pixels
+        is_grey = png is not None and png.is_grey and image.mode == "RGBA"
+        return to_rgb(image.convert("LA") if is_grey else image, profile)
 
 
-def _on_page(pixels: Pixels, frame: Any) -> Pixels:
-    """Return the image, white outside of a frame that is smaller (left, top, right, bottom)."""
+def _page(image: Image.Image, content: bytes, png: Png | None) -> tuple[tuple[int, int], _Frame]:
+    """Return the size of an image that is not loaded yet, and where its first frame stands in it."""
+    size, frame = (png.page, png.frame) if png else (image.size, None)
+    if isinstance(image, GifImageFile):
+        frame = image.tile[0][1]
+    elif image.format == "WEBP":
+        frame = first_frame(content)
+    return size, frame or (0, 0, *size)
+
+
+def _on_page(pixels: Pixels, size: tuple[int, int], frame: _Frame) -> Pixels:
+    """Return the image, white outside of its first frame.
+
+    Args:
+        pixels: of the image, or of the frame alone.
+        size: width and height of the image.
+        frame: where its first frame stands.
+    """
+    if frame == (0, 0, *size):
+        return pixels
     left, top, right, bottom = (max(0, side) for side in frame)
-    shown = np.full_like(pixels, 255)
-    shown[top:bottom, left:right] = pixels[top:bottom, left:right]
+    shown = np.full((size[1], size[0], *pixels.shape[2:]), 255, np.uint8)
+    is_frame = pixels.shape[:2] != shown.shape[:2]
+    shown[top:bottom, left:right] = pixels if is_frame else pixels[top:bottom, left:right]
     return shown

@@ -192,9 +192,7 @@ def _vectors(
     states = context.for_all_steps()
     saved = states.load_state(_STATE, key)
     if saved is None:
-        vectors = _joined(sources, spec)
-        if spec.of == "image":
-            vectors = one_vector_each(sources, vectors)
+        vectors = one_vector_each(sources, _joined(sources, spec))
         batch = pa.RecordBatch.from_arrays([pa.array(values) for values in vectors], _SAVED)
         states.save_state(_STATE, key, batch)
     else:
