@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -87,6 +88,9 @@ def sql(
     if as_json and parquet is not None:
         message = "--json prints the rows, and --out writes them to a file instead"
         raise RecipeError(Detail(message, "--out", parquet, fix="Leave one of the two out"))
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # Bytes that are not UTF-8 stay, as they do in arguments, and are refused there.
+        sys.stdin.reconfigure(errors="surrogateescape")
     is_shell = _is_shell(query)
     if is_shell and (as_json or parquet is not None):
         option = "--json" if as_json else "--out"

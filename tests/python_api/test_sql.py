@@ -222,7 +222,9 @@ def test_statements_without_rows(opened: OpenStore, made: Made) -> None:
     assert json.loads(done.stdout) == []
 
 
-def test_a_query_that_is_not_utf8_is_an_error(opened: OpenStore) -> None:
+def test_a_query_that_is_not_utf8_is_an_error(opened: OpenStore, made: Made) -> None:
+    piped = CliRunner().invoke(app, ["sql", str(made.store)], input=b"SELECT '\xff'")
+    assert isinstance(piped.exception, QueryError), piped.exception
     for query in ("SELECT 'a\udcff'", "SELECT 1 -- \ud800"):
         with pytest.raises(QueryError, match="not UTF-8"):
             opened.sql(query)
