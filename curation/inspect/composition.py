@@ -59,7 +59,7 @@ def balance_limits(recipe: Recipe) -> list[str]:
     """Return what `balance` keeps of the expected images at most, a sentence for each of its limits."""
     balance = recipe.balance
     of_sets = sorted(balance.per_seed_set.items())
-    limits = [
+    limits: list[tuple[str, int | None, str]] = [
         (f"per_seed_set.{name}", cap, f" that the arms of {name} claim") for name, cap in of_sets
     ]
     limits.append(

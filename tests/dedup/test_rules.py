@@ -312,8 +312,8 @@ def follow_the_rules(world: World, chains: str, whole: tuple[bool, bool], in_par
         assert (row["contaminated_set"] in tied) if tied else row["contaminated_set"] is None
         seed = int(row["image_id"], 16)
         listed = {int(c["image_id"], 16) for c in row["copies"] or []}
-        clean = {m: best for m, best in rules.representative.items() if m not in rules.contaminated}
-        assert listed == {m for m, best in clean.items() if seed in (m, best)}
+        stand_for = {m: best for m, best in rules.representative.items() if seed in (m, best)}
+        assert listed == stand_for.keys() - rules.contaminated.keys()
         assert len(listed) == len(row["copies"] or [])
     for n, row in pool.items():
         seeds = world.of("seed")

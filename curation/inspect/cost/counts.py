@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from curation.errors import Detail, RecipeError
@@ -104,10 +103,10 @@ def _expected_final(recipe: Recipe, eligible: float) -> float:
             within="The cost of a recipe follows from the number of images that each arm adds, and "
             "these arms do not say it",
         )
-    by_set: Counter[str | None] = Counter()
+    by_set: Counter[str] = Counter()
     for row in composition:
-        by_set[row["seed_set"]] += row["final"]
-    caps: Mapping[str | None, int] = {**recipe.balance.per_seed_set}
+        by_set[row["seed_set"] or ""] += row["final"]
+    caps = recipe.balance.per_seed_set
     total = sum(min(final, caps.get(name, final)) for name, final in by_set.items())
     target = recipe.balance.target
     return float(total if target is None else min(total, target))
