@@ -72,7 +72,10 @@ def images(fragments: int) -> list[FragmentRecord]:
             f"{number:032x}",
             (
                 FileEntry(
-                    f"tables/images/data/web-{number:08d}.parquet", 1, f"{number:064x}", 10_000
+                    f"tables/images/data/web-{number:08d}.{number:012x}.parquet",
+                    1,
+                    f"{number:064x}",
+                    10_000,
                 ),
             ),
             {"pool": {"ok": 9_000, "http_404": 1_000}},
@@ -98,7 +101,7 @@ def fill(store: Store, fragments: int) -> None:
     checksum = hashlib.sha256(content).hexdigest()
     for unit in work.units:
         (output,) = unit.outputs.values()
-        path = f"tables/scores/data/{unit.name}.parquet"
+        path = f"tables/scores/data/{unit.name}.{checksum[:12]}.parquet"
         entry = FileEntry(path, len(content), checksum, 0)
         record = FragmentRecord(output.table_dir, unit.name, output.memo, (entry,))
         Path(store.uri, path).write_bytes(content)

@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 from curation.secrets import conceal
 
+MAX_TEXT = 4096
+"""Characters of a message, a place or a value that are kept: libraries quote bytes of files in errors."""
 SHOWN_NAMES = 80
 """Valid names that the text of an error lists; JSON has all of them."""
 
@@ -48,6 +50,10 @@ class Detail:
     found: Any = None
     valid: Sequence[str] = ()
     fix: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("message", "where"):
+            object.__setattr__(self, name, _start_of(getattr(self, name)))
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
@@ -107,6 +113,13 @@ def _listed(names: Sequence[str]) -> str:
     return f"{shown} and {more:,} others" if more > 0 else shown
 
 
+def _start_of(text: str) -> str:
+    if len(text) <= MAX_TEXT:
+        return text
+    # Half of a secret would not be known as one.
+    return f"{conceal(text[: 2 * MAX_TEXT])[: MAX_TEXT - 1]}…"
+
+
 def _plain(value: Any) -> Any:
     """Return a value as JSON can hold it, without secrets."""
     if value is None or isinstance(value, bool | int):
@@ -117,7 +130,7 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, float) and value == value and abs(value) != float("inf"):
         return value
-    return conceal(str(value))
+    return conceal(_start_of(str(value)))
 
 
 _request_to_end: BaseException | None = None

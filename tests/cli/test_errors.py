@@ -21,6 +21,7 @@ from curation.cli.errors import end_with_bug
 from curation.cli.facts.errors import Error
 from curation.cli.signals import Terminated
 from curation.errors import (
+    MAX_TEXT,
     BoundsError,
     ContractError,
     CurationError,
@@ -134,6 +135,17 @@ def test_no_secret_is_in_any_field() -> None:
     assert secret not in json.dumps(RecipeError(detail, within=address).to_json())
 
 
+@pytest.mark.parametrize("field", ["message", "where", "found"])
+def test_what_an_error_quotes_is_bounded(field: str) -> None:
+    """As zipfile, which quotes 64 KB of a file as the name of a member."""
+    note_secrets("s3://key:secret-word@host/bucket")
+    quoted = "x" * (MAX_TEXT - 5) + "secret-word" + "y" * 100_000
+    error = RecipeError(Detail(**{"message": "m", field: quoted}, fix="Mend it"))
+    text = str(error) + json.dumps(error.to_json())
+    assert len(text) < 6 * MAX_TEXT and "Mend it" in str(error)
+    assert "secr" not in text
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
     """Runs the command line in this process; returns exit status, output and error."""
@@ -173,7 +185,7 @@ def write(folder: Path, **blocks: Any) -> Path:
         (
             ["run", "none.yaml", "--store", "s"],
             2,
-            {"where": "none.yaml", "fix": "Name the YAML file of a recipe"},
+            {"where": "none.yaml", "found": None},
         ),
         (["runs"], 2, {"error": "UsageError", "where": "--store"}),
         (["runz"], 2, {"found": "runz", "fix": "Did you mean 'run'?"}),
