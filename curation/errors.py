@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from curation.secrets import conceal
 
 MAX_TEXT = 4096
-"""Characters of a message, a place or a value that are kept: libraries quote bytes of files in errors."""
+"""Characters of a message, a place or a value that are kept: libraries quote bytes of files."""
 SHOWN_NAMES = 80
 """Valid names that the text of an error lists; JSON has all of them."""
 

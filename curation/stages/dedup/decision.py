@@ -118,11 +118,14 @@ class Decision:
         seed_ids = rows.image_ids[seeds]
         pool = rows.of_role("pool")
         pool = pool[self.contamination.by[pool] == NO_ROW]
-        own = rows.image_ids[pool]
+        pool_ids = rows.image_ids[pool]
         represented_by = rows.image_ids[self.links.representative[pool]]
         copies, of_seeds = [], []
-        others = pool[represented_by != own]
-        for rows_here, ids in ((pool, own), (others, represented_by[represented_by != own])):
+        others = pool[represented_by != pool_ids]
+        for rows_here, ids in (
+            (pool, pool_ids),
+            (others, represented_by[represented_by != pool_ids]),
+        ):
             first, last = (np.searchsorted(seed_ids, ids, side) for side in ("left", "right"))
             number, position = positions_of_ranges(first, last - first)
             copies.append(rows_here[number])
