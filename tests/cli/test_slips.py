@@ -108,7 +108,7 @@ def write_queries(folder: Path) -> None:
         ("--image", "absent.jpg", "No such file"),
         ("--image", ".", "Is a directory"),
         ("--image", "text.jpg", "cannot be decoded"),
-        ("--vectors", "absent.npy", "No such file"),
+        ("--vectors", "absent.npy", "there is no file"),
         ("--vectors", ".", "Is a directory"),
         ("--vectors", "several.npz", "no .npy file"),
         ("--vectors", "none.npy", "n at least 1"),

@@ -158,18 +158,18 @@ def test_a_run_that_gets_a_lease_while_gc_removes_what_it_would_reuse_looks_agai
 ) -> None:
     """The record of the run does not say which steps it plans, so gc keeps nothing for it."""
     gcs: list[PausedGc] = []
-    step = {stage: step for step, stage in base.first.planned.items()}["quantise"]
+    step = {stage: step for step, stage in base.first.planned.items()}["match"]
     forget_commits(two_runs.store, step)
 
     def start_gc(action: str, path: str) -> None:
         if action == "create" and path.startswith(f"steps/{step}/") and not gcs:
-            gcs.append(PausedGc(two_runs.store, "tables/codebooks/data"))
+            gcs.append(PausedGc(two_runs.store, "tables/matches/data"))
 
     store = Store(two_runs.store, Watched(two_runs.store, start_gc))
     waiting = Waiting(notify=lambda text: gcs[0].go_on.set())
     record, results = run_recipe(base.first_recipe, store, waiting=waiting, is_planned=False)
     assert two_runs.first.run in gcs[0].thread.value().removed
-    assert not results["quantise"].up_to_date
+    assert not results["match"].up_to_date
     assert contents(two_runs.store, record) == contents(base.store, base.first)
     read_manifests(Store(two_runs.store), record)
 

@@ -25,6 +25,7 @@ CACHES = {
     "curation.media.files.parquet_levels": "by values",
     "curation.media.pictures.colours": "colour profiles, by their content",
     "curation.media.pictures.formats": "formats of Pillow and its plug-ins",
+    "curation.media.pictures.high_range": "profiles, by the codes of their colours",
     "curation.media.pictures.metadata.content_credentials": "the library of C2PA and its settings",
     "curation.media.web.host_names": "by the name",
     "curation.media.web.opt_outs.robots_cache": "answers of hosts, for the time of RFC 9309",
