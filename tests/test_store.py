@@ -69,6 +69,18 @@ def test_rows_that_are_computed_again_and_differ_replace_the_record(context: Con
     assert store.finished_records(record.table_dir, [record.memo]) == {record.memo: same}
 
 
+def test_a_damaged_file_does_not_take_the_place_of_the_same_rows(context: Context) -> None:
+    """Its size is right, so that only its checksum tells."""
+    record, store = compute(context)["a"].record, context.store
+    (file,) = record.files
+    content = store.storage.read(file.path)
+    assert content is not None
+    store.storage.write(file.path, content[:100] + bytes(8) + content[108:])
+    again = compute(replace(context, stale=Stale(everything=True)))
+    assert again["a"].read().column("n").to_pylist() == list(range(10))
+    assert again["a"].record.files != record.files
+
+
 def test_finished_work_is_reused(context: Context) -> None:
     first = compute(context)
     written = files(context)

@@ -110,6 +110,6 @@ def set_aside_damaged(error: DamagedFileError, store: Store) -> None:
     sha256 = None
     # A file whose bytes nobody can read now may be whole.
     with suppress(OSError):
-        sha256 = sha256_of(store, error.path)
+        sha256 = sha256_of(store.storage, error.path)
     if sha256 is not None and sha256 != error.sha256:
         logger.warning("%s was set aside as %s", error.path, store.set_aside(error.path))

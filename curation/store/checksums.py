@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from curation.store.store import Store
+from curation.store.storage.base import Storage
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -12,9 +12,8 @@ EXECUTION_ONLY = True
 CHUNK_BYTES = 8 * 2**20
 
 
-def sha256_of(store: Store, path: str) -> str | None:
+def sha256_of(storage: Storage, path: str) -> str | None:
     """Return the SHA-256 of a file of the store in hex, or None if there is no such file."""
-    storage = store.storage
     sha256 = hashlib.sha256()
     try:
         with storage.filesystem.open_input_stream(f"{storage.root}/{path}") as stream:

@@ -111,7 +111,7 @@ class Fragment:
         """
         # A damaged footer may name other columns and types, so that any error may follow.
         try:
-            is_whole = sha256_of(self.store, entry.path) == entry.sha256
+            is_whole = sha256_of(self.store.storage, entry.path) == entry.sha256
         except OSError as problem:
             if not is_out_of_reach(self.store.storage, problem):
                 return

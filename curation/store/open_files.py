@@ -112,7 +112,7 @@ def _problems(store: Store, folder: str, table: str, mark: str) -> Iterator[Prob
     for name, sha256 in published.sha256.items():
         path = f"{folder}/{name}"
         try:
-            actual = sha256_of(store, path)
+            actual = sha256_of(store.storage, path)
         except OSError as error:
             problem = unreadable(store, path, error, table)
             # Without its mark, the next run writes the folder anew.

@@ -89,7 +89,7 @@ def problem_of(store: Store, entry: FileEntry) -> Problem | None:
         if status.size != entry.size:
             sizes = f"{status.size:,} bytes instead of {entry.size:,}"
             return Problem(entry.path, f"has {sizes}", to_set_aside=(entry.path,))
-        sha256 = sha256_of(store, entry.path)
+        sha256 = sha256_of(store.storage, entry.path)
     except OSError as error:
         return unreadable(store, entry.path, error)
     if sha256 == entry.sha256:

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from curation.store.checksums import sha256_of
 from curation.store.manifest import FileEntry, FragmentRecord, Manifest
 from curation.store.manifest_file import (
     OtherFormatError,
@@ -116,8 +117,9 @@ class Store:
     def put_record(self, record: FragmentRecord) -> FragmentRecord:
         """Write the completion record of a fragment that was computed just now.
 
-        If the same rows are there, as after `--force`, their files stay, which versions name, and the
-        new ones are deleted. The record is written again: its time tells how old the rows are.
+        If the same rows are there, as after `--force`, in files that are whole, these stay, which
+        versions name, and the new ones are deleted. The record is written again: its time tells how old
+        the rows are.
 
         Args:
             record: its files are complete.
@@ -129,10 +131,16 @@ class Store:
         if self.storage.create(path, record_to_json(record)):
             return record
         earlier = self.finished_records(record.table_dir, [record.memo]).get(record.memo)
-        kept = earlier if earlier is not None and earlier.content == record.content else record
+        kept = record
+        # A file that is damaged must not take the place of one that was written just now.
+        if earlier and earlier.content == record.content and self._is_whole(earlier):
+            kept = earlier
         self.replace_record(kept)
         self.storage.delete({f.path for f in record.files} - {f.path for f in kept.files})
         return kept
+
+    def _is_whole(self, record: FragmentRecord) -> bool:
+        return all(sha256_of(self.storage, file.path) == file.sha256 for file in record.files)
 
     def replace_record(self, record: FragmentRecord) -> None:
         """Write a completion record, whatever the store has under its memo."""

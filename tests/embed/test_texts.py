@@ -288,6 +288,12 @@ def _replaced(times: int) -> dict[str, Any]:
 
 
 _TABLE = (8).to_bytes(4, "little") + bytes(8) + b"x\0" + b"y" * 70 + b"\0"
+_BERT = {
+    "clean_text": True,
+    "handle_chinese_chars": True,
+    "strip_accents": None,
+    "lowercase": True,
+}
 _PRECOMPILED = {
     "type": "Precompiled",
     "precompiled_charsmap": base64.b64encode(_TABLE).decode(),
@@ -302,6 +308,7 @@ _PRECOMPILED = {
         ([{"type": "Prepend", "prepend": "a" * 70}, _replaced(60)], "4,331"),
         ([_PRECOMPILED, _replaced(60)], "4,270"),
         ([{"type": "ByteLevel"}] * 13, "8,192"),
+        ([{"type": "BertNormalizer", **_BERT}] * 8, "6,561"),
         ([_replaced(1)] * 11, None),
     ],
 )

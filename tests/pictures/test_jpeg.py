@@ -218,6 +218,7 @@ def test_orientation_is_that_of_the_first_exif_block_and_not_of_xmp() -> None:
 
 
 SHORT, LONG, BYTE = 3, 4, 1
+CODES = {SHORT: "H", LONG: "I", BYTE: "B"}
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -229,7 +230,7 @@ def test_orientation_counts_as_the_standard_writes_it(
     order: str, kind: int, numbers: int, is_turned: bool
 ) -> None:
     """Chromium 156 turns no picture by another type, or by several numbers."""
-    value = struct.pack({SHORT: f"{order}Hxx", LONG: f"{order}I", BYTE: f"{order}Bxxx"}[kind], 6)
+    value = struct.pack(f"{order}{CODES[kind]}", 6).ljust(4, b"\0")
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
     entries = struct.pack(f"{order}HHHI", 2, 0x0100, SHORT, 1) + bytes(4)
     entries += struct.pack(f"{order}HHI", 0x0112, kind, numbers) + value + bytes(4)

@@ -15,15 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.algorithms.arrays.ids import to_ids
+from curation.algorithms.arrays.vectors import Bools, Ids, RowNumbers
 from curation.engine.sorted_arrays import positions_in, run_starts
 from curation.media.vectors.vector_set import VectorSet
 from curation.store.fragment import Fragment
 
 logger = logging.getLogger(__name__)
 
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-Ids = npt.NDArray[np.bytes_]
+Numbers = npt.NDArray[np.int64]
 ROWS_AT_ONCE = 65_536
 VECTOR_BYTES = 2**26
 """Vectors that are compared are in memory together up to this size in float64."""
@@ -49,7 +48,7 @@ class RowVectors(NamedTuple):
     """
 
     source: npt.NDArray[np.int32]
-    number: Ints
+    number: Numbers
     is_replaced: Bools
 
     def select(self, rows: Any) -> RowVectors:
@@ -66,7 +65,7 @@ class _Candidates(NamedTuple):
         vectors: where its vector is.
     """
 
-    row: Ints
+    row: RowNumbers
     image: Ids
     vectors: RowVectors
 
@@ -93,8 +92,7 @@ def one_vector_each(sources: Sequence[ImportSource], vectors: RowVectors) -> Row
     digests = digests[can_be_used]
     if not len(usable.row):
         return vectors
-    starts = run_starts(usable.image)
-    first = np.flatnonzero(starts)[np.cumsum(starts) - 1]
+    first = _first_of_image(usable.image)
     differs = digests != digests[first]
     if differs.any():
         logger.warning(
@@ -109,7 +107,7 @@ def one_vector_each(sources: Sequence[ImportSource], vectors: RowVectors) -> Row
     return result
 
 
-def _rows_of_repeated_images(fragments: Sequence[Fragment], has_vector: Bools) -> Ints:
+def _rows_of_repeated_images(fragments: Sequence[Fragment], has_vector: Bools) -> RowNumbers:
     """Return the rows that may share their image with another row; 8 bytes a row are held."""
     hashes = np.empty(len(has_vector), np.uint64)
     has_image = np.zeros(len(has_vector), bool)
@@ -134,7 +132,9 @@ def _batches(fragments: Sequence[Fragment], columns: Sequence[str]) -> Iterator[
         yield from fragment.batches(columns, rows=ROWS_AT_ONCE)
 
 
-def _candidates(fragments: Sequence[Fragment], rows: Ints, vectors: RowVectors) -> _Candidates:
+def _candidates(
+    fragments: Sequence[Fragment], rows: RowNumbers, vectors: RowVectors
+) -> _Candidates:
     """Return rows with their images, sorted by image and pair_id."""
     images, pairs = [np.empty(0, "S32")], [np.empty(0, "S32")]
     start = 0
@@ -150,7 +150,7 @@ def _candidates(fragments: Sequence[Fragment], rows: Ints, vectors: RowVectors) 
     return _Candidates(rows[order], image[order], vectors.select(rows[order]))
 
 
-def _ids(fragment: Fragment, rows: Ints) -> tuple[Ids, Ids]:
+def _ids(fragment: Fragment, rows: RowNumbers) -> tuple[Ids, Ids]:
     """Return the image_id and the pair_id of some rows of a fragment."""
     images, pairs = [], []
     start = 0
@@ -167,15 +167,19 @@ def _with_several_vectors(candidates: _Candidates) -> _Candidates:
     """Return the candidates whose images have more than one vector, by their numbers."""
     if not len(candidates.row):
         return candidates
-    starts = run_starts(candidates.image)
-    group = np.cumsum(starts) - 1
-    first = candidates.vectors.select(np.flatnonzero(starts)[group])
-    differs = (candidates.vectors.source != first.source) | (
-        candidates.vectors.number != first.number
-    )
-    several = np.zeros(int(starts.sum()), bool)
-    several[group[differs]] = True
-    return candidates.select(several[group])
+    place, vectors = _first_of_image(candidates.image), candidates.vectors
+    first = vectors.select(place)
+    differs = (vectors.source != first.source) | (vectors.number != first.number)
+    several = np.zeros(len(place), bool)
+    several[place[differs]] = True
+    return candidates.select(several[place])
+
+
+def _first_of_image(images: Ids) -> RowNumbers:
+    """Return for each place in sorted images, of which there is one, the first place of its image."""
+    starts = run_starts(images)
+    first: RowNumbers = np.flatnonzero(starts)[np.cumsum(starts) - 1]
+    return first
 
 
 def _digests(sources: Sequence[ImportSource], vectors: RowVectors) -> tuple[Ids, Bools]:
