@@ -142,6 +142,27 @@ def test_no_secret_setting_is_on_a_command_line() -> None:
     assert output_of(SECRET_SETTINGS) == "closed\n"
 
 
+OPTIONS_OF_JAVA = """
+from curation.engine.cluster import Cluster
+from curation.engine.spark import open_context
+options = "-Dcuration.test=yes -XX:TieredStopAtLevel=4"
+conf = {"spark.ui.enabled": False, "spark.driver.host": "127.0.0.1",
+        "spark.driver.extraJavaOptions": options}
+context = open_context("x", Cluster(master="local[1]", conf=conf))
+java = context._jvm.java.lang
+print(java.System.getProperty("curation.test"))
+print(java.System.getProperty("log4j2.configurationFile").rpartition("/")[2])
+arguments = java.management.ManagementFactory.getRuntimeMXBean().getInputArguments()
+print([a for a in arguments if "Tiered" in a][-1])
+context.stop()
+"""
+
+
+def test_options_of_java_in_a_cluster_file_are_added_and_come_last() -> None:
+    lines = output_of(OPTIONS_OF_JAVA).split()
+    assert lines == ["yes", "log4j2.properties", "-XX:TieredStopAtLevel=4"]
+
+
 SHUFFLES = """
 import os, sys, threading, time
 from pathlib import Path

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SHOWN_QUERY = 24
 """Characters of a query that are printed beside each image."""
+MAX_PICTURES = 2000
+"""Pictures of a contact sheet, each of which is a few kilobytes of the page."""
 Texts = Annotated[
     list[str] | None,
     typer.Option(
@@ -100,6 +102,8 @@ def search(
     else:
         queries, names = searched.vectors_of_texts(text or []), text or []
     nearest, index = searched.nearest(queries, k, exact)
+    if html is not None:
+        _check_sheet(len(nearest), len(queries))
     if parquet is not None:
         _write_nearest(nearest, parquet)
     if html is not None:
@@ -115,6 +119,18 @@ def search(
         # The folders of files are often the same, and would be all that is shown.
         labels = [Path(n).name for n in names] if image or vectors is not None else names
         _print_nearest(nearest.to_pylist(), labels, index)
+
+
+def _check_sheet(pictures: int, queries: int) -> None:
+    """Refuse a contact sheet of too many pictures."""
+    if pictures <= MAX_PICTURES:
+        return
+    most = MAX_PICTURES // queries
+    fix = (
+        f"Take a -k of at most {most:,}" if most else f"Search for at most {MAX_PICTURES:,} queries"
+    )
+    message = f"the page would show {pictures:,} pictures, and may show {MAX_PICTURES:,}"
+    raise RecipeError(Detail(message, "--html", fix=f"{fix}, or write the rows with --out"))
 
 
 def _write_nearest(nearest: pa.Table, path: str) -> None:

@@ -139,7 +139,9 @@ def _edit_lines() -> None:
 
 
 def _statements() -> Iterator[str]:
-    """Yield what is typed, up to a semicolon at the end of a line, and what stands at the end."""
+    """Yield what is typed, up to a line that a semicolon ends, and what stands at the end."""
+    from curation.inspect.api.sql import is_ended
+
     lines: list[str] = []
     while True:
         try:
@@ -162,7 +164,7 @@ def _statements() -> Iterator[str]:
             continue
         if line.strip() or lines:
             lines.append(line)
-        if line.rstrip().endswith(";"):
+        if ";" in line and is_ended("\n".join(lines)):
             yield "\n".join(lines)
             lines = []
 

@@ -104,7 +104,8 @@ def versions(
             version.runs[0] if version.runs else "–",
             str(len(version.runs)),
         )
-    out.print(grid if listed else f"No version of table {table}.")
+    readable = " that can be read" if names else ""
+    out.print(grid if listed else f"The store has no version of table {table}{readable}.")
 
 
 def _in_two_words(time: str) -> str:

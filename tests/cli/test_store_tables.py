@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from curation.cli import app
 from curation.engine.table import open_table
-from curation.store.store import Store
+from curation.store.store import Store, manifest_path
 
 from ..tables import commit
 from .conftest import World
@@ -35,6 +35,19 @@ def test_a_histogram_is_shown_in_the_order_of_its_numbers(world: World) -> None:
         assert sizes is not None
         first = [int(number) for number in re.findall(r"[\"'](\d+)", sizes[1])]
         assert first == [1, 2, 3, 4, 5, 9, 17, 33, 65, 129, 1025]
+
+
+def test_versions_of_which_none_can_be_read_are_not_said_to_be_missing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    commit(store, "matches", {"web-0": []})
+    (version,) = store.versions("matches")
+    listed = CliRunner().invoke(app, ["versions", "matches", "--store", str(tmp_path)])
+    assert version in listed.output
+    (tmp_path / manifest_path("matches", version)).write_bytes(b"damaged")
+    damaged = CliRunner().invoke(app, ["versions", "matches", "--store", str(tmp_path)])
+    assert "no version of table matches that can be read" in damaged.output
+    none = CliRunner().invoke(app, ["versions", "copies", "--store", str(tmp_path)])
+    assert "no version of table copies." in none.output
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 7, 8, 2**63])

@@ -157,6 +157,20 @@ def test_search_says_where_the_pictures_are(
     assert url_of("p1") in html
 
 
+def test_a_contact_sheet_has_a_bounded_number_of_pictures(
+    made: Made, recipe_file: str, opened: OpenStore, tmp_path: Path
+) -> None:
+    stored = opened.vectors("semantic").vectors
+    queries, page = tmp_path / "queries.npy", tmp_path / "sheet.html"
+    np.save(queries, stored[np.arange(2001) % len(stored)])
+    search = ["search", recipe_file, "--store", str(made.store), "--vectors", str(queries)]
+    refused = run(app, [*search, "-k", "1", "--html", str(page)])
+    assert isinstance(refused.exception, RecipeError)
+    assert "2,001 pictures, and may show 2,000" in str(refused.exception)
+    assert "at most 2,000 queries" in str(refused.exception)
+    assert not page.exists()
+
+
 def test_the_file_of_a_picture_finds_the_vector_that_is_stored(
     made: Made, opened: OpenStore, tmp_path: Path
 ) -> None:

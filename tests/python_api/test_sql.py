@@ -156,7 +156,12 @@ def test_the_shell_runs_statements_until_it_ends(made: Made, root: Path) -> None
     if child == 0:  # pragma: no cover
         os.environ["PYTHONPATH"] = str(root)
         os.execv(sys.executable, command)
-    os.write(terminal, b"SELECT nothing;\n.tables\nSELECT 40 +\n2 AS answer;\nquit;\n\x04")
+    typed = (
+        "SELECT nothing;\n.tables\nSELECT 40 +\n2 AS answer;\n"
+        "SELECT 'first;\nsecond' AS text;\nSELECT 6 * /* not yet;\n*/ 9 AS product; -- the end\n"
+        "quit;\n\x04"
+    )
+    os.write(terminal, typed.encode())
     shown = b""
     while True:
         try:
@@ -171,6 +176,8 @@ def test_the_shell_runs_statements_until_it_ends(made: Made, root: Path) -> None
     text = shown.decode()
     assert "nothing" in text
     assert "42" in text
+    assert "first;" in text.split("AS text;")[-1]
+    assert "54" in text
     # What a user of another shell types is no statement.
     assert text.count("Statements end with a semicolon") == 2
     assert "syntax error" not in text

@@ -2,8 +2,8 @@
 
     python -m tests.simulation --first 0 --schedules 10000 --processes 2
 
-It prints the seed and the error of each schedule that fails, and ends with status 1 if one does. A
-schedule runs again, alone and the same, with `--first SEED --schedules 1`.
+It prints the seed and the error of each schedule that fails, how far it is, and ends with status 1 if
+one fails. A schedule runs again, alone and the same, with `--first SEED --schedules 1`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .schedules import run_schedules
 
 CHUNK = 50
 """Schedules that a process gets at a time."""
+SHOWN_EVERY = 500
 ORDER_OF_SETS = "0"
 """Sets are gone through in the same order in each process, so that a seed gives one schedule."""
 
@@ -42,6 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
             total += happened
             failed += len(problems)
             print(*problems, sep="\n", end="\n" if problems else "", flush=True)
+            if total["schedules"] % SHOWN_EVERY == 0:
+                seconds = time.monotonic() - begun
+                print(f"{total['schedules']:,} schedules in {seconds:.0f} s", flush=True)
     seconds = time.monotonic() - begun
     for name, count in sorted(total.items()):
         print(f"{name:<28}{count:>9,}")

@@ -261,6 +261,18 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def is_ended(sql: str) -> bool:
+    """Return whether a semicolon that is in no text, name or comment ends what is typed.
+
+    Bytes that are not UTF-8 end it too: what runs it refuses them.
+    """
+    if not_utf8(sql, "query") is not None:
+        return True
+    text = sql.encode()
+    words = [start for start, kind in duckdb.tokenize(sql) if kind != duckdb.token_type.comment]
+    return bool(words) and text[words[-1] : words[-1] + 1] == b";"
+
+
 def _without_end(sql: str) -> str:
     """Return a query without semicolons and comments after its last statement.
 
