@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.object_store.shapes import write_shapes
-from curation.errors import StoreError
+from curation.errors import RecipeError, StoreError
 from curation.runner.gc.collect import collect
 from curation.runner.gc.kept_runs import Retention
 from curation.store.manifest import Committed
@@ -19,6 +19,7 @@ from curation.store.store import Store
 from curation.store.verification import verify_store
 
 from ..runs import run_recipe
+from .azurite import CONTAINER
 from .flow import rows_of
 
 pytestmark = pytest.mark.nightly
@@ -33,6 +34,8 @@ def test_a_run_a_rerun_and_gc(new_azure_address: Callable[[], str], tmp_path: Pa
     for each in (on_disk, store):
         run_recipe(spec, each)
     assert store.storage.can_create_exclusively
+    assert store.storage.root.startswith(f"{CONTAINER}/store-")
+    assert store.address("tables/x") == f"{store.storage.uri}/tables/x"
     assert rows_of(store) == rows_of(on_disk)
     assert all(result.up_to_date for result in run_recipe(spec, store))
     assert len(collect(store, Retention(grace_s=0.0)).removed) == 1
@@ -59,7 +62,9 @@ def test_an_endpoint_of_another_account_is_refused(
     new_azure_address: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", "http://127.0.0.1:1/other")
-    with pytest.raises(StoreError, match=r"account of the store is 'devstoreaccount1'.*HOST:PORT"):
+    with pytest.raises(
+        StoreError, match=r"account of the address is 'devstoreaccount1'.*HOST:PORT"
+    ):
         Store(new_azure_address())
 
 
@@ -74,3 +79,24 @@ def test_a_key_of_the_environment_serves_readers_and_writers(
     store.storage.write("a", b"1")
     with store.storage.filesystem.open_input_file(f"{store.storage.root}/a") as stream:
         assert stream.read() == b"1"
+
+
+def test_sources_are_read_with_the_key_of_the_environment(
+    new_azure_address: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = write_shapes(tmp_path / "sources", ROWS)
+    on_disk = Store(tmp_path / "store")
+    run_recipe(spec, on_disk)
+    uploaded = Store(new_azure_address())
+    for source in spec["sources"]:
+        local = Path(source["path"])
+        source["path"] = f"{uploaded.storage.uri}/{local.name}"
+        for file in [local] if local.is_file() else filter(Path.is_file, local.rglob("*")):
+            uploaded.storage.write(str(file.relative_to(local.parent)), file.read_bytes())
+    run_recipe(spec, from_azure := Store(tmp_path / "from_azure"))
+    images = [row["image_id"] for row in rows_of(on_disk)["images"]]
+    assert images and images == [row["image_id"] for row in rows_of(from_azure)["images"]]
+    # Without TLS no other credentials are tried.
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "another")
+    with pytest.raises(RecipeError, match=r"no file can be listed .*Bearer token"):
+        run_recipe(spec, Store(tmp_path / "refused"))

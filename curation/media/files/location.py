@@ -21,7 +21,9 @@ import fsspec
 import pyarrow as pa
 from pyarrow import fs
 
+from curation.errors import StoreError
 from curation.media.web.params import PUBLIC_WEB, OutboundParams, is_web
+from curation.store.storage.reader import asked_filesystem, open_filesystem
 
 _UNGUARDED = ("http", "https", "reference")
 """File systems of fsspec that would request any address, past the guard."""
@@ -101,7 +103,8 @@ def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
     """Return the file system of a URI and the path within it: one of Arrow's, or of fsspec.
 
     Raises:
-        ValueError: neither Arrow nor fsspec supports the scheme, or it would request any address.
+        ValueError: neither Arrow nor fsspec supports the scheme, it would request any address, or the
+            environment names a server that does not fit it.
         OSError: the file system cannot be reached.
     """
     for part in uri.split("::"):
@@ -111,8 +114,9 @@ def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
                 "http or https address, or a local copy"
             )
     try:
-        of_arrow: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(uri)
-        return of_arrow
+        return open_filesystem(uri)
+    except StoreError as store_error:
+        raise ValueError(str(store_error)) from store_error
     except pa.ArrowInvalid as arrow_error:
         try:
             of_fsspec, path = fsspec.core.url_to_fs(uri)
@@ -141,7 +145,8 @@ def open_location(file: str, outbound: OutboundParams = PUBLIC_WEB) -> pa.Native
         return _watched(web_file)
     if "://" in file:
         filesystem, path = filesystem_of(file)
-        return _watched(filesystem.open_input_file(path))
+        with asked_filesystem():
+            return _watched(filesystem.open_input_file(path))
     path = unescape(file)
     if os.path.realpath(path) != path:
         raise OutsideFolderError(path)
@@ -250,7 +255,7 @@ class _Watched:
     def read(self, size: int = -1) -> bytes:
         try:
             content: bytes = self._stream.read(size)
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             self.failure = FileSystemError(*error.args)
             raise self.failure from error
         self._count += len(content)

@@ -19,6 +19,7 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 SCHEMES = ("abfs", "abfss")
+ACCOUNT = "AZURE_STORAGE_ACCOUNT_NAME"
 ENDPOINT = "AZURE_STORAGE_ENDPOINT"
 """Names another server, such as an emulator: `http://host:port/account`."""
 KEYS = ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_MASTER_KEY")
@@ -35,7 +36,7 @@ def azure_reader(uri: str) -> Any | None:
         StoreError: the endpoint of the environment is that of no account, or of another one.
     """
     account = urlsplit(uri).netloc.rpartition("@")[2].partition(".")[0]
-    settings = _credentials() | _endpoint(account)
+    settings = _credentials(account) | _endpoint(account)
     return fs.AzureFileSystem(account, **settings) if settings else None
 
 
@@ -45,7 +46,10 @@ def azure_writer_settings() -> dict[str, Any]:
     return {"client_options": {"allow_http": True}} if insecure else {}
 
 
-def _credentials() -> dict[str, str]:
+def _credentials(account: str) -> dict[str, str]:
+    """Return the key or token of the environment, unless it says that they are of another account."""
+    if (os.environ.get(ACCOUNT) or account) != account:
+        return {}
     for argument, names in (("account_key", KEYS), ("sas_token", TOKENS)):
         value = _first(names)
         if value:
@@ -64,7 +68,7 @@ def _endpoint(account: str) -> dict[str, str]:
     parts = urlsplit(endpoint)
     if not parts.netloc or parts.path.strip("/") != account:
         raise StoreError(
-            f"The variable {ENDPOINT} is {endpoint!r}, and the account of the store is {account!r}",
+            f"The variable {ENDPOINT} is {endpoint!r}, and the account of the address is {account!r}",
             fix=f"Write http://HOST:PORT/{account}",
         )
     return {

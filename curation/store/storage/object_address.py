@@ -18,11 +18,13 @@ from curation.errors import StoreError, unknown
 from curation.secrets import note_settings
 from curation.store.storage.azure import SCHEMES as AZURE
 from curation.store.storage.azure import azure_writer_settings
+from curation.store.storage.google import SCHEMES as GOOGLE
+from curation.store.storage.google import google_writer_settings
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
+SCHEMES = ("s3", *GOOGLE, *AZURE)
 OPTIONS = {"s3": ("region", "endpoint_override", "scheme", "allow_bucket_creation")}
 """Options that the query of an address may have, by scheme."""
 CREDENTIALS = {
@@ -106,8 +108,10 @@ def writer_settings(scheme: str, options: Mapping[str, str], region: str | None)
     Raises:
         StoreError: the profile that the environment names has no credentials that can be read.
     """
-    if scheme != "s3":
-        return azure_writer_settings() if scheme in AZURE else {}
+    if scheme in AZURE:
+        return azure_writer_settings()
+    if scheme in GOOGLE:
+        return google_writer_settings()
     settings: dict[str, Any] = {"region": region} if region else {}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if "endpoint_override" in options:

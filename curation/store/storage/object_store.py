@@ -16,13 +16,11 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import from_url
-from pyarrow import fs
 
 from curation.errors import StoreError
-from curation.store.storage.azure import SCHEMES as AZURE
-from curation.store.storage.azure import azure_reader
 from curation.store.storage.base import FileStatus, is_shown
 from curation.store.storage.object_address import read_options, writer_address, writer_settings
+from curation.store.storage.reader import open_filesystem
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -80,12 +78,9 @@ class ObjectStorage:
         self.uri = uri.rstrip("/")
         options = read_options(uri)
         try:
-            self.filesystem, self.root = fs.FileSystem.from_uri(uri)
-            scheme = urlsplit(uri).scheme
-            if scheme in AZURE:
-                self.filesystem = azure_reader(uri) or self.filesystem
+            self.filesystem, self.root = open_filesystem(uri)
             region = getattr(self.filesystem, "region", None)
-            settings = writer_settings(scheme, options, region)
+            settings = writer_settings(urlsplit(uri).scheme, options, region)
             self._store = from_url(writer_address(uri), **settings)
         except (ValueError, OSError, BaseError) as error:
             problem = str(error).partition("\n")[0]

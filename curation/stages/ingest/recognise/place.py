@@ -22,6 +22,7 @@ from curation.stages.ingest.sources.listing import source_files
 from curation.stages.ingest.sources.presets import PRESETS
 from curation.stages.ingest.sources.source import Role, Source, check_path
 from curation.stages.ingest.sources.source_file import FileInfo, SourceFile
+from curation.store.storage.reader import asked_filesystem
 
 MARKER, PICTURES, LIST = 3, 2, 1
 """How sure a format may be: its own marks are there, pictures are, or a list that leads to pictures."""
@@ -178,11 +179,14 @@ def _leads_out(folder: str, name: str) -> bool:
 def _remote_files(path: str) -> Iterator[FileInfo]:
     base, pattern = split_glob(path.rstrip("/"))
     filesystem, root = filesystem_of(base)
-    info = filesystem.get_file_info(root)
+    with asked_filesystem():
+        info = filesystem.get_file_info(root)
     if info.type == fs.FileType.File:
         yield FileInfo(path.rpartition("/")[2], info.size, 0)
         return
-    for entry in filesystem.get_file_info(fs.FileSelector(root, recursive=True)):
+    with asked_filesystem():
+        entries = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
+    for entry in entries:
         name = entry.path[len(root) :].strip("/")
         hidden = any(part.startswith((".", "_")) for part in name.split("/"))
         wanted = pattern is None or pattern.fullmatch(name)

@@ -29,6 +29,7 @@ from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import FileInfo, ImageFile, SourceFile
 from curation.stages.ingest.sources.table_logs import check_is_no_table
 from curation.stages.ingest.sources.web_source import web_source_file
+from curation.store.storage.reader import asked_filesystem
 
 _SYSTEM_FILES = (
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"),
@@ -167,14 +168,15 @@ def _list_uri(source: Source, notices: Notices) -> _Listed:
     address = source.path.removesuffix(query).rstrip("/")
     base, pattern = split_glob(address)
     try:
-        filesystem, path = filesystem_of((base if pattern else address) + query)
-        info = filesystem.get_file_info(path)
-        if info.type == fs.FileType.File:
-            root, _, name = address.rpartition("/")
-            file = FileInfo(unquote(name), info.size, info.mtime_ns or 0)
-            return _Listed(root, query, [file], None, True)
-        selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
-        files = [i for i in filesystem.get_file_info(selector) if i.type == fs.FileType.File]
+        with asked_filesystem():
+            filesystem, path = filesystem_of((base if pattern else address) + query)
+            info = filesystem.get_file_info(path)
+            if info.type == fs.FileType.File:
+                root, _, name = address.rpartition("/")
+                file = FileInfo(unquote(name), info.size, info.mtime_ns or 0)
+                return _Listed(root, query, [file], None, True)
+            selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
+            files = [i for i in filesystem.get_file_info(selector) if i.type == fs.FileType.File]
     except (OSError, ValueError) as error:
         problem = f"no file can be listed ({mask_address(str(error))})"
         raise _no_files(source, problem) from error

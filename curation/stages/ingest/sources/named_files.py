@@ -20,12 +20,14 @@ from curation.media.files.location import (
     OutsideFolderError,
     escape,
     filesystem_of,
+    open_location,
     shown,
     unescape,
 )
 from curation.stages.ingest.sources.source_file import SourceFile
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
+from curation.store.storage.reader import asked_filesystem
 
 _URIS_PER_REQUEST = 1000
 _ROWS_PER_BATCH = 65_536
@@ -90,7 +92,7 @@ class NamedFiles(NamedTuple):
         digest: of the size and the time of change of each; None if no row names a file.
         files: number of rows that name one.
         missing: number of those whose file is not there, or cannot be asked for.
-        example: the place of the first.
+        example: the place of the first, and why one that is a URI cannot be opened.
     """
 
     digest: str | None = None
@@ -120,8 +122,18 @@ def named_files(staged: Fragment) -> NamedFiles:
     ]
     missing = states.count(None)
     first = locations[states.index(None)] if missing else ""
-    example = mask_address(first) if "://" in first else shown(unescape(first))
+    example = _refused(first) if "://" in first else shown(unescape(first))
     return NamedFiles(digest([locations, states]), len(locations), missing, example)
+
+
+def _refused(uri: str) -> str:
+    """Return a URI, and why it cannot be opened: credentials may be wrong, and no file be missing."""
+    try:
+        open_location(uri).close()
+    except (OSError, ValueError) as error:
+        problem = str(error).partition("\n")[0]
+        return mask_address(f"{uri} ({problem})")
+    return mask_address(uri)
 
 
 def _local_state(location: str) -> list[int] | None:
@@ -137,7 +149,8 @@ def _remote_states(uris: Sequence[str]) -> Iterator[list[int | str] | None]:
         part = uris[start : start + _URIS_PER_REQUEST]
         try:
             filesystem, paths = _paths(part)
-            infos = filesystem.get_file_info(paths)
+            with asked_filesystem():
+                infos = filesystem.get_file_info(paths)
         except (OSError, ValueError):
             # Fetch says of each row why it cannot be read.
             yield from (None for _ in part)
