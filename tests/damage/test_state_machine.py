@@ -30,6 +30,7 @@ from curation.inspect.api.store import OpenStore
 from curation.inspect.diff import difference, open_dataset
 from curation.inspect.lineage import trace
 from curation.inspect.report.build import write_report
+from curation.inspect.report.place import finished_report
 from curation.inspect.status import read_status
 from curation.launch import verify_inputs
 from curation.recipe import parse_recipe
@@ -118,18 +119,26 @@ class Damages(RuleBasedStateMachine):
             verify_inputs(plan(self.recipe), self.store)
         for _ in range(self.damaged + 1):
             with suppress(CurationError):
-                run_recipe(self.finished.spec, self.store)
+                self._run_once()
                 break
         else:
-            run_recipe(self.finished.spec, self.store)
+            self._run_once()
         self._check_tables()
         if verify_store(self.store, set_aside=True):
-            run_recipe(self.finished.spec, self.store)
+            self._run_once()
             self._check_tables()
         self._mend_tag()
         left = verify_store(self.store)
         assert [p for p in left if not p.path.startswith("runs/")] == []
         self.damaged, self.has_hidden = 0, False
+
+    def _run_once(self) -> None:
+        """Run the recipe and write its report if it is not there, as `curation run` does."""
+        done = run_recipe(self.finished.spec, self.store)
+        up_to_date = all(result.up_to_date for result in done)
+        lineage = trace(self.recipe, self.store)
+        if not (up_to_date and finished_report(self.recipe, lineage, self.store)):
+            write_report(self.recipe, self.store)
 
     def _check_tables(self) -> None:
         tables = tables_of(self.finished.spec, self.store)
