@@ -14,7 +14,7 @@ from pyarrow import fs
 
 from curation.errors import StoreError
 from curation.media.files.location import filesystem_of
-from curation.store.storage.google import EMULATORS, OF_WRITER, google_address
+from curation.store.storage.google import EMULATORS, google_address
 from curation.store.storage.object_store import ObjectStorage
 
 ADDRESS = "gs://bucket/store"
@@ -42,7 +42,7 @@ def asked() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*EMULATORS, *OF_WRITER, "GOOGLE_APPLICATION_CREDENTIALS"):
+    for name in (*EMULATORS, "GOOGLE_APPLICATION_CREDENTIALS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -80,16 +80,6 @@ def test_an_emulator_that_is_no_server_is_refused(
         ObjectStorage(ADDRESS)
     with pytest.raises(ValueError, match=rf"{name}.*Write http://HOST:PORT"):
         filesystem_of(ADDRESS)
-
-
-@pytest.mark.parametrize("name", OF_WRITER)
-def test_a_variable_that_only_the_writer_reads_is_refused(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(name, "secret-value")
-    with pytest.raises(StoreError, match=rf"{name}.*GOOGLE_APPLICATION_CREDENTIALS") as refused:
-        ObjectStorage(ADDRESS)
-    assert "secret-value" not in str(refused.value)
 
 
 def test_a_server_that_does_not_answer_is_not_asked_for_long(

@@ -1,8 +1,7 @@
 """Google Cloud Storage, as the environment names it.
 
 pyarrow and obstore both read `GOOGLE_APPLICATION_CREDENTIALS`, or else what `gcloud auth
-application-default login` left, or else the account of the machine. Each also reads variables that the
-other does not know.
+application-default login` left, or else the account of the machine.
 """
 
 from __future__ import annotations
@@ -21,15 +20,6 @@ EMULATORS = ("CLOUD_STORAGE_EMULATOR_ENDPOINT", "STORAGE_EMULATOR_HOST")
 """Names the server of an emulator, which asks for no credentials: `http://host:port`."""
 RETRY_S = 60
 """Seconds for which pyarrow asks a server that does not answer. Its default is 15 minutes."""
-OF_WRITER = (
-    "GOOGLE_SERVICE_ACCOUNT",
-    "GOOGLE_SERVICE_ACCOUNT_PATH",
-    "GOOGLE_SERVICE_ACCOUNT_KEY",
-    "GOOGLE_BEARER_TOKEN",
-    "GOOGLE_BASE_URL",
-    "GOOGLE_SKIP_SIGNATURE",
-)
-"""Variables that obstore reads and pyarrow does not: what they name would write and not read."""
 
 
 def google_address(uri: str) -> str:
@@ -58,10 +48,8 @@ def google_writer_settings() -> dict[str, Any]:
     """Return the settings of obstore that mean the same as the environment does to pyarrow.
 
     Raises:
-        StoreError: the environment has a variable that obstore alone reads, or names an emulator by
-            what is not the address of a server.
+        StoreError: what the environment names is not the address of a server.
     """
-    _check_variables()
     server = _emulator()
     if server is None:
         return {}
@@ -72,13 +60,6 @@ def google_writer_settings() -> dict[str, Any]:
         "bearer_token": "emulator",
         "client_options": {"allow_http": scheme == "http"},
     }
-
-
-def _check_variables() -> None:
-    for name in filter(os.environ.get, OF_WRITER):
-        message = "files would be written with it and read without it"
-        fix = "Unset it, and name the file of the credentials in GOOGLE_APPLICATION_CREDENTIALS"
-        raise StoreError(Detail(message, f"the variable {name}", fix=fix))
 
 
 def _emulator() -> tuple[str, str] | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from curation.errors import StoreError, unknown
+from curation.errors import Detail, StoreError, unknown
 from curation.secrets import note_settings
 from curation.store.storage.azure import SCHEMES as AZURE
 from curation.store.storage.azure import azure_writer_settings
@@ -33,6 +33,31 @@ CREDENTIALS = {
     "abfs": "AZURE_STORAGE_ACCOUNT_KEY",
 }
 """Variables of the environment that hold credentials, by scheme."""
+_GOOGLE_FIX = "Unset it, and name the file of the credentials in GOOGLE_APPLICATION_CREDENTIALS"
+_AZURE_FIX = "Unset it. AZURE_STORAGE_ENDPOINT names a server, and AZURE_STORAGE_ACCOUNT_KEY a key"
+OF_WRITER = {
+    "s3": {
+        "AWS_ENDPOINT": "Unset it, and name the server in AWS_ENDPOINT_URL",
+        "AWS_TOKEN": "Unset it, and set AWS_SESSION_TOKEN",
+        "AWS_SKIP_SIGNATURE": "Unset it: a store is not written without credentials",
+    },
+    "gs": dict.fromkeys(
+        (
+            "GOOGLE_SERVICE_ACCOUNT",
+            "GOOGLE_SERVICE_ACCOUNT_PATH",
+            "GOOGLE_SERVICE_ACCOUNT_KEY",
+            "GOOGLE_BEARER_TOKEN",
+            "GOOGLE_BASE_URL",
+            "GOOGLE_SKIP_SIGNATURE",
+        ),
+        _GOOGLE_FIX,
+    ),
+    "abfs": dict.fromkeys(
+        ("AZURE_STORAGE_USE_EMULATOR", "AZURE_STORAGE_TOKEN", "AZURE_SKIP_SIGNATURE"), _AZURE_FIX
+    ),
+}
+"""Variables that obstore reads and pyarrow does not, by scheme, and what to set instead. With them a
+run would write to one server, or as one user, and read from another."""
 KEYS = {
     "aws_access_key_id": "access_key_id",
     "aws_secret_access_key": "secret_access_key",
@@ -51,11 +76,10 @@ def read_options(uri: str) -> dict[str, str]:
     account = parts.scheme.startswith("abfs") and "@" in parts.netloc and ":" not in parts.netloc
     if "@" in parts.netloc and not account:
         place = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
-        family = {"gcs": "gs", "abfss": "abfs"}.get(parts.scheme, parts.scheme)
         raise StoreError(
             f"The address of the store {place} must not have credentials, because addresses "
             "are printed",
-            fix=f"Leave them out and set them in the environment: {CREDENTIALS[family]}",
+            fix=f"Leave them out and set them in the environment: {CREDENTIALS[_family(parts.scheme)]}",
         )
     if parts.fragment:
         raise StoreError(
@@ -75,6 +99,10 @@ def read_options(uri: str) -> dict[str, str]:
         raise StoreError(*unknown_options)
     _check_values(uri, options)
     return options
+
+
+def _family(scheme: str) -> str:
+    return {"gcs": "gs", "abfss": "abfs"}.get(scheme, scheme)
 
 
 def _check_values(uri: str, options: Mapping[str, str]) -> None:
@@ -106,8 +134,10 @@ def writer_settings(scheme: str, options: Mapping[str, str], region: str | None)
         region: the region of the bucket, as pyarrow found out.
 
     Raises:
-        StoreError: the profile that the environment names has no credentials that can be read.
+        StoreError: the profile that the environment names has no credentials that can be read, or a
+            variable would steer writing alone.
     """
+    _check_variables(scheme)
     if scheme in AZURE:
         return azure_writer_settings()
     if scheme in GOOGLE:
@@ -120,6 +150,13 @@ def writer_settings(scheme: str, options: Mapping[str, str], region: str | None)
         settings["endpoint"] = endpoint
         settings["client_options"] = {"allow_http": endpoint.startswith("http://")}
     return settings | _credentials()
+
+
+def _check_variables(scheme: str) -> None:
+    for name, fix in OF_WRITER[_family(scheme)].items():
+        if os.environ.get(name):
+            message = "files would be written as it says, and read as if it were not there"
+            raise StoreError(Detail(message, f"the variable {name}", fix=fix))
 
 
 def _credentials() -> dict[str, Any]:
