@@ -21,6 +21,7 @@ import fsspec
 import pyarrow as pa
 from pyarrow import fs
 
+from curation.media.files.file_cache import changed_ns
 from curation.media.web.params import PUBLIC_WEB, OutboundParams, is_web
 
 _UNGUARDED = ("http", "https", "reference")
@@ -166,7 +167,7 @@ def open_local(path: str, follow_links: bool = True) -> pa.NativeFile:
     try:
         status = os.fstat(descriptor)
         _check_regular(status, path)
-        return _watched(os.fdopen(descriptor, "rb", buffering=0), status.st_blocks * _BLOCK_BYTES)
+        return _watched(os.fdopen(descriptor, "rb", buffering=0), status)
     except BaseException:
         os.close(descriptor)
         raise
@@ -177,8 +178,8 @@ def _check_regular(status: os.stat_result, path: str) -> None:
         raise SpecialFileError(errno.EINVAL, "it is no regular file", path)
 
 
-def _watched(stream: Any, bytes_on_disk: int = 0) -> pa.NativeFile:
-    watched = _Watched(stream, bytes_on_disk)
+def _watched(stream: Any, status: os.stat_result | None = None) -> pa.NativeFile:
+    watched = _Watched(stream, status)
     opened = _OpenFile(watched, "r")
     opened.watched = watched
     return opened
@@ -225,18 +226,34 @@ class _OpenFile(pa.PythonFile):  # type: ignore[misc]
     watched: _Watched
 
 
+def version_of(stream: pa.NativeFile) -> list[int]:
+    """Return the size of an open file in bytes, and a number that differs after a change of a local one.
+
+    Args:
+        stream: see `open_location`.
+    """
+    return [stream.size(), stream.watched.changed]
+
+
 class _Watched:
     """An open file whose failures can be told from damage that a reader notices in its content.
+
+    Args:
+        stream: the file.
+        status: of a local file.
 
     Attributes:
         bytes_on_disk: what a local file takes on its disk; 0 for other files, and where its file system
             does not say it.
+        changed: `changed_ns` of a local file; 0 for other files.
         most: bytes that may be read in all; None for any number.
         failure: the last.
     """
 
-    def __init__(self, stream: Any, bytes_on_disk: int) -> None:
-        self._stream, self.bytes_on_disk = stream, bytes_on_disk
+    def __init__(self, stream: Any, status: os.stat_result | None) -> None:
+        self._stream = stream
+        self.bytes_on_disk = status.st_blocks * _BLOCK_BYTES if status else 0
+        self.changed = changed_ns(status) if status else 0
         self.most: int | None = None
         self._count = 0
         self.failure: FileSystemError | None = None

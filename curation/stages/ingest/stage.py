@@ -39,7 +39,7 @@ from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
 from curation.stages.ingest.usable_rows import check_usable
 from curation.store.fragment import Fragment
-from curation.store.manifest import count_outcomes
+from curation.store.manifest import CONTAINERS, count_outcomes
 
 logger = logging.getLogger(__name__)
 
@@ -217,6 +217,7 @@ def read_file(
     entry = FORMATS[file.source.reader]
     read = getattr(FORMATS.load(file.source.reader), entry.function)
     summary, boundary = _Summary(), FileBoundary(file)
+    versions = file.container_versions()
     yield from stage_rows(file, summary.rows(boundary.items(read(file))), rules)
     stats: dict[str, Any] = {"notices": summary.notices, "filled": sorted(summary.filled)}
     # For people who ask where a row is from.
@@ -225,7 +226,7 @@ def read_file(
         stats["unreadable"] = boundary.unreadable.message
         stats["unreadable_fix"] = boundary.unreadable.fix
     if entry.holds_images or "image" in file.source.column_candidates:
-        stats["origin"] = file.version
+        stats |= {"origin": file.version, CONTAINERS: versions}
     return stats
 
 
