@@ -227,7 +227,7 @@ class _OpenFile(pa.PythonFile):  # type: ignore[misc]
 
 
 def version_of(stream: pa.NativeFile) -> list[int]:
-    """Return the size of an open file in bytes, and a number that differs after a change of a local one.
+    """Return the size of an open file in bytes, and of a local one a number that each change changes.
 
     Args:
         stream: see `open_location`.
