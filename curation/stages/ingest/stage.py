@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from curation.engine.context import Context
-from curation.engine.contract import contract
-from curation.engine.units import StageOutput, empty_batch
+from curation.engine.units import StageOutput
 from curation.errors import Detail, RecipeError, StoreError
 from curation.media.web.urls import UrlRules, url_rules
 from curation.stages.ingest.buckets import BucketRows, bucket_fragments
@@ -249,8 +248,7 @@ class _Summary:
 
 
 def ingest(pairs: StagedRows | BucketRows, *, params: IngestStep) -> StageOutput:
-    """Yield the pairs of one fragment."""
-    yield empty_batch(contract("pairs").arrow_schema())
+    """Yield the pairs of one fragment; of a list that was renamed, there is none left."""
     return (yield from pairs.batches())
 
 
