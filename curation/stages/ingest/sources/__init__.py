@@ -131,7 +131,7 @@ FORMATS = Registry(
             recognise=_by("outputs:img2dataset"),
         ),
         "huggingface": FormatEntry(
-            version=6,
+            version=7,
             endings=(".parquet",),
             optional_columns=("image", "caption", "key", "url", "sha256", "faces"),
             holds_images=True,
