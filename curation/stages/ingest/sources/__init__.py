@@ -141,7 +141,7 @@ FORMATS = Registry(
             recognise=_by("outputs:hub_parquet"),
         ),
         "coco": FormatEntry(
-            version=5,
+            version=6,
             endings=_compressed(".json"),
             optional_columns=("caption", "key"),
             names_files=True,
