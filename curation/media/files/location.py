@@ -15,7 +15,7 @@ import stat
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 import fsspec
 import pyarrow as pa
@@ -119,7 +119,8 @@ def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
             of_fsspec, path = fsspec.core.url_to_fs(uri)
         except (ValueError, ImportError) as error:
             raise ValueError(f"{arrow_error}; {error}") from error
-        return fs.PyFileSystem(fs.FSSpecHandler(of_fsspec)), path
+        # Arrow decodes URIs, and fsspec does not.
+        return fs.PyFileSystem(fs.FSSpecHandler(of_fsspec)), unquote(path)
 
 
 def open_location(file: str, outbound: OutboundParams = PUBLIC_WEB) -> pa.NativeFile:
