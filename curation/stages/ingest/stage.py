@@ -75,10 +75,8 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
     if absent:
         # Without pixels, vectors may take the place of the images, so `fetch` says it.
         context.measured["absent_files"] = absent
+    duplicates = _duplicates(_listed_first(files, groups, history), staged, context)
     grouped = {name for group in groups for name in group.files}
-    in_order = [name for name in files if name not in grouped]
-    first = _listed_first(files, groups, history)
-    duplicates = _duplicates(in_order + first, staged, context)
     units: dict[str, dict[str, Any]] = {
         fragment.name: {
             "pairs": StagedRows(
@@ -87,7 +85,8 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
                 named[fragment.name].digest if fragment.name in named else None,
             )
         }
-        for name in in_order
+        for name in files
+        if name not in grouped
         for fragment in staged[name]
     }
     shuffle_files = shuffle(groups, staged, duplicates, context)
@@ -122,14 +121,14 @@ def _absent_files(
 def _listed_first(
     files: Mapping[str, SourceFile], groups: list[Group], history: History
 ) -> list[str]:
-    """Return the files of groups in the order in which their rows count as first.
+    """Return the files in the order in which their rows count as first.
 
-    Rows that an earlier run of the step listed come first, so that what has been fetched is not a
-    duplicate of a row that was added. Rows of one generation are in the order of their files, as in a
-    fresh store, whatever groups other recipes formed of them.
+    Rows of groups that an earlier run of the step listed come first, so that what has been fetched is
+    not a duplicate of a row that was added. Rows of one generation are in the order of their files, as
+    in a fresh store, whatever groups other recipes formed of them.
     """
     generation = {name: history.generation(g) for g in groups for name in g.files}
-    return sorted((name for name in files if name in generation), key=generation.__getitem__)
+    return sorted(files, key=lambda name: generation.get(name, 0))
 
 
 def _read_files(
