@@ -192,7 +192,11 @@ class SourceFile:
             # Reading a file that has gone says so.
             with suppress(OSError, OutsideFolderError):
                 location = self.location if name is None else self.location_of(name)
-                versions[location] = _local_version(location) if self.is_local else [size, 0]
+                if self.is_local:
+                    versions[location] = _local_version(location)
+                elif size is not None:
+                    # Not every file system says it.
+                    versions[location] = [size, 0]
         return versions
 
     def open(self, name: str | None = None) -> pa.NativeFile:
