@@ -57,7 +57,8 @@ class Table:
         Raises:
             StoreError: a file has vanished or is damaged.
         """
-        tables = [f.read(columns) for f in self.fragments.values()]
+        # One without rows may have no file.
+        tables = [f.read(columns) for f in self.fragments.values() if f.record.files]
         if not tables:
             empty = contract(self.manifest.table).arrow_schema().empty_table()
             return empty if columns is None else empty.select(list(columns))

@@ -60,7 +60,9 @@ def compute_map(
     result = compute(store, within.parallel, step.name, units, progress, earlier)
     written = {}
     for table in step.tables:
-        records = tuple(result.records[unit.name][table] for unit in units)
+        of_units = (result.records[unit.name][table] for unit in units)
+        # One without a file has no rows and no columns: no stage can read it.
+        records = tuple(record for record in of_units if record.files)
         stats = aggregate_stats(r.stats for r in records) | dict(work.measured)
         written[table] = WrittenTable(records, stats)
     if step.stage.work_folder:

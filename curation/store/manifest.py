@@ -21,9 +21,11 @@ STEERING_STATS = ("generation", "removed")
 """Measurements of a fragment by which the next run decides what it lists. A version with others is
 another one, though it has the same rows."""
 
-FRAGMENT_STATS = ("origin", "hosts", "remote", *STEERING_STATS)
+CONTAINERS = "containers"
+FRAGMENT_STATS = ("origin", CONTAINERS, "hosts", "remote", *STEERING_STATS)
 """Measurements that belong to one fragment. `origin` identifies files outside the store that the
-fragment's rows point into."""
+fragment's rows point into, CONTAINERS has the size and the time of change of those that hold several
+images."""
 
 TABLE_STATS = ("notices",)
 """Measurements of a whole table, of what is no row of it. A version with others is another one."""

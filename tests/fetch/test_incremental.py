@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,51 @@ def test_only_rows_of_a_new_list_of_a_source_are_requested(
     write(lists / "a.parquet", listed[20:])
     images(store, source(lists))
     assert asked(web) == {f"/{n}.jpg" for n in range(25, 40)}
+
+
+@pytest.mark.parametrize("bucket_rows", [5, 1_500])
+@pytest.mark.parametrize(
+    "lists",
+    [
+        [{"a": range(20)}, {"b": range(21)}],
+        [{"a": range(20)}, {"b": range(20)}, {"a": range(21)}],
+        [{"a": range(20)}, {"b": range(20)}, {}, {"a": range(21)}],
+        [{"a": range(8), "b": range(8, 20)}, {"c": range(20)}],
+        [{"a": range(20)}, {"b": range(7), "c": range(7, 20)}],
+        [{"a": range(10), "b": range(10, 20)}, {"a": range(1, 11), "b": [0, *range(11, 22)]}],
+    ],
+    ids=["renamed", "renamed and back", "ingest alone", "joined", "cut", "rows that moved"],
+)
+def test_rows_of_a_source_are_requested_once_whatever_its_lists_are_called(
+    web: Web,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lists: list[dict[str, Sequence[int]]],
+    bucket_rows: int,
+) -> None:
+    """Rows that failed for good (404) are rows like others, and need no decoder."""
+    monkeypatch.setattr(group_by_host, "MIN_BUCKET_ROWS", bucket_rows)
+    folder, store = tmp_path / "lists", tmp_path / "store"
+    known = set[int]()
+    for names in lists:
+        if not names:
+            run(store, source(folder), until="ingest")
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        for name, numbers in names.items():
+            listed = [
+                {"url": web.url(f"/{n}.jpg", HOSTS[n % 8]), "caption": f"c{n}"} for n in numbers
+            ]
+            write(folder / f"{name}.parquet", listed)
+        rows = images(store, source(folder))
+        numbers = {n for of_list in names.values() for n in of_list}
+        assert {int(Path(path).stem) for path in asked(web)} == numbers - known
+        known |= numbers
+        for name in ("pairs", "images"):
+            # Stages read each fragment as a whole, and one without rows has no columns.
+            assert all(fragment.rows for fragment in table(store, name).fragments.values())
+        stand = {r["caption"] for r in rows if r["reason"] != "removed"}
+        assert stand == {f"c{n}" for n in numbers}
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.engine.parallel import InProcess
+from curation.errors import StoreError
+from curation.flow import plan
 from curation.media.files import parquet_reading
 from curation.media.files.limits import READER_BYTES
-from tests.ingest.helpers import jpeg, run, source, table
+from curation.recipe import parse_recipe
+from curation.runner.step import run_step
+from curation.store.store import Store
+from tests.ingest.helpers import jpeg, run, source, table, write_tar
 
 
 def images(path: Path) -> Path:
@@ -108,3 +118,59 @@ def test_pictures_of_a_row_group_that_is_too_large_say_so(
     assert set(row_reasons.values()) == {"too_large"}
     monkeypatch.setattr(parquet_reading, "PARQUET_BYTES", 20 * size)
     assert set(reasons(tmp_path / "again", path).values()) == {None}
+
+
+@pytest.mark.parametrize("form", ["parquet", "webdataset", "img2dataset"])
+@pytest.mark.parametrize("same_size_and_time", [False, True])
+def test_a_caption_never_meets_a_picture_of_a_file_that_has_changed(
+    tmp_path: Path, form: str, same_size_and_time: bool
+) -> None:
+    """Ingest may have read a file long before fetch reads its pictures, as with `--from fetch`."""
+    (tmp_path / "list").mkdir()
+    first, second = [jpeg(i) for i in range(2)]
+    spec, container, write_all = written(tmp_path / "list", form)
+    write_all([first, second])
+    run(tmp_path / "store", spec)
+    before = container.stat()
+    write_all([second, first] if same_size_and_time else [second, first, jpeg(2)])
+    if same_size_and_time:
+        os.utime(container, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert container.stat().st_size == before.st_size
+    recipe = parse_recipe({"name": "test", "sources": [spec]})
+    store = Store(tmp_path / "store")
+    _, fetch = plan(recipe, until="fetch")
+    with pytest.raises(StoreError, match=f"{container} has changed since ingest read it"):
+        run_step(fetch, store, InProcess())
+    run(tmp_path / "store", spec, until="fetch")
+    rows = table(tmp_path / "store", "images").read().to_pylist()
+    captions = {row["sha256"]: row["caption"] for row in rows}
+    assert captions[hashlib.sha256(first).hexdigest()] == "1"
+    assert captions[hashlib.sha256(second).hexdigest()] == "0"
+
+
+def written(
+    folder: Path, form: str
+) -> tuple[dict[str, Any], Path, Callable[[Sequence[bytes]], object]]:
+    """A source, the file with its pictures, and what writes pictures with their numbers as captions."""
+
+    def write_table(pictures: Sequence[bytes]) -> None:
+        rows = [{"key": f"{n}", "caption": f"{n}", "image": p} for n, p in enumerate(pictures)]
+        pq.write_table(pa.Table.from_pylist(rows), folder / "0.parquet", use_dictionary=False)
+
+    def write_tars(pictures: Sequence[bytes]) -> None:
+        members = [(f"{n}.jpg", p) for n, p in enumerate(pictures)]
+        if form == "img2dataset":
+            rows = [
+                {"key": f"{n}", "status": "success", "error_message": None, "caption": f"{n}"}
+                for n in range(2)
+            ]
+            pq.write_table(pa.Table.from_pylist(rows), folder / "0.parquet")
+        else:
+            members += [(f"{n}.txt", b"%d" % n) for n in range(len(pictures))]
+        write_tar(folder / "0.tar", members)
+
+    spec = {"name": "web", "role": "pool", "format": form, "path": str(folder)}
+    if form == "parquet":
+        spec["columns"] = {"key": "key", "caption": "caption", "image": "image"}
+        return spec, folder / "0.parquet", write_table
+    return spec, folder / "0.tar", write_tars

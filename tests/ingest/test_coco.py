@@ -131,7 +131,11 @@ def test_samples_of_fiftyone(tmp_path: Path) -> None:
             "metadata": {"_cls": "ImageMetadata", "width": 32},
             "_media_type": "image",
         },
-        {"id": "x", "filepath": str(tmp_path / "data" / "2.jpg"), "ground_truth": {"label": 5}},
+        {
+            "id": "x",
+            "filepath": str(tmp_path / "data" / "2.jpg"),
+            "ground_truth": {"label": 5, "confidence": 0.5, "_cls": "Classification"},
+        },
         {"id": "y", "filepath": "../up.jpg"},
         {"id": "z"},
         3,
@@ -146,6 +150,7 @@ def test_samples_of_fiftyone(tmp_path: Path) -> None:
         (None, None, "bad_row"),
     ]
     assert json.loads(rows[0]["metadata"]) == {"metadata": {"width": 32}, "tags": ["train"]}
+    assert json.loads(rows[1]["metadata"]) == {"ground_truth": {"confidence": 0.5}}
     assert "it has no filepath" in json.loads(rows[3]["metadata"])["unreadable"]
 
 

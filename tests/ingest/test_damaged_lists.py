@@ -70,6 +70,16 @@ def test_rows_before_the_damage_of_a_compressed_list_stand(
     assert "is damaged" in bad["metadata"] and f"after {len(rows):,} rows" in bad["metadata"]
 
 
+@pytest.mark.parametrize("codec", ["gzip", "bz2", "zstd", "lz4", "xz"])
+def test_lists_that_were_joined_are_read_also_if_one_is_empty(tmp_path: Path, codec: str) -> None:
+    """As by `cat part-*.bz2`: a program that writes parts leaves empty ones."""
+    lines_of = [[], [1], [], [], [2, 3], []]
+    contents = ("".join(f"http://a.example/{n}\n" for n in part).encode() for part in lines_of)
+    (tmp_path / "l.txt").write_bytes(b"".join(compressed(c, codec) for c in contents))
+    rows = pairs(tmp_path / "store", source(tmp_path / "l.txt", format="txt", columns={}))
+    assert [(row["url"][-1], row["reason"]) for row in rows] == [(n, None) for n in "123"]
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "txt"])
 @pytest.mark.parametrize(
     ("content", "message"),

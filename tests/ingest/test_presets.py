@@ -88,6 +88,37 @@ def test_columns_of_published_parquet_lists_are_mapped(
     assert set(json.loads(stored_row["metadata"] or "{}")) == set(row) - used
 
 
+@pytest.mark.parametrize("is_empty", [False, True])
+@pytest.mark.parametrize(
+    "kind", [n for n, p in PRESETS.items() if p.reader == "parquet"] + ["huggingface"]
+)
+def test_what_no_field_takes_of_several_columns_is_metadata(
+    tmp_path: Path, kind: str, is_empty: bool
+) -> None:
+    """A list may have an alternative text and a caption that a model wrote; one of them is taken."""
+    known = {**FORMATS, **PRESETS}[kind].columns
+    url = "http://a.example/{}.jpg"
+    values = {
+        column: url.format(column)
+        if field == "url"
+        else SHA
+        if field == "sha256"
+        else f"a {column}"
+        for field, columns in known.items()
+        if field != "faces"
+        for place, column in enumerate(columns)
+        if not (is_empty and place == 0 and len(columns) > 1)
+    }
+    row: dict[str, Any] = values | {c[0]: "" for c in known.values() if c[0] not in values}
+    if kind == "huggingface":
+        row["image"] = {"bytes": b"", "path": None}
+    (stored,) = listed(tmp_path, kind, write(tmp_path / "part-0.parquet", [row]))
+    kept = json.loads(stored["metadata"] or "{}")
+    of_fields = ("url", "caption", "source_key", "expected_sha256")
+    taken = [stored[name] for name in of_fields if stored[name] is not None]
+    assert sorted([*taken, *kept.values()]) == sorted(values.values())
+
+
 def test_lists_without_a_header_line(tmp_path: Path) -> None:
     url = "http://a.example/{}.jpg"
     cc3m, cc12m = tmp_path / "cc3m.tsv", tmp_path / "cc12m.tsv"
@@ -123,7 +154,10 @@ def test_wit_takes_the_first_caption_that_is_not_empty(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(text.encode()))
     stored_rows = listed(tmp_path, "wit", path)
     assert [r["caption"] for r in stored_rows] == ["reference", 'two "words" in\tone field', None]
-    assert json.loads(stored_rows[0]["metadata"]) == {"language": "en"}
+    others = {"caption_attribution_description": "attribution"}
+    others |= {"caption_alt_text_description": "alt"}
+    assert json.loads(stored_rows[0]["metadata"]) == {"language": "en"} | others
+    assert json.loads(stored_rows[2]["metadata"]) == {"language": "en"}
 
 
 def test_a_text_list_has_one_url_a_line(tmp_path: Path) -> None:

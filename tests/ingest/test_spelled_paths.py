@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from curation.errors import RecipeError
-from tests.ingest.helpers import jpeg, pairs, run, table
+from tests.ingest.helpers import jpeg, pairs, run, table, tar_of
 from tests.ingest.test_named_files import fetched, listed, sha256
 
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
@@ -83,6 +86,28 @@ def test_addresses_in_the_folder_of_the_source_are_paths_in_it(tmp_path: Path) -
     rows = table(tmp_path / "store", "images").read(["sha256", "reason"]).to_pylist()
     there = {"sha256": sha256(jpeg(1)), "reason": None}
     assert rows == [there, {"sha256": None, "reason": "outside_folder"}, there]
+
+
+@pytest.mark.parametrize("form", ["folder", "webdataset", "parquet"])
+@pytest.mark.parametrize("name", ["a b", "ü", "b%20", "c#1", "d?e", "[f]"])
+def test_files_of_any_name_are_read_on_other_file_systems(
+    tmp_path: Path, form: str, name: str
+) -> None:
+    root = f"memory://named{tmp_path.name}"
+    ending, content, columns = {
+        "folder": ("jpg", jpeg(1), {}),
+        "webdataset": ("tar", tar_of({"1.jpg": jpeg(1)}), {}),
+        "parquet": ("parquet", parquet_of(jpeg(1)), {"image": "image"}),
+    }[form]
+    fsspec.filesystem("memory").pipe(f"{root}/d {name}/{name}.{ending}", content)
+    spec = {"name": "web", "role": "pool", "format": form, "path": root, "columns": columns}
+    assert fetched(tmp_path / "store", spec) == [(sha256(jpeg(1)), None)]
+
+
+def parquet_of(image: bytes) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table({"image": [image]}), out)
+    return out.getvalue()
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter
+from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +57,25 @@ def test_the_first_pair_of_a_url_is_kept_across_files_and_sources(tmp_path: Path
     assert all(
         r["duplicate_of"] == (firsts[r["url_normalized"]] if r["reason"] else None) for r in rows
     )
+
+
+@pytest.mark.parametrize("order", list(permutations(("list", "mixed", "coco"))), ids="-".join)
+def test_the_first_source_counts_whatever_its_form(tmp_path: Path, order: Sequence[str]) -> None:
+    """Rows of lists of URLs are grouped by host, and those of other forms are not."""
+    row = {"url": "http://a.example/1", "caption": "c", "path": None}
+    write(tmp_path / "l.parquet", [row])
+    images = {"images": [{"id": 1, "file_name": row["url"]}]}
+    (tmp_path / "l.json").write_text(json.dumps(images))
+    columns = {"url": "url", "caption": "caption"}
+    specs = {
+        "list": source(tmp_path / "l.parquet"),
+        "mixed": source(tmp_path / "l.parquet", columns=columns | {"path": "path"}),
+        "coco": source(tmp_path / "l.json", format="coco", columns={}),
+    }
+    for _ in range(2):
+        rows = pairs(tmp_path / "store", *(specs[form] | {"name": form} for form in order))
+        reasons = {row["source"]: row["reason"] for row in rows}
+        assert [reasons[form] for form in order] == [None, "duplicate_url", "duplicate_url"]
 
 
 def test_seed_and_held_out_sets_have_duplicates_of_their_own(tmp_path: Path) -> None:

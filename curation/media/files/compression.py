@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import io
 import lzma
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +26,11 @@ _BZIP2_BLOCKS = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 _BLOCK_BYTES = 1 << 16
 _BUFFER_BYTES = 10 << 10
 """What is decompressed together where rows are read one by one: damage costs all of it."""
+_DECODERS: dict[str, Callable[[], Any]] = {
+    "bz2": bz2.BZ2Decompressor,
+    "xz": partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=DECOMPRESSOR_BYTES),
+}
+"""Decoders of one stream each, of compressions that Arrow does not read as they are."""
 DAMAGE = (OSError, EOFError, lzma.LZMAError)
 """What reading a damaged stream may raise. `FileSystemError` is one of them, and no damage."""
 
@@ -51,8 +59,9 @@ def decompressed(stream: Any, codec: str | None) -> Any:
     _limit_holes(stream)
     if codec is None:
         return stream
+    decoder = _DECODERS.get(codec)
     return _Limited(
-        stream, _Xz(stream) if codec == "xz" else pa.CompressedInputStream(stream, codec)
+        stream, _Streams(stream, decoder) if decoder else pa.CompressedInputStream(stream, codec)
     )
 
 
@@ -89,12 +98,15 @@ class _Limited:
         return content
 
 
-class _Xz:
-    """The content of an xz file. `LZMAFile` takes any memory that a file asks for."""
+class _Streams:
+    """The content of a file of one compressed stream after another, by a decoder of Python.
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._decoder: lzma.LZMADecompressor | None = None
+    `LZMAFile` takes any memory that a file asks for, and Arrow fails at an empty stream of bzip2.
+    """
+
+    def __init__(self, stream: Any, new_decoder: Callable[[], Any]) -> None:
+        self._stream, self._new_decoder = stream, new_decoder
+        self._decoder: Any = None
 
     def read(self, size: int) -> bytes:
         while True:
@@ -103,7 +115,7 @@ class _Xz:
                 return b""
             content = self._decoder.decompress(content, size)
             if content:
-                return content
+                return bytes(content)
 
     def _next_input(self) -> bytes:
         """Return compressed bytes for the decoder: a new one for each stream, None at the end."""
@@ -121,7 +133,7 @@ class _Xz:
             if not content:
                 self._decoder = None
                 return b""
-        self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DECOMPRESSOR_BYTES)
+        self._decoder = self._new_decoder()
         return content
 
     def close(self) -> None:

@@ -15,13 +15,14 @@ import stat
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 import fsspec
 import pyarrow as pa
 from pyarrow import fs
 
 from curation.errors import StoreError
+from curation.media.files.file_cache import changed_ns
 from curation.media.web.params import PUBLIC_WEB, OutboundParams, is_web
 from curation.store.storage.reader import asked_filesystem, open_filesystem
 
@@ -122,7 +123,8 @@ def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
             of_fsspec, path = fsspec.core.url_to_fs(uri)
         except (ValueError, ImportError) as error:
             raise ValueError(f"{arrow_error}; {error}") from error
-        return fs.PyFileSystem(fs.FSSpecHandler(of_fsspec)), path
+        # Arrow decodes URIs, and fsspec does not.
+        return fs.PyFileSystem(fs.FSSpecHandler(of_fsspec)), unquote(path)
 
 
 def open_location(file: str, outbound: OutboundParams = PUBLIC_WEB) -> pa.NativeFile:
@@ -171,7 +173,7 @@ def open_local(path: str, follow_links: bool = True) -> pa.NativeFile:
     try:
         status = os.fstat(descriptor)
         _check_regular(status, path)
-        return _watched(os.fdopen(descriptor, "rb", buffering=0), status.st_blocks * _BLOCK_BYTES)
+        return _watched(os.fdopen(descriptor, "rb", buffering=0), status)
     except BaseException:
         os.close(descriptor)
         raise
@@ -182,8 +184,8 @@ def _check_regular(status: os.stat_result, path: str) -> None:
         raise SpecialFileError(errno.EINVAL, "it is no regular file", path)
 
 
-def _watched(stream: Any, bytes_on_disk: int = 0) -> pa.NativeFile:
-    watched = _Watched(stream, bytes_on_disk)
+def _watched(stream: Any, status: os.stat_result | None = None) -> pa.NativeFile:
+    watched = _Watched(stream, status)
     opened = _OpenFile(watched, "r")
     opened.watched = watched
     return opened
@@ -230,18 +232,34 @@ class _OpenFile(pa.PythonFile):  # type: ignore[misc]
     watched: _Watched
 
 
+def version_of(stream: pa.NativeFile) -> list[int]:
+    """Return the size of an open file in bytes, and of a local one a number that each change changes.
+
+    Args:
+        stream: see `open_location`.
+    """
+    return [stream.size(), stream.watched.changed]
+
+
 class _Watched:
     """An open file whose failures can be told from damage that a reader notices in its content.
+
+    Args:
+        stream: the file.
+        status: of a local file.
 
     Attributes:
         bytes_on_disk: what a local file takes on its disk; 0 for other files, and where its file system
             does not say it.
+        changed: `changed_ns` of a local file; 0 for other files.
         most: bytes that may be read in all; None for any number.
         failure: the last.
     """
 
-    def __init__(self, stream: Any, bytes_on_disk: int) -> None:
-        self._stream, self.bytes_on_disk = stream, bytes_on_disk
+    def __init__(self, stream: Any, status: os.stat_result | None) -> None:
+        self._stream = stream
+        self.bytes_on_disk = status.st_blocks * _BLOCK_BYTES if status else 0
+        self.changed = changed_ns(status) if status else 0
         self.most: int | None = None
         self._count = 0
         self.failure: FileSystemError | None = None

@@ -52,16 +52,25 @@ NO_FRAGMENTS = ListedFragments()
 
 
 def list_by_stem(
-    records: Iterable[FragmentRecord], context: Context
+    records: Iterable[FragmentRecord],
+    context: Context,
+    beside: Mapping[str, Sequence[str]] | None = None,
 ) -> Mapping[str, ListedFragments]:
-    """Return fragments by the stem of their names.
+    """Return fragments with rows by the stem of their names.
 
     Args:
         records: of a table.
         context: where lists of many fragments are written.
+        beside: other stems whose fragments are listed for a stem, too.
     """
-    fragments = (Fragment(context.store, record).without_measurements() for record in records)
-    by_stem = group_by_stem(fragments)
+    fragments = (
+        Fragment(context.store, record).without_measurements() for record in records if record.rows
+    )
+    named, more = group_by_stem(fragments), beside or {}
+    by_stem = {
+        stem: [fragment for each in (stem, *more.get(stem, ())) for fragment in named.get(each, ())]
+        for stem in {**named, **more}
+    }
     return {
         stem: ListedFragments(tuple(of_stem))
         if len(of_stem) <= NAMED_FRAGMENTS

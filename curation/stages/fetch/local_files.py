@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby, pairwise
 
 import pyarrow as pa
@@ -15,8 +15,10 @@ from curation.media.files.location import (
     OutsideFolderError,
     SpecialFileError,
     open_location,
+    shown,
     split_location,
     unescape,
+    version_of,
 )
 from curation.media.files.parquet_images import image_at, image_leaf, image_values
 from curation.media.files.parquet_reading import Batch, BoundedParquet, Unread
@@ -35,7 +37,10 @@ Opener = Callable[[str], pa.NativeFile]
 
 
 def read_local(
-    rows: Iterable[FetchRequest], max_bytes: int, open_file: Opener = open_location
+    rows: Iterable[FetchRequest],
+    max_bytes: int,
+    open_file: Opener = open_location,
+    versions: Mapping[str, list[int]] | None = None,
 ) -> Iterator[FetchResult]:
     """Yield the bytes of rows with a location; successive rows of one file are read in one pass.
 
@@ -43,9 +48,10 @@ def read_local(
         rows: each with a location.
         max_bytes: largest size of an image.
         open_file: opens the file of a location.
+        versions: `version_of` files with many images, by location, when ingest read them.
 
     Raises:
-        StoreError: a file with many images is missing or damaged since ingest read it.
+        StoreError: a file with many images is missing, damaged, or another one since ingest read it.
     """
     located = ((*split_location(row.location or ""), row) for row in rows)
     for path, group in groupby(located, key=lambda item: item[0]):
@@ -56,7 +62,7 @@ def read_local(
             else:
                 contained.append((inside, row))
         if contained:
-            yield from _container(path, contained, max_bytes, open_file)
+            yield from _container(path, contained, max_bytes, open_file, (versions or {}).get(path))
 
 
 def _image_file(path: str, row: FetchRequest, max_bytes: int, open_file: Opener) -> FetchResult:
@@ -82,10 +88,20 @@ def _read_file(path: str, max_bytes: int, open_file: Opener) -> bytes:
 
 
 def _container(
-    path: str, contained: Contained, max_bytes: int, open_file: Opener
+    path: str,
+    contained: Contained,
+    max_bytes: int,
+    open_file: Opener,
+    version: list[int] | None,
 ) -> Iterator[FetchResult]:
     try:
         with open_file(path) as stream:
+            if version is not None and version_of(stream) != version:
+                # Its places may hold other images now, and rows their old captions.
+                raise StoreError(
+                    f"{shown(unescape(path))} has changed since ingest read it",
+                    fix="Run the whole recipe again: ingest reads it anew",
+                )
             magic = stream.read(len(_PARQUET_MAGIC))
             stream.seek(0)
             if magic == _PARQUET_MAGIC:

@@ -11,11 +11,13 @@ from typing import Any
 
 from curation.engine.context import Context
 from curation.engine.params_base import changed_fields
+from curation.engine.table import Table
 from curation.engine.units import content_of
 from curation.media.pictures.plug_ins import PLUG_INS
 from curation.media.web.failure_reasons import is_permanent
 from curation.media.web.urls import UrlRules
 from curation.stages.fetch.earlier_fragments import NO_FRAGMENTS, ListedFragments, list_by_stem
+from curation.stages.fetch.moved_rows import changed_buckets_beside
 from curation.stages.fetch.params import FetchStep
 from curation.stages.fetch.request import FetchRequest
 from curation.stages.fetch.sample_schema import SHARED_COLUMNS
@@ -88,7 +90,9 @@ def rules_digest(rules: UrlRules) -> str:
     return digest(content_of(rules))
 
 
-def earlier_images(params: FetchStep, rules: UrlRules, context: Context) -> EarlierVersion:
+def earlier_images(
+    params: FetchStep, rules: UrlRules, pairs: Table, context: Context
+) -> EarlierVersion:
     """Return the version of `images` whose rows this run may reuse; an empty one if there is none."""
     # The file of the face detector may have changed under the same name.
     if params.faces.weights:
@@ -100,7 +104,8 @@ def earlier_images(params: FetchStep, rules: UrlRules, context: Context) -> Earl
             changed |= {"redirects"}
         same_stage = [manifest.stage, manifest.stage_version] == context.salt
         if same_stage and not changed - FAILURE_PARAMS and not _fewer_hosts(params, manifest):
-            fragments = list_by_stem(manifest.fragments, context)
+            beside = changed_buckets_beside(pairs, manifest)
+            fragments = list_by_stem(manifest.fragments, context, beside)
             redirects = not changed & REDIRECT_PARAMS
             retried = context.stale.outcomes
             return EarlierVersion(fragments, not changed, redirects, retried)

@@ -31,6 +31,7 @@ from curation.stages.fetch.units import Prepared
 from curation.stages.fetch.without_pixels import FROM_PAIRS, rows_without_pixels
 from curation.stages.fetch.work_shards import WorkShards
 from curation.store.fragment import Fragment
+from curation.store.manifest import CONTAINERS
 from curation.store.tombstones import Takedowns
 from curation.store.work_folder import WorkFolder
 
@@ -93,7 +94,8 @@ def fetch(
             done[row], reused = True, reused + 1
             targets[row] = columns["final_url"]
         located = (request for request in _requests(pairs, done) if request.location is not None)
-        _write_all(read_local(located, params.max_bytes, partial(_open_file, params)), writer)
+        open_file, versions = partial(_open_file, params), pairs.stats.get(CONTAINERS)
+        _write_all(read_local(located, params.max_bytes, open_file, versions), writer)
         remote = (request for request in _requests(pairs, done) if request.location is None)
         crawl(_check_contact(remote, params), params, rules, writer.write_result, waiting)
         # Shards that are written later override those before them.

@@ -57,7 +57,7 @@ def units(pairs: Table, *, params: FetchStep, context: Context) -> dict[str, dic
     has_pixels = params.pixels == "fetch"
     if has_pixels:
         _check_files_are_there(pairs)
-    earlier = earlier_images(params, rules, context) if has_pixels else EarlierVersion()
+    earlier = earlier_images(params, rules, pairs, context) if has_pixels else EarlierVersion()
     return {
         name: {
             "pairs": fragment,

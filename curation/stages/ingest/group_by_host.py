@@ -26,6 +26,7 @@ from curation.stages.ingest.duplicates import Duplicates
 from curation.stages.ingest.formats.forgotten import bucket_of_forgotten, host_hash
 from curation.stages.ingest.formats.source_row import STAGED_ONLY
 from curation.store.fragment import Fragment
+from curation.store.manifest import CONTAINERS
 
 GROUP_ROWS = 2**23
 """Largest group in rows: about a thousand buckets of the default size, each of which reads all shuffle
@@ -177,8 +178,9 @@ class StagedRows:
         """Yield rows of `pairs`.
 
         Returns:
-            The version of the files outside the store that rows point into, as `origin`; and hashes of
-            the hosts of rows whose images are behind URLs alone, as `remote`, or none if they are many.
+            The version of the files outside the store that rows point into, as `origin`, and those that
+            hold several images, as CONTAINERS; and hashes of the hosts of rows whose images are behind
+            URLs alone, as `remote`, or none if they are many.
         """
         hosts = set[int]()
         for batch in self.marked():
@@ -186,6 +188,8 @@ class StagedRows:
             yield batch
         origins = [o for o in (self.staged.record.stats.get("origin"), self.named) if o]
         stats: dict[str, Any] = {"origin": "-".join(origins)} if origins else {}
+        if CONTAINERS in self.staged.stats:
+            stats[CONTAINERS] = self.staged.stats[CONTAINERS]
         if hosts:
             stats["remote"] = sorted(hosts) if len(hosts) <= NOTED_HOSTS else []
         return stats

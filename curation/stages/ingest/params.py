@@ -33,7 +33,7 @@ STAGE = Stage(
     kind="map",
     params=IngestStep,
     writes="pairs",
-    version=6,
+    version=7,
     versions=lambda params: {
         f"format {source.format}": " ".join(map(str, source.version)) for source in params.sources
     },

@@ -91,8 +91,9 @@ class Removed:
         for fragment in self.last:
             for batch in fragment.batches():
                 stands = pa.array(_take(batch.column("pair_id").to_pylist(), gone), pa.bool_())
-                if stands.true_count:
-                    yield _as_removed(not_forgotten(batch.filter(stands), self.takedowns))
+                standing = not_forgotten(batch.filter(stands), self.takedowns)
+                if standing.num_rows:
+                    yield _as_removed(standing)
 
 
 def _take(pair_ids: list[str], gone: set[str]) -> Iterator[bool]:

@@ -9,8 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from curation.engine.context import Context
-from curation.engine.contract import contract
-from curation.engine.units import StageOutput, empty_batch
+from curation.engine.units import StageOutput
 from curation.errors import Detail, RecipeError, StoreError
 from curation.media.web.urls import UrlRules, url_rules
 from curation.stages.ingest.buckets import BucketRows, bucket_fragments
@@ -39,7 +38,7 @@ from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
 from curation.stages.ingest.usable_rows import check_usable
 from curation.store.fragment import Fragment
-from curation.store.manifest import count_outcomes
+from curation.store.manifest import CONTAINERS, count_outcomes
 
 logger = logging.getLogger(__name__)
 
@@ -76,10 +75,8 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
     if absent:
         # Without pixels, vectors may take the place of the images, so `fetch` says it.
         context.measured["absent_files"] = absent
+    duplicates = _duplicates(_listed_first(files, groups, history), staged, context)
     grouped = {name for group in groups for name in group.files}
-    in_order = [name for name in files if name not in grouped]
-    first = _listed_first(files, groups, history)
-    duplicates = _duplicates(in_order + first, staged, context)
     units: dict[str, dict[str, Any]] = {
         fragment.name: {
             "pairs": StagedRows(
@@ -88,7 +85,8 @@ def units(*, params: IngestStep, context: Context) -> dict[str, dict[str, Any]]:
                 named[fragment.name].digest if fragment.name in named else None,
             )
         }
-        for name in in_order
+        for name in files
+        if name not in grouped
         for fragment in staged[name]
     }
     shuffle_files = shuffle(groups, staged, duplicates, context)
@@ -123,14 +121,14 @@ def _absent_files(
 def _listed_first(
     files: Mapping[str, SourceFile], groups: list[Group], history: History
 ) -> list[str]:
-    """Return the files of groups in the order in which their rows count as first.
+    """Return the files in the order in which their rows count as first.
 
-    Rows that an earlier run of the step listed come first, so that what has been fetched is not a
-    duplicate of a row that was added. Rows of one generation are in the order of their files, as in a
-    fresh store, whatever groups other recipes formed of them.
+    Rows of groups that an earlier run of the step listed come first, so that what has been fetched is
+    not a duplicate of a row that was added. Rows of one generation are in the order of their files, as
+    in a fresh store, whatever groups other recipes formed of them.
     """
     generation = {name: history.generation(g) for g in groups for name in g.files}
-    return sorted((name for name in files if name in generation), key=generation.__getitem__)
+    return sorted(files, key=lambda name: generation.get(name, 0))
 
 
 def _read_files(
@@ -217,6 +215,7 @@ def read_file(
     entry = FORMATS[file.source.reader]
     read = getattr(FORMATS.load(file.source.reader), entry.function)
     summary, boundary = _Summary(), FileBoundary(file)
+    versions = file.container_versions()
     yield from stage_rows(file, summary.rows(boundary.items(read(file))), rules)
     stats: dict[str, Any] = {"notices": summary.notices, "filled": sorted(summary.filled)}
     # For people who ask where a row is from.
@@ -225,7 +224,7 @@ def read_file(
         stats["unreadable"] = boundary.unreadable.message
         stats["unreadable_fix"] = boundary.unreadable.fix
     if entry.holds_images or "image" in file.source.column_candidates:
-        stats["origin"] = file.version
+        stats |= {"origin": file.version, CONTAINERS: versions}
     return stats
 
 
@@ -248,8 +247,7 @@ class _Summary:
 
 
 def ingest(pairs: StagedRows | BucketRows, *, params: IngestStep) -> StageOutput:
-    """Yield the pairs of one fragment."""
-    yield empty_batch(contract("pairs").arrow_schema())
+    """Yield the pairs of one fragment; of a list that was renamed, there is none left."""
     return (yield from pairs.batches())
 
 

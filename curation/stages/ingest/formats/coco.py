@@ -123,10 +123,13 @@ def _sample(
         sample.setdefault("id", identity["$oid"])
     name = columns.get("caption", "caption")
     caption = sample.get(name)
+    of_label: dict[str, Any] = {}
     if isinstance(caption, dict) and "label" in caption:
-        sample[name] = caption["label"]
+        sample[name] = caption.pop("label")
+        # Such as its confidence.
+        of_label = _public(caption)
     _set(row, sample, path="filepath", caption=name, key=columns.get("key", "id"))
-    set_metadata(row, _public(sample))
+    set_metadata(row, _public(sample) | ({name: of_label} if of_label else {}))
     return row
 
 

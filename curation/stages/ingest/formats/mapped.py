@@ -142,6 +142,7 @@ def row_from_columns(columns: Columns, values: Mapping[str, Any]) -> SourceRow:
     The row is bad if a mapped value cannot be what it is mapped to.
     """
     row = SourceRow()
+    used = {column for candidates in columns.values() for column in candidates}
     for mapped, candidates in columns.items():
         if mapped == "faces":
             try:
@@ -149,13 +150,15 @@ def row_from_columns(columns: Columns, values: Mapping[str, Any]) -> SourceRow:
             except BadTextError as error:
                 _reject(row, candidates[0], str(error), values[candidates[0]])
         elif mapped != "image":
-            setattr(row, mapped, _first_text(row, candidates, values))
+            value, place = _first_text(row, candidates, values)
+            setattr(row, mapped, value)
+            # Another caption of the row is metadata.
+            used.difference_update(c for c in candidates[place:] if values.get(c) not in (None, ""))
     if row.sha256 is not None:
         row.sha256 = row.sha256.strip().lower()
         if not _SHA256.fullmatch(row.sha256):
             _reject(row, columns["sha256"][0], "no SHA-256 in hexadecimal digits")
             row.sha256 = None
-    used = {column for candidates in columns.values() for column in candidates}
     set_metadata(row, {n: v for n, v in values.items() if n not in used})
     return row
 
@@ -175,17 +178,20 @@ def set_metadata(row: SourceRow, values: Mapping[str, Any]) -> None:
 
 def _first_text(
     row: SourceRow, candidates: tuple[str, ...], values: Mapping[str, Any]
-) -> str | None:
-    """Return the first text that is not empty; a value that is no text makes the row bad."""
-    for column in candidates:
+) -> tuple[str | None, int]:
+    """Return the first text that is not empty, and the place of the candidate after it.
+
+    A value that is no text makes the row bad.
+    """
+    for place, column in enumerate(candidates, 1):
         try:
             value = _noted_text(row, column, values.get(column))
         except BadTextError as error:
             _reject(row, column, str(error), values[column])
-            return None
+            return None, place
         if value is not None:
-            return value
-    return None
+            return value, place
+    return None, len(candidates)
 
 
 def set_text(row: SourceRow, field: str, column: str, value: Any) -> None:

@@ -169,9 +169,6 @@ def _paths(uris: Sequence[str]) -> tuple[fs.FileSystem, list[str]]:
     folders = [uri.rpartition("/")[0] + "/" for uri in plain]
     start = os.path.commonprefix(folders).rindex("/") + 1  # noqa: RUF071
     filesystem, path = filesystem_of(uris[0])
-    names = [uri[start:] for uri in plain]
-    if not path.endswith(names[0]):
-        # File systems of Arrow decode URIs, those of fsspec do not.
-        names = [unquote(name) for name in names]
+    names = [unquote(uri[start:]) for uri in plain]
     base = path.removesuffix(names[0])
     return filesystem, [base + name for name in names]

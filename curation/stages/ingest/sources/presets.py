@@ -36,6 +36,7 @@ PRESETS = Registry(
     "curation.stages.ingest.formats",
     {
         "laion": Preset(
+            version=2,
             reader="parquet",
             columns={
                 "url": ("URL", "url"),
@@ -73,6 +74,7 @@ PRESETS = Registry(
             doc="Conceptual 12M, one URL and caption per line",
         ),
         "wit": Preset(
+            version=2,
             reader="tsv",
             columns={
                 "url": ("image_url",),
@@ -86,6 +88,7 @@ PRESETS = Registry(
             doc="Wikipedia-based Image Text",
         ),
         "url_alt": Preset(
+            version=2,
             reader="parquet",
             columns={
                 "url": ("url", "image_url", "img_url", "src"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import pyarrow as pa
 from curation.engine.params_base import fingerprint_params
 from curation.errors import StoreError
 from curation.masking import mask_address
+from curation.media.files.file_cache import changed_ns
 from curation.media.files.limits import EXPANSION_BYTES
 from curation.media.files.location import (
     OutsideFolderError,
@@ -181,6 +183,22 @@ class SourceFile:
         name = name.removeprefix(f"{root}/")
         return f"{root}/{_quoted(_clean(name))}{self.query if root == self.root else ''}"
 
+    def container_versions(self) -> dict[str, list[int]]:
+        """Return `version_of` of the files that images are in, by location: fetch reads them later."""
+        files = [] if self.members else [(None, self.size)]
+        files += [(file.name, file.size) for file in self.beside if file.name.endswith(".tar")]
+        versions = {}
+        for name, size in files:
+            # Reading a file that has gone says so.
+            with suppress(OSError, OutsideFolderError):
+                location = self.location if name is None else self.location_of(name)
+                if self.is_local:
+                    versions[location] = _local_version(location)
+                elif size is not None:
+                    # Not every file system says it.
+                    versions[location] = [size, 0]
+        return versions
+
     def open(self, name: str | None = None) -> pa.NativeFile:
         """Open this file, or another file of the folder, for random access.
 
@@ -205,6 +223,11 @@ class SourceFile:
     def _real_path(self, name: str) -> str:
         """Return the path of a file of the folder without links, so that none is followed later."""
         return inside(self.root, name, self.source.follow_links)
+
+
+def _local_version(location: str) -> list[int]:
+    status = Path(unescape(location)).stat()
+    return [status.st_size, changed_ns(status)]
 
 
 def _real(root: str) -> str:
