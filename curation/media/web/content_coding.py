@@ -103,7 +103,7 @@ def brotli_parts(packed: bytes, limit: int) -> Iterator[bytes]:
 
 
 def _refused(magic: bytes) -> Callable[[bytes, int], bytes]:
-    """Return the decoder of a coding that is not undone. A robots.txt in it must not pass for no rules."""
+    """Return what refuses a coding that is not undone: robots.txt in it is not one without rules."""
 
     def decode(content: bytes, limit: int) -> bytes:
         if content.startswith(magic):
