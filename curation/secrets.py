@@ -70,12 +70,12 @@ def note_settings(settings: Mapping[str, object]) -> None:
     for value in map(str, settings.values()):
         if "://" in value:
             note_secrets(value)
-        if value.startswith("{"):
+        if value.lstrip().startswith(("{", "[")):
             _note_json(value)
 
 
 def _note_json(text: str) -> None:
-    """Note the secrets in a setting that is a JSON object, as the key of a service account is."""
+    """Note the secrets in a setting that is JSON, as the key of a service account is."""
     with suppress(ValueError, RecursionError):
         note_spec(json.loads(text))
 

@@ -112,6 +112,7 @@ def test_settings_are_secret_by_their_names(tmp_path: Path) -> None:
         ),
         "SERVICEBUS_CONNECTIONSTRING": "Endpoint=x;Shared Access Key = aSecretEight",
         "spark.hadoop.fs.azure.sas.container.account.blob.example": "sv=1&sig=aSecretNine",
+        "REGISTRIES": ' [{"host": "h", "password": "aSecretTwelve"}]',
         "MYSQL_PWD": "aSecretEleven",
         "DB_PASSWORD": "2026113020261130",
         "FSSPEC_S3": '{"key": "AKIA", "client": {"secret": "aSecretTen", "url": "s3://k:aSecretOf@b/"}}',
@@ -133,7 +134,7 @@ def test_settings_are_secret_by_their_names(tmp_path: Path) -> None:
     note_settings(values | open_ones)
     assert conceal(" ".join(values.values())).count("aSecret") == 0
     assert conceal("denied for 2026113020261130") == "denied for ***"
-    for alone in ("aSecretSeven==", "aSecretEight", "aSecretTen", "aSecretOf"):
+    for alone in ("aSecretSeven==", "aSecretEight", "aSecretTen", "aSecretTwelve", "aSecretOf"):
         assert conceal(f"denied for {alone}") == "denied for ***"
     text = " ".join(open_ones.values())
     assert conceal(text) == text
