@@ -26,12 +26,16 @@ logger = logging.getLogger(__name__)
 
 MIN_LENGTH = 5
 """Shorter values are masked within addresses alone: any text may have them by chance."""
+_MIN_DIGITS = 8
+"""Shorter numbers are counts and times of settings as often as passwords."""
+_MIN_LINE = 16
+"""Characters of a line of a secret that is looked for alone: programs print a line at a time."""
 MAX_KNOWN = 4096
 """Forms of secrets that are kept. The first ones stay, and a warning says so."""
 _ADDRESS = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{0,30}:[/\\]{2,}[^\s\"'<>]+")
 _QUOTED_ADDRESS = re.compile(r"(?i)([\"'])([a-z][a-z0-9+.-]{0,30}:[/\\]{2,}.{1,8000}?)\1")
 NAMES = (
-    r"(?i)secret|token(?!i)|passw|passphrase|credential|(access|account|private|api).?key"
+    r"(?i)secret|token(?!i)|passw|passphrase|[._-]pwd|credential|(access|account|private|api).?key"
     r"|connection.?string|(^|[._-])sas([._-]|$)|(storage|shared|encryption|fernet|signing).?key$"
 )
 """What names of secret variables and settings have: a regular expression of Python and of Java."""
@@ -59,17 +63,19 @@ def note_secrets(text: str) -> None:
 def note_settings(settings: Mapping[str, object]) -> None:
     """Note the values of settings whose names say that they are secret: of variables, of Spark."""
     named = [str(v) for n, v in settings.items() if is_secret(n)]
-    _note(v for v in named if not (v.isdigit() or v.lower() in _WORDS or _is_path(v)))
+    _note(v for v in named if not (_is_number(v) or v.lower() in _WORDS or _is_path(v)))
+    lines = (line.strip() for v in named if "\n" in v for line in v.splitlines())
+    _note(line for line in lines if len(line) >= _MIN_LINE)
     _note(part for value in named for part in _OF_CONNECTION.findall(value))
     for value in map(str, settings.values()):
         if "://" in value:
             note_secrets(value)
-        if value.startswith("{"):
+        if value.lstrip().startswith(("{", "[")):
             _note_json(value)
 
 
 def _note_json(text: str) -> None:
-    """Note the secrets in a setting that is a JSON object, as the key of a service account is."""
+    """Note the secrets in a setting that is JSON, as the key of a service account is."""
     with suppress(ValueError, RecursionError):
         note_spec(json.loads(text))
 
@@ -159,6 +165,10 @@ def _between(text: str, literal: Sequence[str]) -> Iterator[str]:
             return
         yield text[start:end]
         start = end + len(part)
+
+
+def _is_number(value: str) -> bool:
+    return value.isdigit() and len(value) < _MIN_DIGITS
 
 
 def _is_path(value: str) -> bool:

@@ -112,12 +112,17 @@ def test_settings_are_secret_by_their_names(tmp_path: Path) -> None:
         ),
         "SERVICEBUS_CONNECTIONSTRING": "Endpoint=x;Shared Access Key = aSecretEight",
         "spark.hadoop.fs.azure.sas.container.account.blob.example": "sv=1&sig=aSecretNine",
+        "REGISTRIES": ' [{"host": "h", "password": "aSecretTwelve"}]',
+        "MYSQL_PWD": "aSecretEleven",
+        "DB_PASSWORD": "2026113020261130",
         "FSSPEC_S3": '{"key": "AKIA", "client": {"secret": "aSecretTen", "url": "s3://k:aSecretOf@b/"}}',
     }
     open_ones = {
         "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path),
         "spark.authenticate": "false",
         "AWS_PROFILE": "images",
+        "PWD": "/home/of/somebody",
+        "spark.kerberos.renewal.credentials.seconds": "3600000",
         "TOKENIZERS_PARALLELISM": "falsehood",
         "spark.hadoop.fs.s3a.aws.credentials.provider": "org.apache.Provider",
         "SECRET": "abc",
@@ -128,10 +133,23 @@ def test_settings_are_secret_by_their_names(tmp_path: Path) -> None:
     }
     note_settings(values | open_ones)
     assert conceal(" ".join(values.values())).count("aSecret") == 0
-    for alone in ("aSecretSeven==", "aSecretEight", "aSecretTen", "aSecretOf"):
+    assert conceal("denied for 2026113020261130") == "denied for ***"
+    for alone in ("aSecretSeven==", "aSecretEight", "aSecretTen", "aSecretTwelve", "aSecretOf"):
         assert conceal(f"denied for {alone}") == "denied for ***"
     text = " ".join(open_ones.values())
     assert conceal(text) == text
+
+
+def test_each_line_of_a_secret_is_secret() -> None:
+    """Other programs print one line after the other, as a JVM does."""
+    lines = [
+        "-----BEGIN PRIVATE KEY-----",
+        "Zq8vKp2mX4rTn7wBZq8vKp2mX4rTn7wB",
+        "Kp2mX4rTn7wBZq8v==",
+    ]
+    note_settings({"DEPLOY_PRIVATE_KEY": "\n".join(lines) + "\n"})
+    for line in lines:
+        assert conceal(f"a line: {line}.") == "a line: ***."
 
 
 def test_the_keys_of_a_profile_are_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

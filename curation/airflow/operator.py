@@ -24,7 +24,6 @@ from airflow.sdk.exceptions import (
 
 from curation.airflow.params import beside, request_of
 from curation.engine.cluster import (
-    SECRET,
     Cluster,
     load_cluster,
     spark_conf,
@@ -35,6 +34,7 @@ from curation.engine.resources import resource_dir
 from curation.errors import CurationError, Detail, ExpectationError, RecipeError
 from curation.flow import Step, plan, select_steps
 from curation.recipe import load_recipe
+from curation.secrets import is_secret
 from curation.stages.assemble.params import STAGE as ASSEMBLE
 
 CLUSTER_CONNECTION = "curation_cluster"
@@ -153,6 +153,14 @@ class CurationOperator(SparkSubmitOperator):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
 
+    def _get_hook(self) -> Any:
+        """Return the hook, with Spark's own defaults beside a file of properties, not in its place."""
+        hook = super()._get_hook()
+        arguments = hook._build_spark_common_args
+        if self.properties_file:
+            hook._build_spark_common_args = lambda: [*arguments(), "--load-spark-defaults"]
+        return hook
+
     def _wanted(self, steps: Sequence[Step], request: Mapping[str, Any]) -> list[str]:
         """Return the stages of the task that the run asks for."""
         chosen = select_steps(steps, first=request["from"], until=request["until"])
@@ -184,13 +192,14 @@ class CurationOperator(SparkSubmitOperator):
         self.name = f"curation {wanted[0]}"
         with tempfile.TemporaryDirectory(prefix="curation-") as folder:
             summary = Path(folder) / "summary.json"
-            secret = conf.pop(SECRET, None)
-            if secret is not None:
+            # Airflow logs the command line, and other users of the machine can read it.
+            secret = {name: value for name, value in conf.items() if is_secret(name)}
+            if secret:
                 properties = Path(folder) / "spark.properties"
                 properties.touch(mode=0o600)
-                properties.write_text(f"{SECRET} {secret}\n", encoding="utf-8")
+                properties.write_text(_as_properties(secret), encoding="utf-8")
                 self.properties_file = str(properties)
-            self.conf = conf
+            self.conf = {name: value for name, value in conf.items() if name not in secret}
             in_cluster = self._connect(cluster)
             self.application_args = [
                 *("--recipe", request["recipe"], "--store", request["store"]),
@@ -251,6 +260,16 @@ class CurationOperator(SparkSubmitOperator):
         for asset in self.outlets:
             event = {name: result[name] for name in ("report", "shortfalls") if name in result}
             context["outlet_events"][asset].extra = event | dict(result.get("dataset", {}))
+
+
+def _as_properties(settings: Mapping[str, str]) -> str:
+    """Return settings as a file of properties, which Java reads."""
+    escapes = str.maketrans({c: f"\\{c}" for c in "\\ :=#!"} | {"\n": "\\n", "\r": "\\r"})
+    lines = (
+        f"{name.translate(escapes)}={value.translate(escapes)}\n"
+        for name, value in settings.items()
+    )
+    return "".join(lines)
 
 
 def _raise_if_final(error: AirflowException) -> None:

@@ -25,7 +25,7 @@ EXECUTION_ONLY = True
 CLEANING_INTERVAL = "1min"
 """How often Spark's Java looks for garbage, and so removes the files of shuffles that are over. With
 Spark's half an hour, all shuffles of ten million images, 23 GB, lay on the disk at once."""
-UI = "spark.ui.enabled"
+UI, KILLS = "spark.ui.enabled", "spark.ui.killEnabled"
 OPTIONS = "spark.driver.extraJavaOptions"
 
 logger = logging.getLogger(__name__)
@@ -101,6 +101,8 @@ def open_context(name: str, cluster: Cluster, gpus: int = 0) -> SparkContext:
                 conf = pyspark.SparkConf().setAll(list(settings.items()))
                 conf.setAppName(f"curation {name}")
                 conf.setIfMissing("spark.cleaner.periodicGC.interval", CLEANING_INTERVAL)
+                # Whoever reaches the page could end the jobs of a run, also from a page in a browser.
+                conf.setIfMissing(KILLS, "false")
                 if cluster.master:
                     conf.setMaster(with_retries(cluster))
                 context = pyspark.SparkContext.getOrCreate(conf)

@@ -186,6 +186,7 @@ FILTERS = {"marks": FilterEntry(module=f"{__name__}:Marks")}
 class Marks:
     FILTER = Filter("Marks", "marks", "int32", "at_most: 1", len)
 """
+ACCOUNT_KEY = "spark.hadoop.fs.azure.account.key.a.dfs.core.windows.net"
 SUBMIT = """#!/bin/sh
 for argument; do case "$argument" in */spark.properties) cat "$argument";; esac; done >> submitted
 echo "$@" >> submitted
@@ -205,7 +206,7 @@ def test_paths_start_at_the_folder_of_the_recipe_and_the_cluster_file_counts_who
         "there": {
             "master": "spark://127.0.0.1:7",
             "secret_file": "../secret",
-            "conf": {"spark.authenticate": True},
+            "conf": {"spark.authenticate": True, ACCOUNT_KEY: "a key=\\1"},
         },
     }
     for name, cluster in clusters.items():
@@ -227,11 +228,15 @@ def test_paths_start_at_the_folder_of_the_recipe_and_the_cluster_file_counts_who
     )
     assert dags["import_errors"] == {}
     assert [run["states"]["ingest-fetch"] for run in dags["runs"]] == ["success", "success"]
-    here, secret, there = (recipes / "submitted").read_text().splitlines()
+    here, key, secret, there = (recipes / "submitted").read_text().splitlines()
     # The attempts that Spark makes of a task, as on the command line.
     assert "--master local[3,4]" in here
-    assert secret == "spark.authenticate.secret a-long-random-text"
-    assert "--master spark://127.0.0.1:7" in there and "a-long-random-text" not in there
+    assert key == rf"{ACCOUNT_KEY}=a\ key\=\\1"
+    assert secret == "spark.authenticate.secret=a-long-random-text"
+    assert "--master spark://127.0.0.1:7" in there and "--load-spark-defaults" in there
+    assert "--properties-file" not in here
+    for shown in there, dags["output"]:
+        assert "a-long-random-text" not in shown and "a key=" not in shown
     for line in here, there:
         assert f"--recipe {recipes}/plugged.yaml" in line
 

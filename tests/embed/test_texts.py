@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub.constants
@@ -16,13 +17,14 @@ import pytest
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from curation.errors import RecipeError
 from curation.media.encoders.encoder import Encoder, load_encoder
 from curation.media.encoders.forward import encode
 from curation.media.encoders.open_clip import skeleton
 from curation.media.encoders.params import EncoderSpec
+from curation.media.encoders.text_growth import check_growth
 
 from .clip import DIM, PREPROCESS
 from .pictures import pictures
@@ -300,15 +302,64 @@ _PRECOMPILED = {
 }
 
 
+def _template(tokens: int, places: int, texts: int = 1) -> dict[str, Any]:
+    special = {"SpecialToken": {"id": "a", "type_id": 0}}
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    return {
+        "type": "TemplateProcessing",
+        "single": [special] * places + [text] * texts,
+        "pair": [text, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {"a": {"id": "a", "ids": [1] * tokens, "tokens": ["b"] * tokens}},
+    }
+
+
 @pytest.mark.parametrize(
     ("steps", "times"),
     [
+        ([_template(100, 100)], "10,001"),
+        ([_template(1, 0, texts=70)] * 2, "4,900"),
+        ([_template(1, 0, texts=0), _template(70, 70)], "4,901"),
+        ([_template(1, 2)], None),
+    ],
+)
+def test_a_tokenizer_that_adds_very_many_tokens_is_refused(
+    folder: Path, steps: list[dict[str, Any]], times: str | None
+) -> None:
+    changed(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
+    sequence = {"type": "Sequence", "processors": steps}
+    whitespace = {"type": "WhitespaceSplit"}
+    changed(folder / "tokenizer.json", post_processor=sequence, pre_tokenizer=whitespace)
+    if times is None:
+        assert loaded(folder, of="caption").preprocess("a b").numel()
+        return
+    with pytest.raises(RecipeError, match=f"can make a text {times} times longer"):
+        loaded(folder, of="caption")
+
+
+def test_a_tokenizer_with_long_beginnings_of_parts_of_words_is_refused() -> None:
+    def check(prefix: str) -> None:
+        model = models.WordPiece({"[UNK]": 0}, unk_token="[UNK]", continuing_subword_prefix=prefix)
+        check_growth(SimpleNamespace(backend_tokenizer=Tokenizer(model)), "a model")
+
+    check("##")
+    with pytest.raises(RecipeError, match="can make a text 5,001 times longer"):
+        check("#" * 5_000)
+
+
+@pytest.mark.parametrize(
+    ("steps", "times"),
+    [
+        (
+            [{"type": "NFKC"}, {"type": "NFKD"}, {"type": "NFD"}, {"type": "NFC"}, _replaced(1)],
+            "7,776",
+        ),
+        ([{"type": "Lowercase"}] * 13, "8,192"),
         ([_replaced(100), _replaced(100)], "10,201"),
         ([{"type": "Sequence", "normalizers": [_replaced(9_000)]}], "9,001"),
         ([{"type": "Prepend", "prepend": "a" * 70}, _replaced(60)], "4,331"),
         ([_PRECOMPILED, _replaced(60)], "4,270"),
         ([{"type": "ByteLevel"}] * 13, "8,192"),
-        ([{"type": "BertNormalizer", **_BERT}] * 8, "6,561"),
+        ([{"type": "BertNormalizer", **_BERT}] * 7, "16,384"),
         ([_replaced(1)] * 11, None),
     ],
 )
@@ -319,7 +370,12 @@ def test_a_tokenizer_that_makes_texts_much_longer_is_refused(
     changed(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
     sequence = {"type": "Sequence", "normalizers": steps}
     whitespace = {"type": "WhitespaceSplit"}
-    changed(folder / "tokenizer.json", normalizer=sequence, pre_tokenizer=whitespace)
+    changed(
+        folder / "tokenizer.json",
+        normalizer=sequence,
+        pre_tokenizer=whitespace,
+        post_processor=None,
+    )
     if times is None:
         assert loaded(folder, of="caption").preprocess("aaaa").numel()
         return

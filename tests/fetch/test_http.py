@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from curation.media.web.content_coding import decode_body
+from curation.media.web.opt_outs.site import MAX_FILE_BYTES
+from curation.stages.fetch import client
 from curation.stages.fetch.byte_budget import ByteBudget
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import encoded, fetched, images, picture, reason
@@ -34,6 +37,22 @@ def test_a_fetched_image_has_all_its_columns(web: Web, tmp_path: Path) -> None:
     (headers,) = web.headers
     assert headers["user-agent"] == "tester/1 (+http://a.example)"
     assert "cookie" not in headers
+
+
+def test_a_body_is_decoded_to_the_largest_size_alone(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[int] = []
+
+    def decoding(content: bytes, coding: str, limit: int) -> bytes:
+        limits.append(limit)
+        return decode_body(content, coding, limit)
+
+    monkeypatch.setattr(client, "decode_body", decoding)
+    web.pages["/robots.txt"] = answer(gzip.compress(b"# none"), Content_Encoding="gzip")
+    web.pages["/a"] = answer(gzip.compress(JPEG), Content_Encoding="gzip")
+    assert reason(tmp_path, web.url("/a"), max_bytes=50_000) is None
+    assert limits == [MAX_FILE_BYTES, 50_001]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 
 from curation.media.web import lookups
 from curation.media.web.domains import domain_of
-from curation.media.web.lookups import Lookups, lookup_error
+from curation.media.web.lookups import Lookups, UnansweredDomainError, lookup_error
 from tests.fetch.conftest import HOSTS, Web, answer
 from tests.fetch.helpers import encoded, fetched, picture
 
@@ -104,6 +104,36 @@ def on_loop(body: Callable[[Lookups], Any], deadline_s: float = 5) -> Any:
         return await body(Lookups(deadline_s))
 
     return asyncio.run(main())
+
+
+def test_names_of_a_domain_that_does_not_answer_are_given_up(servers: NameServers) -> None:
+    async def body(names: Lookups) -> None:
+        for number in range(lookups.MAX_MISSED):
+            with pytest.raises(TimeoutError):
+                await names.addresses(f"h{number}.dead.example")
+        with pytest.raises(UnansweredDomainError):
+            await names.addresses("other.dead.example")
+        assert await names.addresses("a.good.example")
+        assert "other.dead.example" not in servers.asked
+
+    on_loop(body, deadline_s=0.02)
+
+
+def test_look_ups_without_an_answer_take_few_threads(
+    servers: NameServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookups, "MAX_THREADS", 3)
+    monkeypatch.setattr(lookups, "LATE_S", 0.001)
+
+    async def body(names: Lookups) -> None:
+        answers = [names.find(f"h.dead{number}.example") for number in range(9)]
+        done, _ = await asyncio.wait(answers, timeout=0.1)
+        assert len(servers.asked) == len(done) == 3
+        servers.stopped.set()
+        await asyncio.wait(answers)
+        assert len(servers.asked) == 9
+
+    on_loop(body, deadline_s=0.01)
 
 
 def test_answers_are_kept_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

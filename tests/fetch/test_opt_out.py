@@ -108,7 +108,7 @@ def test_none_is_noindex() -> None:
     assert not forbids("none", directives=["noai"])
 
 
-@pytest.mark.parametrize("value", ["1", " 1 ", '"1"', "1; policy", "0, 1"])
+@pytest.mark.parametrize("value", ["1", " 1 ", '"1"', "1; policy", "0, 1", "True", "1.0"])
 def test_a_reservation_forbids(value: str) -> None:
     assert forbids(tdm_reservation=value)
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tests.fetch.conftest import HOSTS, Handler, Web, answer
@@ -75,6 +76,11 @@ def endless(body: bytes) -> Handler:
         (answer(EVERYTHING, status="206 Partial Content"), "robots_disallowed"),
         (answer(status="204 No Content", length=None), None),
         (answer(EVERYTHING.decode().encode("utf-16")), "robots_disallowed"),
+        (
+            answer(pa.compress(EVERYTHING, "zstd", asbytes=True), Content_Encoding="zstd"),
+            "robots_unreachable",
+        ),
+        (answer(EVERYTHING, Content_Encoding="zstd"), "robots_disallowed"),
         (answer(status="302 Found", Location="/robots.txt"), None),
         (answer(status="302 Found", Location="http://10.0.0.1/robots.txt"), "robots_unreachable"),
         (answer(status="302 Found", Location="/elsewhere"), "robots_disallowed"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,16 @@ def test_what_cannot_be_a_source_is_refused(
         (folder / name).write_bytes(content)
     with pytest.raises(RecipeError, match=message):
         written(folder)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.symlink_to("nowhere")],
+)
+def test_a_place_that_is_no_file_says_so(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "list.csv")
+    with pytest.raises(RecipeError, match="it is a pipe, a device, or a link that leads nowhere"):
+        place_of(str(tmp_path / "list.csv"))
 
 
 def test_every_format_says_how_it_is_recognised() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curation.media.web.host_names import canonical_host
 from curation.media.web.urls import InvalidURLError, UrlRules, join, normalize
 
 # Expected by RFC 3986 section 6.2, RFC 5891 for hosts.
@@ -238,3 +239,5 @@ def test_rules_check_length_and_patterns() -> None:
     assert rules.check("http://example.com/ad/a.jpg")[1] == "blocked_pattern"
     assert rules.check("http://example.com/%61d/b")[1] == "blocked_pattern"
     assert rules.check("http://example.com/" + "a" * 30) == (None, "bad_url")
+    with pytest.raises(ValueError, match="it is too long"):
+        canonical_host("%61" * 1_400)

@@ -74,6 +74,15 @@ def chunk(name: bytes, content: bytes) -> bytes:
     )
 
 
+def with_sound_checksums(png: bytes) -> bytes:
+    """A PNG whose chunks have the checksums of what they hold, as far as they are whole."""
+    parts, at = [png[:8]], 8
+    while (end := at + 12 + int.from_bytes(png[at : at + 4])) <= len(png):
+        parts.append(chunk(png[at + 4 : at + 8], png[at + 8 : end - 4]))
+        at = end
+    return b"".join([*parts, png[at:]])
+
+
 def with_chunks(png: bytes, *chunks: bytes) -> bytes:
     """A PNG with chunks after its header."""
     return png[:33] + b"".join(chunks) + png[33:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from collections.abc import Callable
 from typing import Any, get_args
 
 import numpy as np
@@ -19,7 +20,7 @@ from curation.media.pictures.metadata.texts import MAX_TEXT
 from curation.media.pictures.upright import make_upright
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.picture import columns_of, header_of, store_picture
-from tests.pictures.files import PICTURE, encode, segment, with_segments
+from tests.pictures.files import PICTURE, chunk, encode, segment, with_chunks, with_segments
 from tests.pictures.metadata_files import (
     ALL,
     FILES,
@@ -54,6 +55,36 @@ def test_pictures_that_prohibit_data_mining_are_not_stored(name: str) -> None:
         return
     assert answer.header["reason"] == "opted_out_data_mining" and answer.content == b""
     assert json.loads(answer.header["columns"]["opt_out"])["text"] == columns["data_mining"]
+
+
+HISTORY = "<rdf:li>adobe:docid:photoshop:01234567</rdf:li>" * 30_000
+"""What editors write into XMP of each picture that was pasted into one."""
+EXTENDED = b"http://ns.adobe.com/xmp/extension/\0" + bytes(40)
+LARGE: dict[str, Callable[[bytes], bytes]] = {
+    "jpeg": lambda packet: with_segments(
+        encode(PICTURE),
+        *(
+            segment(0xE1, EXTENDED + packet[at : at + 60_000])
+            for at in range(0, len(packet), 60_000)
+        ),
+    ),
+    "png": lambda packet: with_chunks(
+        encode(PICTURE, "PNG"), chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + packet)
+    ),
+    "webp": lambda packet: encode(PICTURE, "WEBP", xmp=packet),
+    "tiff": lambda packet: encode(PICTURE, "TIFF", tiffinfo={700: packet}),
+    "avif": lambda packet: encode(PICTURE, "AVIF", xmp=packet),
+}
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_prohibition_counts_before_and_after_megabytes_of_history(kind: str, codec: str) -> None:
+    mining, packet = f"<plus:DataMining>{MINING}</plus:DataMining>", xmp("@", "").decode()
+    for inner in (mining + HISTORY, HISTORY + mining):
+        content = LARGE[kind](packet.replace("@", inner).encode(codec))
+        columns = metadata_columns(content, kind, ())
+        assert columns["data_mining"] == MINING.rpartition("/")[2]
 
 
 def foreign_segments(content: bytes) -> list[str]:

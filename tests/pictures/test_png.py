@@ -104,6 +104,13 @@ def test_no_cut_file_has_pixels(whole: bytes, part: float, closed: bool) -> None
     assert reason(cut) in ("truncated", "undecodable", "not_an_image", "empty")
 
 
+def test_pixels_that_end_in_damage_which_pillow_passes_over_are_truncated() -> None:
+    header = struct.pack(">IIBBBBB", 9, 9, 16, 0, 0, 0, 0)
+    packed = bytes.fromhex("789c6364606740034ce8028308000b4d001957")
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    assert reason(b"\x89PNG\r\n\x1a\n" + chunks) == "truncated"
+
+
 def test_pixels_that_end_early_within_a_sound_chunk_are_truncated() -> None:
     at = WHOLE.index(b"IDAT")
     data = WHOLE[at + 4 : at + 4 + int.from_bytes(WHOLE[at - 4 : at])]

@@ -19,7 +19,7 @@ import curation
 from curation.cli import app
 from curation.cli.sql_command import _statements
 from curation.errors import RecipeError
-from curation.inspect.api.sql import QueryError
+from curation.inspect.api.sql import QueryError, SqlSession
 from curation.inspect.api.store import OpenStore
 
 from .conftest import HOSTILE, Made
@@ -56,6 +56,16 @@ def test_all_tables_are_listed_and_opened_when_they_are_named(made: Made) -> Non
         listed = store.sql("SHOW ALL TABLES").select("schema, name").fetchall()
         named = {name if schema == "main" else f"{schema}.{name}" for schema, name in listed}
         assert named == set(store.tables)
+
+
+def test_what_a_query_must_not_do_is_off_and_stays_off() -> None:
+    session = SqlSession({})
+    names = ("enable_external_access", "autoinstall_known_extensions")
+    for name in (*names, "autoload_known_extensions", "python_enable_replacements"):
+        assert session.query(f"SELECT current_setting('{name}')").fetchall() == [(False,)], name
+        with pytest.raises(QueryError, match="locked"):
+            session.query(f"SET {name} = true")
+    session.close()
 
 
 @pytest.mark.parametrize(

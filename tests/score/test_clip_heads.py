@@ -65,6 +65,19 @@ def test_a_multilayer_perceptron_equals_torch(
         head(vectors(3, 8))
 
 
+def test_layers_are_in_the_order_of_the_numbers_in_their_names() -> None:
+    names = ["1", "01", "2", "9" * 4999, "1" + "0" * 4999]
+    state = {
+        f"{n}.{part}": torch.zeros(1, *more)
+        for n in names
+        for part, more in (("weight", (1,)), ("bias", ()))
+    }
+    for number, name in enumerate(names):
+        state[f"{name}.bias"] += number
+    biases = [float(bias[0]) for _, bias in mlp.read_layers(state, "head")]
+    assert biases == [1, 0, 2, 3, 4]
+
+
 @pytest.mark.parametrize(
     "shapes",
     [
@@ -73,6 +86,9 @@ def test_a_multilayer_perceptron_equals_torch(
         {"0.weight": (4, 16), "0.bias": (4,), "1.weight": (1, 5), "1.bias": (1,)},
         {"0.weight": (1, 16), "0.bias": (2,)},
         {"0.weight": (1, 16, 1), "0.bias": (1,)},
+        {},
+        {"layer².weight": (1, 16)},
+        {f"{'9' * 5000}.weight": (1, 16)},
     ],
 )
 def test_tensors_that_are_no_network_raise_an_error(

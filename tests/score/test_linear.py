@@ -46,11 +46,29 @@ def test_a_linear_head_scores_as_torch_does(
     np.testing.assert_array_equal(scores, alone)
 
 
-def test_tensors_of_another_shape_raise_an_error(layer: torch.nn.Linear, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {},
+        {"weight": (1, 16)},
+        {"weight": (16,), "bias": (1,)},
+        {"weight": (2, 16), "bias": (2,)},
+        {"weight": (1, 16), "bias": ()},
+        {"weight": (1, 16), "bias": (0,)},
+        {"weight": (1, 16), "bias": (2,)},
+    ],
+)
+def test_tensors_that_are_no_linear_head_raise_an_error(
+    tmp_path: Path, shapes: dict[str, tuple[int, ...]]
+) -> None:
     path = tmp_path / "head.safetensors"
-    save_file({"weight": torch.zeros(2, 16), "bias": torch.zeros(2)}, path)
+    save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, path)
     with pytest.raises(RecipeError, match="not a linear head"):
         load(str(path))
+
+
+def test_vectors_of_another_dimension_raise_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "head.safetensors"
     save_file({"weight": torch.zeros(1, 8), "bias": torch.zeros(1)}, path)
     with pytest.raises(RecipeError, match="dimension 8"):
         load(str(path))(vectors())
@@ -63,6 +81,14 @@ def test_metadata_without_the_training_encoder_raises_an_error(tmp_path: Path, e
     save_file(state, path, metadata={"curation": entry})
     with pytest.raises(RecipeError, match=r"does not contain the encoder"):
         load(str(path))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16])
+def test_weights_of_few_bits_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    path = tmp_path / "head.safetensors"
+    save_file({"weight": torch.ones(1, 16, dtype=dtype), "bias": torch.zeros(1)}, path)
+    expected = vectors().astype(np.float64).sum(axis=1)
+    np.testing.assert_allclose(load(str(path))(vectors()), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

@@ -180,6 +180,23 @@ def test_a_caption_of_marks_takes_no_time(tmp_path: Path, marks: str) -> None:
     assert time.process_time() - started < 5
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("# x\n" * 5_000_000, "has more than 16 MiB"),
+        ("# " + "x" * 999 + "\nfine\n" + "a!" * 101, "line 3 has 202 characters, more than 200"),
+        ("fine\n" + "a word " * 40, "line 2 has 280 characters"),
+    ],
+    ids=["large", "long", "words"],
+)
+def test_a_list_of_words_is_bounded(tmp_path: Path, content: str, problem: str) -> None:
+    """A caption is looked through once for each length: 3,000 of them took seconds a caption."""
+    path = tmp_path / "words.txt"
+    path.write_text(content)
+    with pytest.raises(RecipeError, match=problem):
+        load_words(str(path))
+
+
 def test_words_of_a_list_are_counted_whatever_their_case(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("# a comment\nDARN\nso and so\nStraße\n\n", encoding="utf-8")

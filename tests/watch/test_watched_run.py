@@ -140,8 +140,11 @@ def check_page(log: str) -> None:
     """Spark's page is served at the address that was printed, on loopback alone."""
     match = re.search(r"http://(127\.0\.0\.1:(\d+))", log)
     assert match is not None, log
-    with urlopen(match[0], timeout=60) as response:
+    with urlopen(f"{match[0]}/stages/", timeout=60) as response:
         assert response.status == 200
+        page = response.read().decode()
+    # Other users of the machine, and pages in a browser, must not end what runs.
+    assert "Active Stages (1)" in page and "kill" not in page
     table = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
     # Addresses of sockets that listen, of all processes, in hexadecimal.
     listening = [line.split()[1] for line in table.splitlines() if " 0A " in line]

@@ -100,7 +100,11 @@ class Png:
         unpacker = zlib.decompressobj()
         packed = b"".join(data for name, data in _chunks(self.content) if name == b"IDAT")
         while missing > 0 and not unpacker.eof:
-            part = unpacker.decompress(packed, _PART_BYTES)
+            try:
+                part = unpacker.decompress(packed, _PART_BYTES)
+            except zlib.error:
+                # Pillow has shown zeros for the damage and what follows it.
+                break
             packed, missing = unpacker.unconsumed_tail, missing - len(part)
             if not part and not packed:
                 break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import brotli
@@ -36,7 +36,8 @@ def decode_body(content: bytes, content_encoding: str, limit: int) -> bytes:
         limit: largest number of bytes to return.
 
     Raises:
-        FetchError: the body begins in its coding, and is damaged after that.
+        FetchError: the body begins in its coding, and is damaged after that or of a coding that is not
+            undone.
     """
     codings = [coding.strip().lower() for coding in content_encoding.split(",")]
     for coding in reversed(codings[-_MAX_CODINGS:]):
@@ -101,9 +102,23 @@ def brotli_parts(packed: bytes, limit: int) -> Iterator[bytes]:
         yield part
 
 
+def _refused(magic: bytes) -> Callable[[bytes, int], bytes]:
+    """Return what refuses a coding that is not undone: robots.txt in it is not one without rules."""
+
+    def decode(content: bytes, limit: int) -> bytes:
+        if content.startswith(magic):
+            raise FetchError("bad_response")
+        return content
+
+    return decode
+
+
 _DECODERS = {
     "gzip": _gzip,
     "x-gzip": _gzip,
     "deflate": _deflate,
     "br": _brotli,
+    "zstd": _refused(b"\x28\xb5\x2f\xfd"),
+    "compress": _refused(b"\x1f\x9d"),
+    "x-compress": _refused(b"\x1f\x9d"),
 }

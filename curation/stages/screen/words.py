@@ -14,6 +14,10 @@ from curation.media.compatible_text import compatible
 from curation.media.files.file_cache import cached_by_file
 from curation.stages.screen.filters.base import Filter
 
+MAX_BYTES = 16 * 2**20
+"""Largest list, in bytes."""
+MAX_CHARACTERS = 200
+"""Longest line: a caption is looked through once for each length that an entry has."""
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -69,16 +73,10 @@ def load_words(path: str) -> Filter:
         path: a UTF-8 text file with one word or phrase per line; `#` begins a comment line.
 
     Raises:
-        RecipeError: the file cannot be read as UTF-8, has no words, or a line has none.
+        RecipeError: the file cannot be read as UTF-8, is too large, has no words, or a line has none or
+            is too long.
     """
-    try:
-        lines = Path(local_path(path)).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            f"The list of words {path!r} cannot be read as UTF-8: {error}",
-            fix="Correct `file`, or convert the list to UTF-8",
-        ) from error
-    entries = _entries(path, lines)
+    entries = _entries(path, _read(path).splitlines())
     number = len(entries.phrases) + len(entries.literals)
     if not number:
         raise RecipeError(
@@ -94,11 +92,34 @@ def load_words(path: str) -> Filter:
     )
 
 
+def _read(path: str) -> str:
+    try:
+        with Path(local_path(path)).open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+        if len(content) <= MAX_BYTES:
+            return content.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"The list of words {path!r} cannot be read as UTF-8: {error}",
+            fix="Correct `file`, or convert the list to UTF-8",
+        ) from error
+    raise RecipeError(
+        f"The list of words {path!r} has more than {MAX_BYTES >> 20} MiB",
+        fix="Write one word per line, and several lists for more words",
+    )
+
+
 def _entries(path: str, lines: list[str]) -> _Entries:
     phrases, literals = set(), set()
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
+        if len(line) > MAX_CHARACTERS:
+            raise RecipeError(
+                f"The list of words {path!r}: line {number} has {len(line):,} characters, more than "
+                f"{MAX_CHARACTERS}",
+                fix="Write one word or phrase per line",
+            )
         text = _normal(line)
         if text and _SPELT.fullmatch(text) is None:
             literals.add(text)

@@ -28,6 +28,8 @@ _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _EXTENDED_HEADER_BYTES = len(_EXTENDED_XMP) + 32 + 8
 _TIFF_STARTS = (b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08")
 _C2PA_BOX = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+_LARGE = (b"iTXt", b"XMP ")
+"""Chunks with XMP, which editors fill with the history of a picture."""
 _PNG_FIELDS = {
     "copyright": "rights",
     "author": "creator",
@@ -111,6 +113,7 @@ def _add_png_text(texts: Texts, name: bytes, data: bytes) -> int:
 
 def _add_raw_profile(texts: Texts, value: bytes) -> None:
     """Add the texts of a profile as ImageMagick writes it: name, size, and hexadecimal digits."""
+    value = value[: 2 * MAX_PACKET_BYTES]
     profile = bytes.fromhex(b"".join(value.split()[2:]).decode("ascii", "replace"))
     add_tags(texts, profile.removeprefix(_EXIF))
     add_iptc(texts, profile.removeprefix(PHOTOSHOP))
@@ -140,8 +143,9 @@ def _chunks(
             return
         first, second = struct.unpack_from(header, content, at)
         name, size = (first, second) if isinstance(first, bytes) else (second, first)
-        is_small = size <= MAX_PACKET_BYTES and name not in (b"IDAT", b"fdAT")
-        yield name, content[at + 8 : at + 8 + size] if is_small else b""
+        is_read = size <= MAX_PACKET_BYTES or name in _LARGE
+        is_read = is_read and name not in (b"IDAT", b"fdAT")
+        yield name, content[at + 8 : at + 8 + size] if is_read else b""
         at += 8 + size + check_bytes + (size % 2 if padded else 0)
 
 

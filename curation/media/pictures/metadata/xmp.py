@@ -33,10 +33,17 @@ _FIELDS = {
 }
 _RESOURCE = "rdf:resource"
 _DATA_MINING = re.compile(r"\bDMI-[A-Z][A-Z-]{2,80}")
+_MARK = b"DMI-PROHIBITED"
+_WIDE_MARK = b"\0".join(_MARK[i : i + 1] for i in range(len(_MARK)))
+_PROHIBITED = re.compile(_MARK + rb"[A-Z-]{0,80}|" + _WIDE_MARK + rb"(?:\0[A-Z-]){0,80}")
+"""In UTF-8, or in either order of UTF-16."""
 
 
 def add_xmp(texts: Texts, content: bytes) -> None:
-    """Add the texts of all packets in some bytes."""
+    """Add the texts of all packets in some bytes. A prohibition counts wherever it stands in them."""
+    if _MARK in content or _WIDE_MARK in content:
+        for value in _PROHIBITED.findall(content):
+            add_text(texts, "data_mining", value.replace(b"\0", b"").decode())
     for packet in _packets(content):
         reader = _PacketReader(texts)
         if not read_xml(packet.encode("utf-8", "replace"), reader, "utf-8"):

@@ -72,7 +72,7 @@ def _signals(
         if forbids_use(value, policy.products, policy.directives):
             yield "x_robots_tag", "X-Robots-Tag", value
     for value in headers.getall(tdmrep.HEADER, ()):
-        if "1" in _WORD.split(value.strip(" \"'`")):
+        if not tdmrep.RESERVED.isdisjoint(_WORD.split(value.lower())):
             yield "tdmrep", tdmrep.HEADER, value
     for field, (signal, _, _) in FIELDS.items():
         for value in headers.getall(field, ()):

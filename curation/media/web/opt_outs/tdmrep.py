@@ -11,6 +11,8 @@ from curation.media.web.opt_outs.path_rules import PathRule, RuleSet, pattern_of
 
 PATH = "/.well-known/tdmrep.json"
 HEADER = "tdm-reservation"
+RESERVED = frozenset(("1", "1.0", "true"))
+"""Values that reserve rights. Programs write 1 in these forms, which can mean nothing else."""
 _SIGNAL = "tdmrep"
 
 
@@ -44,7 +46,7 @@ def _is_rule(entry: Any) -> bool:
 
 def _rule(entry: dict[str, Any]) -> PathRule:
     value = entry[HEADER]
-    forbids = not isinstance(value, float) and str(value).strip().lower() in ("1", "true")
+    forbids = str(value).strip().lower() in RESERVED
     shown = {name: entry[name] for name in ("location", HEADER, "tdm-policy") if name in entry}
     return PathRule(pattern_of(_path(entry["location"])), forbids, json.dumps(shown))
 

@@ -147,7 +147,12 @@ def _local_files(path: str) -> Iterator[FileInfo]:
         return
     base, pattern = split_glob(str(absolute), os.path.isdir)
     if not Path(base).is_dir():
-        raise FileNotFoundError("nothing is there")
+        is_there = os.path.lexists(absolute)
+        raise FileNotFoundError(
+            "it is a pipe, a device, or a link that leads nowhere"
+            if is_there
+            else "nothing is there"
+        )
     for folder, folders, names in os.walk(base):
         below = Path(folder).relative_to(base)
         folders[:] = sorted(n for n in folders if not n.startswith("."))

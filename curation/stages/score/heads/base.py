@@ -52,7 +52,8 @@ def head_weights(spec: HeadSpec, info: EncoderInfo) -> dict[str, Any]:
         copy.check(spec.sha256)
         state = tensors_of(copy.path, path)
         trained_on = _training_encoder(copy.path, path)
-    not_finite = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    # Of numbers of 8 bits, torch says this in double precision alone.
+    not_finite = [name for name, t in state.items() if not t.double().isfinite().all()]
     if not_finite:
         raise RecipeError(
             f"The head {path!r} has weights that are not finite, in {', '.join(not_finite[:8])}",

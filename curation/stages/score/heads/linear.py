@@ -24,8 +24,9 @@ def load(spec: HeadSpec, info: EncoderInfo) -> Head:
         RecipeError: the file is not a linear head, or is for vectors of another dimension.
     """
     state = head_weights(spec, info)
-    if set(state) != {"weight", "bias"} or state["weight"].ndim != 2 or len(state["weight"]) != 1:
-        shapes = {k: list(v.shape) for k, v in state.items()}
+    shapes = {k: list(v.shape) for k, v in state.items()}
+    dims = shapes.get("weight", [])[1:]
+    if len(dims) != 1 or shapes != {"weight": [1, *dims], "bias": [1]}:
         raise RecipeError(
             f"{spec.weights!r} is not a linear head: it has the tensors {shapes}",
             fix=(

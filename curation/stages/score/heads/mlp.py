@@ -70,7 +70,7 @@ def read_layers(state: Mapping[str, Any], path: str) -> list[Layer]:
     Raises:
         RecipeError: tensors are missing, or their shapes do not fit together.
     """
-    names = sorted({key.rpartition(".")[0] for key in state}, key=_natural_key)
+    names = sorted({key.rpartition(".")[0] for key in state}, key=lambda n: (_natural_key(n), n))
     shapes = {key: list(value.shape) for key, value in state.items()}
     invalid = RecipeError(
         f"{path!r} is not a network of linear layers with one output: it has the tensors {shapes}",
@@ -79,7 +79,9 @@ def read_layers(state: Mapping[str, Any], path: str) -> list[Layer]:
             "last one has out = 1"
         ),
     )
-    if set(state) != {f"{name}.{part}" for name in names for part in ("weight", "bias")}:
+    if not state or set(state) != {
+        f"{name}.{part}" for name in names for part in ("weight", "bias")
+    }:
         raise invalid
     layers = [
         (state[f"{n}.weight"].double().numpy(), state[f"{n}.bias"].double().numpy()) for n in names
@@ -94,4 +96,8 @@ def read_layers(state: Mapping[str, Any], path: str) -> list[Layer]:
 
 
 def _natural_key(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    """Return a key by which the numbers in names are ordered by their size, however long they are."""
+    texts = enumerate(re.split(r"([0-9]+)", name))
+    return [
+        (len(t.lstrip("0")), t.lstrip("0")) if position % 2 else (-1, t) for position, t in texts
+    ]
