@@ -10,7 +10,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from typer.testing import CliRunner
 
+from curation.cli import app, jobs
 from curation.cli.telemetry_options import PARENT_VARIABLE, TARGET_VARIABLE, TelemetryOptions
 from curation.engine.cluster import Cluster, load_cluster, with_ui
 from curation.engine.spark import submitted_settings
@@ -54,6 +56,31 @@ def test_what_has_no_effect_or_no_place_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RecipeError, match=words):
         kinds(telemetry, tmp_path)
+
+
+REFUSED = [["no.yaml"], ["bad.yaml"], ["good.yaml", "--until", "nothing"]]
+"""Recipes and options that are refused at once."""
+
+
+@pytest.mark.parametrize("refused", REFUSED, ids=" ".join)
+@pytest.mark.parametrize("is_job", [False, True])
+def test_a_recipe_that_is_refused_leaves_no_metrics_of_an_earlier_run(
+    is_job: bool, refused: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = "sources: [{name: web, role: pool, format: folder, path: photographs}]\n"
+    Path("bad.yaml").write_text(f"name: birds\nsceen: {{}}\n{source}")
+    Path("good.yaml").write_text(f"name: birds\n{source}")
+    file = Path("run.prom")
+    file.write_text('curation_run_state{recipe="birds",state="finished"} 1.0\n# EOF\n')
+    recipe, *options = refused
+    options += ["--store", "store", "--metrics", str(file)]
+    with pytest.raises(RecipeError):
+        if is_job:
+            jobs._run(jobs._parser(None).parse_args(["--recipe", recipe, *options]))
+        else:
+            CliRunner().invoke(app, ["run", recipe, *options], catch_exceptions=False)
+    assert file.read_text() == "# EOF\n"
 
 
 def test_the_page_of_spark_is_for_this_machine_alone(monkeypatch: pytest.MonkeyPatch) -> None:
