@@ -56,7 +56,7 @@ NESTED = [
 """Tables, their columns with lists of structures, and the fields of these with the id of a row."""
 
 
-@pytest.mark.parametrize(("table", "column", "field"), NESTED, ids=".".join)
+@pytest.mark.parametrize(("table", "column", "field"), NESTED)
 def test_an_id_in_a_list_is_found(table: str, column: str, field: str, tmp_path: Path) -> None:
     """A seed in the claims on an image, or a copy that its row lists: readers got them."""
     kind = contract(table).arrow_schema().field(column).type
