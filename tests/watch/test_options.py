@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -56,6 +58,24 @@ def test_what_has_no_effect_or_no_place_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RecipeError, match=words):
         kinds(telemetry, tmp_path)
+
+
+@pytest.mark.parametrize("option", ["metrics", "openlineage"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_is_no_mistake_of_the_command_line(
+    option: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow does not try again what the command line is to blame for."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    monkeypatch.setattr(Path, "open", fail)
+    telemetry = TelemetryOptions(**{option: str(tmp_path / "file")})
+    passes = nullcontext() if number != errno.EROFS else pytest.raises(RecipeError)
+    with passes:
+        assert len(kinds(telemetry, tmp_path)) == 2
 
 
 REFUSED = [["no.yaml"], ["bad.yaml"], ["good.yaml", "--until", "nothing"]]
