@@ -8,7 +8,7 @@ import pytest
 
 from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
-from curation.errors import RecipeError, StoreError
+from curation.errors import RecipeError, StoreError, TakenDownError
 from curation.flow import plan
 from curation.inspect.lineage import trace
 from curation.inspect.opt_outs import count_opt_outs
@@ -24,7 +24,7 @@ from curation.store.store import Store
 from curation.store.tags import add_tag, read_tags
 from curation.store.tombstones import HITS, read_removed, read_takedowns
 
-from ..gc.helpers import gc, recipe_of, run_recipe
+from ..gc.helpers import gc, recipe_of, run_recipe, runs_of
 from .conftest import Tiny
 from .helpers import forget, holding, url_of
 
@@ -143,6 +143,18 @@ def test_a_row_that_another_one_lists_as_its_copy_is_not_shown(tiny: Tiny) -> No
     for table in tiny.record.tables:
         shown = str(rows_of(tiny.store, table))
         assert listed["url"] not in shown and listed["pair_id"] not in shown
+
+
+def test_a_run_that_is_not_restored_keeps_nothing(tiny: Tiny) -> None:
+    store = Store(tiny.store)
+    forget(store, urls=[url_of("p1")])
+    run_recipe(tiny.recipe, Store(tiny.store))
+    runs = runs_of(tiny.store)
+    with pytest.raises(TakenDownError, match="do not come back"):
+        restore_run(Store(tiny.store), tiny.record, Waiting())
+    assert gc(tiny.store).left == {}
+    assert runs_of(tiny.store) == runs[:1]
+    assert prove(Store(tiny.store)).holds
 
 
 def test_a_search_that_was_interrupted_stops_runs_and_readers_until_gc(tiny: Tiny) -> None:
