@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from pyarrow import fs
 
-from curation.errors import Detail, RecipeError, start_of_paths
+from curation.errors import Detail, RecipeError, StoreError, start_of_paths
 from curation.masking import has_secret, mask_address
 from curation.media.files.file_cache import changed_ns
 from curation.media.files.limits import FOLDER_DEPTH
@@ -75,6 +75,7 @@ def list_source(
 
     Raises:
         RecipeError: there is no file, or the path of the source is invalid.
+        StoreError: the server of the files does not answer now.
     """
     outbound = outbound or OutboundParams()
     if source.is_web:
@@ -175,9 +176,14 @@ def _list_uri(source: Source, notices: Notices) -> _Listed:
             return _Listed(root, query, [file], None, True)
         selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
         files = [i for i in filesystem.get_file_info(selector) if i.type == fs.FileType.File]
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         problem = f"no file can be listed ({mask_address(str(error))})"
         raise _no_files(source, problem) from error
+    except OSError as error:
+        place = mask_address(source.path)
+        message = f"no file can be listed at {place!r} ({mask_address(str(error))})"
+        fix = "Check its address, its credentials and the network, and run the same command again"
+        raise StoreError(Detail(message, f"Source {source.name!r}", place, fix=fix)) from error
     listed = sorted(
         FileInfo(i.path[len(path) :].strip("/"), i.size, i.mtime_ns or 0) for i in files
     )
