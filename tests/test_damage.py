@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +136,16 @@ def test_the_remedy_in_the_error_works(store: Store) -> None:
     result = run(store, "assign")
     assert (result.computed, result.reused) == (1, 2)
     assert open_table(store, "assignments").read() == expected
+
+
+def test_a_shell_takes_the_command_in_the_error(tmp_path: Path) -> None:
+    """Addresses have `&` between their options."""
+    opened = Store(tmp_path / "my store")
+    writer = FragmentWriter(opened, "data", "numbers", None)
+    writer.write(pa.RecordBatch.from_pydict({"n": [1]}))
+    fragment = Fragment(opened, writer.close("tables/numbers", "memo", {}))
+    os.truncate(opened.address(fragment.record.files[0].path), 10)
+    with pytest.raises(DamagedFileError) as caught:
+        fragment.read()
+    words = shlex.split(caught.value.details[0].fix.partition("(")[2].partition(")")[0])
+    assert words[-2:] == ["--store", opened.uri]

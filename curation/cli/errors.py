@@ -21,9 +21,9 @@ from curation.terminal import Terminal, ascii_json, one_line, styled, visible
 EXIT_STATUSES = {
     "0": ("it went well", ""),
     "1": (
-        "any other error: the store, a damaged file, another run with `--no-wait`, a full disk, a "
-        "Spark that does not start, an unexpected error (with a trace). `verify-store` and "
-        "`forget --prove` also end with it if they found something",
+        "any other error: the store, a source that does not answer, a damaged file, another run with "
+        "`--no-wait`, a full disk, a Spark that does not start, an unexpected error (with a trace). "
+        "`verify-store` and `forget --prove` also end with it if they found something",
         "read the message; running again resumes",
     ),
     "2": (

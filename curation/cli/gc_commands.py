@@ -139,7 +139,8 @@ def _print_collected(collected: Collected, dry_run: bool) -> None:
     if collected.left:
         out.print(
             f"taken down, but kept: {_tables(collected.left)}. No other version has their other rows. "
-            "Run the recipes of these runs again, then gc, or drop those that you run no more (--drop)."
+            "Run the recipes of these runs again until they finish, then gc, or drop those that you "
+            "run no more (--drop)."
         )
     for run, reason in collected.kept.items():
         out.print(f"kept     {run}  {reason}")

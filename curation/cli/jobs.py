@@ -110,13 +110,14 @@ def _parser(stage: str | None) -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> None:
     if arguments.summary not in (None, "-"):
         check_folder(arguments.summary, "--summary")
+    telemetry = TelemetryOptions(
+        arguments.metrics, arguments.openlineage, arguments.openlineage_parent
+    )
+    telemetry.empty_metrics()
     cluster = _cluster(arguments.cluster)
     recipe, store = load_recipe(arguments.recipe), Store(arguments.store)
     steps = select_steps(plan(recipe), arguments.only, arguments.first, arguments.until)
     recompute = asked_again(steps, arguments.force, arguments.retry)
-    telemetry = TelemetryOptions(
-        arguments.metrics, arguments.openlineage, arguments.openlineage_parent
-    )
     observers = telemetry.observers(store, submitted_settings() if telemetry.lineage_target else {})
     ended, report = _EndedSteps(), None
     # Lines of the log have the rows of each step.

@@ -175,13 +175,15 @@ def run(
     from curation.store.store import Store
     from curation.telemetry.run_log import RunLog
 
+    telemetry = TelemetryOptions(metrics, openlineage, openlineage_parent)
+    telemetry.empty_metrics()
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
     recompute = asked_again(steps, force, retry or ())
     opened = Store(store)
     # Before --verify, which may read for hours.
     where = with_ui(load_cluster(cluster)) if spark_ui else load_cluster(cluster)
-    observers = TelemetryOptions(metrics, openlineage, openlineage_parent).observers(opened, {})
+    observers = telemetry.observers(opened, {})
     err.print(styled("Recipe ", (loaded.name, "bold"), f" into {opened.uri}"))
     damaged = verify_inputs(steps, opened) if verify else []
     if not as_json:

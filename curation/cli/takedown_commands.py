@@ -258,7 +258,7 @@ def _print_proof(proof: Proof, as_json: bool) -> None:
             out.print(f"cannot be decoded  {path}")
         for path, count in sorted(proof.left.items()):
             out.print(f"left  {path}  {count:,} rows")
-        more = "Run the recipes again, or give them up (gc --drop RECIPE), then gc."
+        more = "Run the recipes until they finish, or give them up (gc --drop RECIPE), then gc."
         out.print("Nothing is left." if proof.holds else more)
     if not proof.holds:
         raise typer.Exit(1)

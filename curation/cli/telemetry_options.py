@@ -46,6 +46,17 @@ class TelemetryOptions:
         """Where lineage events go; None if nobody asked for them."""
         return self.openlineage or os.environ.get(TARGET_VARIABLE) or None
 
+    def empty_metrics(self) -> None:
+        """Empty the file of metrics: what an earlier run left there is not of one that is refused.
+
+        Raises:
+            RecipeError: it cannot be written.
+        """
+        if self.metrics is not None:
+            from curation.telemetry.metrics import MetricsFile
+
+            MetricsFile(self.metrics)
+
     def observers(self, store: Store, spark: Mapping[str, str]) -> list[RunObserver]:
         """Return who is told what a run does.
 

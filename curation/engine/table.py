@@ -112,8 +112,8 @@ def refuse_withheld(tables: Mapping[str, Table]) -> None:
     names = sorted(name for name, table in tables.items() if table.withheld is not None)
     if names:
         raise TakenDownError(
-            f"{', '.join(names)} in {next(iter(tables.values())).store.uri} hold rows that "
-            "were taken down",
+            f"{', '.join(names)} in {next(iter(tables.values())).store.uri} "
+            f"{'holds' if len(names) == 1 else 'hold'} rows that were taken down",
             fix=(
                 "Run the whole recipe again: it computes these fragments without them and reuses "
                 "the others"

@@ -104,8 +104,9 @@ def difference(before: Table, after: Table) -> Iterator[pa.RecordBatch]:
                 "image_id": ids,
                 "change": change,
                 "reason": pd.concat(reasons).reindex(ids).to_numpy(),
-                "arms_before": [_split(arms) for arms in arms_before],
-                "arms_after": [_split(arms) for arms in arms_after],
+                # A list without items has no type that Arrow could make lists of.
+                "arms_before": pd.Series(map(_split, arms_before), dtype=object),
+                "arms_after": pd.Series(map(_split, arms_after), dtype=object),
             }
         )
         differ = arms_before.fillna("") != arms_after.fillna("")

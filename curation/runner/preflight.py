@@ -39,6 +39,7 @@ def check_inputs(recipe: Recipe) -> None:
 
     Raises:
         RecipeError: the message lists every problem.
+        StoreError: sources cannot be reached now, and there is no other problem.
     """
     from curation.stages.ingest.sources.listing import source_files
 
@@ -48,15 +49,19 @@ def check_inputs(recipe: Recipe) -> None:
         if (problem := _problem_of_file(place, path)) is not None
     ]
     problems += _wrong_checksums(recipe)
-    outbound = derive_params(OutboundParams, recipe.fetch)
+    outbound, unreachable = derive_params(OutboundParams, recipe.fetch), list[Detail]()
     for source in recipe.sources:
         try:
             files = source_files(source, recipe.ingest.rows_per_fragment, outbound)
             problems += _mixed_up(recipe, source.name, [file.name for file in files])
         except RecipeError as error:
             problems += error.details
+        except StoreError as error:
+            unreachable += error.details
     if problems:
-        raise RecipeError(*problems, within=f"Recipe {recipe.name!r}")
+        raise RecipeError(*problems, *unreachable, within=f"Recipe {recipe.name!r}")
+    if unreachable:
+        raise StoreError(*unreachable, within=f"Recipe {recipe.name!r}")
 
 
 def _mixed_up(recipe: Recipe, source: str, names: Sequence[str]) -> Iterator[Detail]:

@@ -6,6 +6,7 @@ between them is a zip.
 
 from __future__ import annotations
 
+import shlex
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -131,8 +132,8 @@ class Fragment:
             path=entry.path,
             sha256=entry.sha256,
             fix=(
-                f"Set damaged files aside (curation verify-store --set-aside --store {self.store.uri}) "
-                f"and run the whole recipe again: {_REMEDY}"
+                "Set damaged files aside (curation verify-store --set-aside --store "
+                f"{shlex.quote(self.store.uri)}) and run the whole recipe again: {_REMEDY}"
             ),
         )
 

@@ -30,6 +30,8 @@ TIMEOUT_S = 5.0
 """Seconds that an event may take, from the look-up of the server's name to the end of its answer."""
 BUSY = {429, 502, 503, 504}
 """Statuses after which a server may take the same event later."""
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
+"""Errors that no other command line mends, and that may pass while a run goes on."""
 PAUSE_S = 60.0
 """Seconds for which a server that did not answer is not asked again."""
 
@@ -56,6 +58,9 @@ class EventFile:
         try:
             self._append("")
         except OSError as error:
+            if error.errno in FULL_DISK:
+                self._warn(error)
+                return
             raise RecipeError(
                 f"--openlineage {path!r} cannot be written: {error.strerror}",
                 fix=(
@@ -69,7 +74,10 @@ class EventFile:
         try:
             self._append(ascii_json(json.dumps(event)) + "\n")
         except OSError as error:
-            logger.warning("A lineage event was not written to %s: %s", self._path, error)
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        logger.warning("Lineage events cannot be written to %s: %s", self._path, error)
 
     def _append(self, text: str) -> None:
         content = text.encode("ascii")

@@ -19,6 +19,7 @@ from curation.runner.observer import RunObserver
 from curation.runner.step import StepResult
 from curation.store.run_record import RunRecord
 from curation.store.store import DATASET
+from curation.telemetry.event_sink import FULL_DISK
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +72,9 @@ class MetricsFile(RunObserver):
         try:
             _replace(self._path, "# EOF\n")
         except OSError as error:
+            if error.errno in FULL_DISK:
+                self._warn(error)
+                return
             message = f"{path!r} cannot be written: {error.strerror}"
             fix = "Name a file in a folder that exists and that you may write"
             raise RecipeError(Detail(message, "--metrics", path, fix=fix)) from error
@@ -96,7 +100,10 @@ class MetricsFile(RunObserver):
             _replace(self._path, exposition(metrics, self._labels))
         except OSError as error:
             # Metrics are not worth stopping the work for.
-            logger.warning("The metrics %s were not written: %s", self._path, error)
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        logger.warning("The metrics %s were not written: %s", self._path, error)
 
     def _of_run(self, state: str) -> list[Metric]:
         now = time.time()

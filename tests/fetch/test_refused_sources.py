@@ -11,9 +11,13 @@ from typing import Any
 import brotli
 import pytest
 
-from curation.errors import CurationError, RecipeError
+from curation.errors import CurationError, RecipeError, StoreError
 from curation.media.files.location import filesystem_of
 from curation.media.files.source_client import _redirected
+from curation.recipe import parse_recipe
+from curation.runner.preflight import check_inputs
+from curation.stages.ingest.sources.listing import list_source
+from curation.stages.ingest.sources.source import Source
 from tests.fetch.conftest import Handler, Web, answer
 from tests.fetch.helpers import OPEN
 from tests.fetch.web_lists import LIST, listed, redirect
@@ -77,6 +81,21 @@ REFUSED: dict[str, tuple[bytes | Handler, str]] = {
 }
 
 
+MAY_PASS = ("broken", "silent", "dripping", "hangs-up")
+FOR_GOOD = (
+    "inwards",
+    "to-a-port",
+    "to-a-file",
+    "round",
+    "forbidden",
+    "unwilling",
+    "gone",
+    "enormous",
+)
+EXIT_STATUSES = dict.fromkeys(MAY_PASS, 1) | dict.fromkeys(FOR_GOOD, 2)
+"""Airflow does not try again what ends with 2."""
+
+
 @pytest.fixture
 def private_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has `private.example` lead to a private address."""
@@ -101,8 +120,31 @@ def test_a_source_that_may_not_be_read_is_refused_with_a_reason(
     with pytest.raises(CurationError, match="(?s)Source 'web'.*" + REFUSED[name][1]) as caught:
         listed(tmp_path / "store", address, timeout_s=0.3)
     assert "S3CR3T" not in str(caught.value)
+    assert caught.value.exit_status == EXIT_STATUSES.get(name, caught.value.exit_status)
     if name not in ("forbidden", "to-forbidden"):
         assert not web.requests["/forbidden"]
+
+
+@pytest.mark.parametrize("other", [{}, {"seed": 1}])
+def test_a_source_that_does_not_answer_now_is_no_mistake_of_the_recipe(
+    tmp_path: Path, web: Web, other: dict[str, Any]
+) -> None:
+    web.pages = {"/list": answer(status="503 Busy")}
+    sources = [source(web.url("/list"))]
+    if other:
+        sources.append(source(tmp_path / "absent.parquet", name="absent"))
+    recipe = parse_recipe({"name": "r", "sources": sources, "fetch": OPEN, **other})
+    kind = RecipeError if other else StoreError
+    with pytest.raises(CurationError, match="http_503") as caught:
+        check_inputs(recipe)
+    assert type(caught.value) is kind
+    assert ("absent" in str(caught.value)) == bool(other)
+
+
+def test_a_bucket_that_does_not_answer_now_is_no_mistake_of_the_recipe() -> None:
+    address = "s3://bucket/lists?endpoint_override=127.0.0.1:9&scheme=http&region=x"
+    with pytest.raises(StoreError, match="run the same command again"):
+        list_source(Source.model_validate(source(address)), 10)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +194,7 @@ def test_an_error_that_nothing_foresaw_refuses_the_source(
 
     monkeypatch.setattr("curation.media.files.source_client.read_site_file", fails)
     web.pages = {"/list": answer(LIST), "/robots.txt": answer(b"User-agent: *\n")}
-    with pytest.raises(RecipeError, match="error_RecursionError"):
+    with pytest.raises(StoreError, match="error_RecursionError"):
         listed(tmp_path / "store", web.url("/list"))
 
 
@@ -181,7 +223,6 @@ def test_a_policy_that_says_otherwise_lets_the_source_be_read(tmp_path: Path, we
         ("http://[]/list.txt", {}, "no valid URL"),
         ("http://127.0.0.1:9/lists/", {}, "not one file"),
         ("http://127.0.0.1:9/lists/*.txt", {}, "not one file"),
-        ("http://127.0.0.1:9/list.txt", {}, "connection_error"),
         ("simplecache::http://127.0.0.1:9/list.txt", {}, "by its http or https address"),
         ("zip://a.txt::https://127.0.0.1:9/a.zip", {}, "by its http or https address"),
         ("reference://::http://127.0.0.1:9/a.json", {}, "by its http or https address"),
@@ -229,6 +270,6 @@ def test_secrets_of_other_stores_are_refused(tmp_path: Path, path: str) -> None:
 
 def test_a_robots_txt_that_leads_inwards_is_not_followed(tmp_path: Path, web: Web) -> None:
     web.pages = {"/robots.txt": redirect(PRIVATE), "/l": answer(LIST)}
-    with pytest.raises(RecipeError, match=r"robots\.txt of its host cannot be read"):
+    with pytest.raises(StoreError, match=r"robots\.txt of its host cannot be read"):
         listed(tmp_path / "store", web.url("/l"))
     assert not web.requests["/l"]

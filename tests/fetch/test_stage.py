@@ -280,6 +280,19 @@ def test_shards_of_a_remote_store_are_moved_there(tmp_path: Path) -> None:
     assert work.done.all()
 
 
+def test_a_full_disk_of_the_store_is_not_taken_for_that_of_temporary_files(tmp_path: Path) -> None:
+    """Spark's error has the text of the system alone, which says no file."""
+    work = WorkShards(WorkFolder(Store(tmp_path), "work/memo", "attempt"), 1)
+    row = FetchResult(FetchRequest(0, None, None, None), content=JPEG)
+    with (
+        pytest.raises(StoreError, match=r"attempt/000000.parquet': No space left.*run again"),
+        work.folder() as folder,
+        SampleWriter(folder, FetchParams(), work) as writer,
+    ):
+        Path(folder, "000000.parquet").symlink_to("/dev/full")
+        writer.write_result(row)
+
+
 LOAD_WRITER = """
 import sys
 from curation.stages.fetch.shard_writer import parquet_writer

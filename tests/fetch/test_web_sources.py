@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from curation.errors import CurationError, RecipeError
+from curation.errors import CurationError, StoreError
 from curation.media.files.web_file import WebFile
 from curation.recipe import parse_recipe
 from tests.fetch.conftest import Web, answer
@@ -96,7 +96,7 @@ def test_neither_proxies_nor_credentials_nor_cookies_are_sent(
 def test_an_error_says_that_the_proxy_is_not_used(
     tmp_path: Path, web: Web, with_credentials: Web
 ) -> None:
-    with pytest.raises(RecipeError, match=r"proxy that .*http_proxy.* is not used"):
+    with pytest.raises(StoreError, match=r"proxy that .*http_proxy.* is not used"):
         listed(tmp_path / "store", "http://127.0.0.1:9/list.txt")
 
 

@@ -15,7 +15,7 @@ from curation.engine.table import open_table
 from curation.errors import RecipeError, StoreError
 from curation.runner.gc.restore import restore_run, tag_run
 from curation.store.holder import Holder
-from curation.store.run_log import find_run, read_runs
+from curation.store.run_log import find_run, recorded_run
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Entry, StepLog, Waiting
 from curation.store.store import Store
@@ -166,18 +166,21 @@ def test_a_run_that_lost_a_file_is_not_restored(two_runs: TwoRuns) -> None:
         StoreError, match=r"is not whole: .* missing of claims \(version .*as it was then"
     ):
         restore(two_runs.store, two_runs.first.run)
-    latest = next(read_runs(Store(two_runs.store)))
-    assert (latest.state, latest.restored_from) == ("failed", two_runs.first.run)
-    assert f"Run {two_runs.first.run} in" in latest.error
+    assert runs_of(two_runs.store) == [two_runs.second.run, two_runs.first.run]
     assert (
         open_table(Store(two_runs.store), "dataset").manifest.version
         == (two_runs.second.tables["dataset"])
     )
-    with pytest.raises(StoreError, match="has not finished"):
-        restore(two_runs.store, latest.run)
     with pytest.raises(StoreError, match="is not whole"):
         tag_run(Store(two_runs.store), "a", two_runs.first.run, Waiting())
     assert read_tags(Store(two_runs.store)) == []
+
+
+def test_a_run_that_failed_is_not_restored(two_runs: TwoRuns) -> None:
+    with pytest.raises(KeyError), recorded_run(Store(two_runs.store), "tiny", "0") as run:
+        raise KeyError
+    with pytest.raises(StoreError, match=r"has not finished \(failed\)"):
+        restore(two_runs.store, run.record.run)
 
 
 def test_tagged_runs_outlive_gc_and_can_be_restored(two_runs: TwoRuns) -> None:

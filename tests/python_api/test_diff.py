@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import curation
 from curation.cli import app
 from curation.errors import RecipeError
+from curation.inspect import diff
 from curation.inspect.diff import difference, open_dataset
 from curation.store.store import Store
 from curation.store.tags import add_tag, delete_tag
@@ -73,3 +74,15 @@ def test_a_tag_is_not_taken_for_the_beginning_of_a_version(own: Made) -> None:
     assert tagged == own.first.tables["dataset"] != own.second.tables["dataset"]
     delete_tag(store, tag)
     assert open_dataset(f"{own.store}@{tag}").manifest.version == own.second.tables["dataset"]
+
+
+def test_no_image_in_a_range_of_ids_is_no_error(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of datasets without images, or all of whose images were taken down."""
+    compared = [open_dataset(f"{made.store}@{run.run}") for run in (made.first, made.second)]
+    assert compared[0].rows
+    expected = [row for batch in difference(*compared) for row in batch.to_pylist()]
+    monkeypatch.setattr(diff, "_buckets", lambda images: [("00", "00"), ("00", "g"), ("g", "g")])
+    ranges = [batch.to_pylist() for batch in difference(*compared)]
+    assert ranges == [[], expected, []]

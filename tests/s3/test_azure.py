@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.object_store.shapes import write_shapes
-from curation.errors import RecipeError, StoreError
+from curation.errors import StoreError
 from curation.runner.gc.collect import collect
 from curation.runner.gc.kept_runs import Retention
 from curation.store.manifest import Committed
@@ -98,5 +98,5 @@ def test_sources_are_read_with_the_key_of_the_environment(
     assert images and images == [row["image_id"] for row in rows_of(from_azure)["images"]]
     # Without TLS no other credentials are tried.
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "another")
-    with pytest.raises(RecipeError, match=r"no file can be listed .*Bearer token"):
+    with pytest.raises(StoreError, match=r"no file can be listed .*Bearer token"):
         run_recipe(spec, Store(tmp_path / "refused"))

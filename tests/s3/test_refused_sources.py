@@ -35,7 +35,7 @@ def test_a_source_that_refuses_its_reader_says_so(tmp_path: Path) -> None:
         "path": ADDRESS,
     }
     source |= {"columns": {"url": "url"}}
-    with pytest.raises(RecipeError, match=r"'web'.*no file can be listed .*Bearer token"):
+    with pytest.raises(StoreError, match=r"'web'.*no file can be listed .*Bearer token"):
         run_recipe({"name": "t", "sources": [source]}, Store(tmp_path / "store"))
 
 

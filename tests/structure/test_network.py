@@ -54,9 +54,8 @@ ALLOWED = {
     "stages.fetch.response_repair": {"aiohttp"},
     # Stores, and sources that the recipe names at other addresses than http and https.
     "media.files.location": {"fsspec", "pyarrow.fs", "url_to_fs"},
-    "stages.ingest.sources.listing": {"pyarrow.fs"},
     "stages.ingest.sources.named_files": {"pyarrow.fs"},
-    "stages.ingest.recognise.place": {"pyarrow.fs"},
+    "stages.ingest.sources.remote_files": {"pyarrow.fs"},
     "store.storage.arrow": {"pyarrow.fs", "from_uri"},
     "store.storage.azure": {"pyarrow.fs"},
     "store.storage.google": {"pyarrow.fs"},

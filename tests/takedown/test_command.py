@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from typer.testing import CliRunner, Result
 
 import curation
 from curation.cli import app
-from curation.errors import CurationError, TakenDownError
-from curation.runner.gc.forget import Request, read_list
+from curation.errors import CurationError, RecipeError, TakenDownError
+from curation.runner.gc.forget import Request, _tombstone, read_list
+from curation.store.tombstones import Takedowns
 
 from ..gc.helpers import run_recipe
 from .conftest import Tiny
@@ -119,6 +121,44 @@ def test_what_cannot_take_effect_is_refused(tiny: Tiny) -> None:
         done = call("forget", "--store", store, *words)
         assert isinstance(done.exception, CurationError)
         assert text in str(done.exception)
+
+
+BARE = url_of("p1").removeprefix("https://")
+NAMED_HOST = BARE.split("/", 1)[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "is_refused"),
+    [
+        (f"see {BARE}.", True),
+        (f"({BARE})", True),
+        (f"of {NAMED_HOST.upper()}{BARE.removeprefix(NAMED_HOST)}", True),
+        (f"someone at {NAMED_HOST} asks", False),
+        ("request 17 of 2026-11-30, paragraph 3.1", False),
+    ],
+)
+def test_words_do_not_keep_a_url_without_its_scheme(words: str, is_refused: bool) -> None:
+    takedowns = Takedowns(bytes(32))
+    request = Request(urls=[url_of("p1")], by="me", reason=words)
+    with pytest.raises(RecipeError, match="in other words") if is_refused else nullcontext():
+        _tombstone(request, takedowns)
+
+
+@pytest.mark.parametrize(
+    ("words", "is_refused"),
+    [
+        (f"dpo@{NAMED_HOST}", True),
+        (f"M. Mustermann <m@WWW.{NAMED_HOST}>", True),
+        (f"All of {NAMED_HOST}!", True),
+        (f"my{NAMED_HOST}", False),
+        (NAMED_HOST.split(".", 1)[1], False),
+    ],
+)
+def test_words_do_not_keep_a_host(words: str, is_refused: bool) -> None:
+    takedowns = Takedowns(bytes(32))
+    request = Request(hosts=[NAMED_HOST], by=words, reason="request 17")
+    with pytest.raises(RecipeError, match="in other words") if is_refused else nullcontext():
+        _tombstone(request, takedowns)
 
 
 def test_a_long_list_is_read_in_time_that_grows_with_it(tmp_path: Path) -> None:

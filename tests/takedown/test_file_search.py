@@ -10,9 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.engine.contract import contract, contracts
 from curation.runner.takedown.file_search import FileSearch
 from curation.store.store import Store
 from curation.store.tombstones import Takedowns, Tombstone, sorted_hashes
+from curation.store.withheld import nested_ids
 
 ROWS = 50_000
 LIMIT = 5 * 2**20
@@ -43,3 +45,25 @@ def test_a_file_of_many_ids_takes_no_more_memory_than_one_of_few(
         tracemalloc.stop()
     assert (hits.read, hits.rows) == (ROWS, 2)
     assert peak < LIMIT
+
+
+NESTED = [
+    (name, column.name, field)
+    for name, table in contracts().items()
+    for column in table.arrow_schema()
+    for field in nested_ids(column.type)
+]
+"""Tables, their columns with lists of structures, and the fields of these with the id of a row."""
+
+
+@pytest.mark.parametrize(("table", "column", "field"), NESTED)
+def test_an_id_in_a_list_is_found(table: str, column: str, field: str, tmp_path: Path) -> None:
+    """A seed in the claims on an image, or a copy that its row lists: readers got them."""
+    kind = contract(table).arrow_schema().field(column).type
+    identity = secrets.token_hex(16)
+    rows = pa.table({column: pa.array([None, [], [{field: identity}], [{field: "0" * 32}]], kind)})
+    pq.write_table(rows, tmp_path / "a.parquet")
+    empty = Takedowns(bytes(32))
+    hashes = {"image": sorted_hashes(empty, "image", [identity])}
+    takedowns = Takedowns(empty.key, (Tombstone("t", "now", "who", "why", hashes),))
+    assert FileSearch(takedowns).search(Store(tmp_path).storage, "a.parquet").rows == 1

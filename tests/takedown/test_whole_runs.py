@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
-from curation.errors import RecipeError, StoreError
+from curation.errors import RecipeError, StoreError, TakenDownError
 from curation.flow import plan
 from curation.inspect.lineage import trace
 from curation.inspect.opt_outs import count_opt_outs
@@ -25,7 +24,7 @@ from curation.store.store import Store
 from curation.store.tags import add_tag, read_tags
 from curation.store.tombstones import HITS, read_removed, read_takedowns
 
-from ..gc.helpers import gc, recipe_of, run_recipe
+from ..gc.helpers import gc, recipe_of, run_recipe, runs_of
 from .conftest import Tiny
 from .helpers import forget, holding, url_of
 
@@ -101,7 +100,7 @@ def check_readers(tiny: Tiny, image_id: str) -> None:
     store = Store(tiny.store)
     for table in tiny.record.tables:
         shown = open_table(store, table).read()
-        assert image_id not in str([c.to_pylist() for c in shown.columns if c.type == pa.string()])
+        assert image_id not in str(shown.to_pylist())
     assert open_table(store, "pairs").read().num_rows == 11
     with pytest.raises(StoreError, match="taken down"):
         trace(recipe_of(tiny.recipe), store)
@@ -133,6 +132,28 @@ def test_the_next_copy_is_kept_where_one_url_alone_objects(tiny: Tiny) -> None:
     assert after[pairs[other]]["image_id"] == copies[pairs[other]]["image_id"]
     gc(tiny.store)
     assert holding(tiny.store, [pairs[first], url_of(first)]) == {}
+    assert prove(Store(tiny.store)).holds
+
+
+def test_a_row_that_another_one_lists_as_its_copy_is_not_shown(tiny: Tiny) -> None:
+    lists = open_table(Store(tiny.store), "copies").read().column("copies").to_pylist()
+    (listed,) = [copy for copies in lists for copy in copies or []]
+    assert listed["url"] in (url_of("p0"), url_of("again"))
+    forget(tiny.store, urls=[listed["url"]])
+    for table in tiny.record.tables:
+        shown = str(rows_of(tiny.store, table))
+        assert listed["url"] not in shown and listed["pair_id"] not in shown
+
+
+def test_a_run_that_is_not_restored_keeps_nothing(tiny: Tiny) -> None:
+    store = Store(tiny.store)
+    forget(store, urls=[url_of("p1")])
+    run_recipe(tiny.recipe, Store(tiny.store))
+    runs = runs_of(tiny.store)
+    with pytest.raises(TakenDownError, match="do not come back"):
+        restore_run(Store(tiny.store), tiny.record, Waiting())
+    assert gc(tiny.store).left == {}
+    assert runs_of(tiny.store) == runs[:1]
     assert prove(Store(tiny.store)).holds
 
 

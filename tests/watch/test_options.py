@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from typer.testing import CliRunner
 
+from curation.cli import app, jobs
 from curation.cli.telemetry_options import PARENT_VARIABLE, TARGET_VARIABLE, TelemetryOptions
 from curation.engine.cluster import Cluster, load_cluster, with_ui
 from curation.engine.spark import submitted_settings
@@ -54,6 +58,49 @@ def test_what_has_no_effect_or_no_place_is_refused(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RecipeError, match=words):
         kinds(telemetry, tmp_path)
+
+
+@pytest.mark.parametrize("option", ["metrics", "openlineage"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_is_no_mistake_of_the_command_line(
+    option: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow does not try again what the command line is to blame for."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    monkeypatch.setattr(Path, "open", fail)
+    telemetry = TelemetryOptions(**{option: str(tmp_path / "file")})
+    passes = nullcontext() if number != errno.EROFS else pytest.raises(RecipeError)
+    with passes:
+        assert len(kinds(telemetry, tmp_path)) == 2
+
+
+REFUSED = [["no.yaml"], ["bad.yaml"], ["good.yaml", "--until", "nothing"]]
+"""Recipes and options that are refused at once."""
+
+
+@pytest.mark.parametrize("refused", REFUSED, ids=" ".join)
+@pytest.mark.parametrize("is_job", [False, True])
+def test_a_recipe_that_is_refused_leaves_no_metrics_of_an_earlier_run(
+    is_job: bool, refused: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = "sources: [{name: web, role: pool, format: folder, path: photographs}]\n"
+    Path("bad.yaml").write_text(f"name: birds\nsceen: {{}}\n{source}")
+    Path("good.yaml").write_text(f"name: birds\n{source}")
+    file = Path("run.prom")
+    file.write_text('curation_run_state{recipe="birds",state="finished"} 1.0\n# EOF\n')
+    recipe, *options = refused
+    options += ["--store", "store", "--metrics", str(file)]
+    with pytest.raises(RecipeError):
+        if is_job:
+            jobs._run(jobs._parser(None).parse_args(["--recipe", recipe, *options]))
+        else:
+            CliRunner().invoke(app, ["run", recipe, *options], catch_exceptions=False)
+    assert file.read_text() == "# EOF\n"
 
 
 def test_the_page_of_spark_is_for_this_machine_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from curation.engine.params_base import derive_params
-from curation.errors import CurationError, RecipeError
+from curation.errors import CurationError
 from curation.inspect.check.findings import Facts, Finding
 from curation.inspect.check.machine import this_machine
 from curation.inspect.check.survey import ROWS_READ, Survey, survey
@@ -125,7 +125,7 @@ def _problems(recipe: Recipe, store: str | None) -> list[str]:
     for check in (check_inputs, _check_packages):
         try:
             check(recipe)
-        except RecipeError as error:
+        except CurationError as error:
             problems += map(str, error.details)
     problems += map(str, imported_problems(recipe.embed.encoders))
     if store is not None:

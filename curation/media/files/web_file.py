@@ -12,6 +12,7 @@ from fsspec.asyn import get_loop, sync
 
 from curation.masking import mask_address
 from curation.media.files.source_client import RemoteFile, SourceClient
+from curation.media.web.failure_reasons import is_permanent
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.opt_outs.signals import OptOutError
 from curation.media.web.params import OutboundParams
@@ -50,7 +51,16 @@ _MENDS = {
 
 
 class WebFileError(OSError):
-    """A file on the web cannot be read; the message says why, and what to do."""
+    """A file on the web cannot be read; the message says why, and what to do.
+
+    Args:
+        message: the message.
+        may_pass: whether a later attempt may succeed.
+    """
+
+    def __init__(self, message: str, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 class WebFile(io.RawIOBase):
@@ -159,7 +169,11 @@ class WebFile(io.RawIOBase):
     def _error(self, error: FetchError | InvalidURLError) -> WebFileError:
         proxies = unused_proxies()
         unused = f" The proxy that {proxies} names is not used." if proxies else ""
-        return WebFileError(f"{mask_address(self._address)}: {_problem(error)}.{unused}")
+        may_pass = isinstance(error, FetchError) and (
+            error.transient or error.reason == "changed" or not is_permanent(error.reason)
+        )
+        message = f"{mask_address(self._address)}: {_problem(error)}.{unused}"
+        return WebFileError(message, may_pass)
 
 
 def _problem(error: FetchError | InvalidURLError) -> str:

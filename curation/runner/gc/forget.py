@@ -49,6 +49,9 @@ _COMMENT = re.compile(r"(^|\s)#.*")
 """A `#` within a URL begins its fragment."""
 
 
+_BETWEEN_WORDS = re.compile(r"[\s@<>()\"',;]+")
+
+
 @dataclass(frozen=True)
 class Request:
     """What somebody asks to take down.
@@ -198,7 +201,10 @@ def _signed(tombstone: Tombstone, takedowns: Takedowns) -> Tombstone:
 def _check_words(tombstone: Tombstone, takedowns: Takedowns) -> None:
     """Check that the reason does not keep what is taken down."""
     alone = Takedowns(takedowns.key, (tombstone,))
-    if mentions(f"{tombstone.by} {tombstone.reason}", alone):
+    text = f"{tombstone.by} {tombstone.reason}"
+    # People write a host alone, also in the address of a mailbox, and URLs without a scheme.
+    bare = (f"http://{word}" for word in _BETWEEN_WORDS.split(text) if "://" not in word)
+    if mentions(" ".join([text, *bare]), alone):
         raise RecipeError(
             "--reason or --by holds what is to be taken down, and they stay in the store",
             fix="Describe it in other words, such as the number of the request",

@@ -83,6 +83,8 @@ def restore_run(store: Store, record: RunRecord, waiting: Waiting) -> RunRecord:
             "it has nothing to restore",
             fix="Choose one that has finished (curation runs --store STORE)",
         )
+    # Otherwise the record of a run that is refused would have gc keep what is left of its tables.
+    read_manifests(store, record)
     planned = dict.fromkeys(record.steps.values(), "")
     start = new_run(record.recipe, record.fingerprint, planned, run_names(store))
     restored = replace(

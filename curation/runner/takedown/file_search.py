@@ -17,7 +17,7 @@ from curation.media.web.urls import InvalidURLError, normalize
 from curation.store.storage.base import Storage, open_input
 from curation.store.tombstones import Takedowns
 from curation.store.url_hosts import is_address
-from curation.store.withheld import ID_COLUMNS
+from curation.store.withheld import ID_COLUMNS, nested_ids
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -116,7 +116,9 @@ class FileSearch:
         return [
             f.name
             for f in schema
-            if pa.types.is_string(f.type) or (likes and f.name in (PHASH, *PICTURES))
+            if pa.types.is_string(f.type)
+            or nested_ids(f.type)
+            or (likes and f.name in (PHASH, *PICTURES))
         ]
 
     def _search_batch(self, batch: pa.RecordBatch, hits: FileHits) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from curation.stages.fetch.request import LARGE_BYTES, FetchResult
 from curation.stages.fetch.sample_schema import IMAGE_FORMAT, SCHEMA
 from curation.stages.fetch.shard_writer import parquet_writer
 from curation.stages.fetch.stored_image import most_bytes
+from curation.store.storage.local import explained_write
 
 KEY_DIGITS = 9
 SHARD_DIGITS = 6
@@ -141,9 +143,10 @@ class SampleWriter:
 
     def _write(self, row: int, stored: bytes | None, sample: dict[str, Any]) -> None:
         key = f"{row:0{KEY_DIGITS}d}"
-        if self._writer is None:
-            self._open_shard()
-        self._writer.write(stored, key, None, sample | {"key": key})
+        with explained_write(self._path):
+            if self._writer is None:
+                self._open_shard()
+            self._writer.write(stored, key, None, sample | {"key": key})
         self._progress.count(sample["reason"] or "ok", sample["bytes"] or 0)
         size = len(stored or b"")
         self._rows, self._bytes = self._rows + 1, self._bytes + size
@@ -152,8 +155,14 @@ class SampleWriter:
             self._close_shard()
         elif self._buffered >= _BUFFER_BYTES:
             # img2dataset's writer limits the rows in its buffer, but not their bytes.
-            self._writer.buffered_parquet_writer.flush()
+            with explained_write(self._path):
+                self._writer.buffered_parquet_writer.flush()
             self._buffered = 0
+
+    @property
+    def _path(self) -> Path:
+        """The file of the shard."""
+        return Path(self._folder, f"{self._shard:0{SHARD_DIGITS}d}.parquet")
 
     def _open_shard(self) -> None:
         self._writer = parquet_writer()(
@@ -162,7 +171,8 @@ class SampleWriter:
 
     def _close_shard(self) -> None:
         if self._writer is not None:
-            self._writer.close()
-            self._shards.store(f"{self._folder}/{self._shard:0{SHARD_DIGITS}d}.parquet")
+            with explained_write(self._path):
+                self._writer.close()
+            self._shards.store(str(self._path))
             self._writer, self._shard = None, self._shard + 1
             self._rows = self._bytes = self._buffered = 0

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from curation.stages.fetch.progress import PROGRESS_FILE
 from curation.store.manifest import FileEntry
 from curation.store.small_files import open_source
+from curation.store.storage.local import explained_write
 from curation.store.work_folder import WorkFolder
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ class WorkShards:
         """
         if self._storage.is_local:
             folder = f"{self._storage.root}/{self._work.attempt}"
-            Path(folder).mkdir(parents=True, exist_ok=True)
+            with explained_write(Path(folder)):
+                Path(folder).mkdir(parents=True, exist_ok=True)
             yield folder
             return
         with TemporaryDirectory(prefix="curation-fetch-") as folder:

@@ -117,11 +117,11 @@ class LocalStorage:
     def open_output(self, path: str) -> Iterator[BinaryIO]:
         """See `Storage.open_output`."""
         target = self._path(path)
-        with _explained(target):
+        with explained_write(target):
             stream = _new_file(target)
         try:
             yield cast(BinaryIO, _Output(stream, target))
-            with _explained(target), stream:
+            with explained_write(target), stream:
                 stream.flush()
                 os.fsync(stream.fileno())
         except BaseException:
@@ -168,7 +168,7 @@ class LocalStorage:
         original, path = self._path(source), self._path(target)
         temporary = Path(temporary_path(str(path)))
         try:
-            with _explained(path):
+            with explained_write(path):
                 _ensure_folder(path.parent)
                 _link_or_copy(original, temporary)
             # A move between two names of one file would leave both.
@@ -225,7 +225,7 @@ def _temporary(target: Path, content: bytes) -> Iterator[Path]:
     """Yield a synced file with a temporary name, beside a file to be; sync its folder at the end."""
     temporary = Path(temporary_path(str(target)))
     try:
-        with _explained(target), _new_file(temporary) as stream:
+        with explained_write(target), _new_file(temporary) as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
@@ -252,12 +252,12 @@ class _Output:
 
     def write(self, content: bytes) -> int:
         """Write bytes."""
-        with _explained(self._path):
+        with explained_write(self._path):
             return self._stream.write(content)
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained_write(path: Path) -> Iterator[None]:
     """Raise errors of the operating system that a person can mend as a StoreError.
 
     Args:

@@ -9,20 +9,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pyarrow import fs
-
 from curation.errors import RecipeError, start_of_paths
 from curation.masking import mask_address
 from curation.media.files.limits import FOLDER_DEPTH
-from curation.media.files.location import OutsideFolderError, filesystem_of, inside, shown
+from curation.media.files.location import OutsideFolderError, inside, shown
 from curation.media.web.params import OutboundParams, is_web
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.globs import split_glob
 from curation.stages.ingest.sources.listing import source_files
 from curation.stages.ingest.sources.presets import PRESETS
+from curation.stages.ingest.sources.remote_files import remote_files
 from curation.stages.ingest.sources.source import Role, Source, check_path
 from curation.stages.ingest.sources.source_file import FileInfo, SourceFile
-from curation.store.storage.reader import asked_filesystem
 
 MARKER, PICTURES, LIST = 3, 2, 1
 """How sure a format may be: its own marks are there, pictures are, or a list that leads to pictures."""
@@ -183,17 +181,13 @@ def _leads_out(folder: str, name: str) -> bool:
 
 def _remote_files(path: str) -> Iterator[FileInfo]:
     base, pattern = split_glob(path.rstrip("/"))
-    filesystem, root = filesystem_of(base)
-    with asked_filesystem():
-        info = filesystem.get_file_info(root)
-    if info.type == fs.FileType.File:
-        yield FileInfo(path.rpartition("/")[2], info.size, 0)
+    is_file, files = remote_files(base)
+    if not files:
+        raise FileNotFoundError("nothing is there")
+    if is_file:
+        yield files[0]._replace(name=path.rpartition("/")[2])
         return
-    with asked_filesystem():
-        entries = filesystem.get_file_info(fs.FileSelector(root, recursive=True))
-    for entry in entries:
-        name = entry.path[len(root) :].strip("/")
-        hidden = any(part.startswith((".", "_")) for part in name.split("/"))
-        wanted = pattern is None or pattern.fullmatch(name)
-        if entry.type == fs.FileType.File and wanted and not hidden:
-            yield FileInfo(name, entry.size, 0)
+    for file in files:
+        hidden = any(part.startswith((".", "_")) for part in file.name.split("/"))
+        if not hidden and (pattern is None or pattern.fullmatch(file.name)):
+            yield file

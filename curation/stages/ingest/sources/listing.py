@@ -12,24 +12,22 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from pyarrow import fs
-
-from curation.errors import Detail, RecipeError, start_of_paths
+from curation.errors import Detail, RecipeError, StoreError, start_of_paths
 from curation.masking import has_secret, mask_address
 from curation.media.files.file_cache import changed_ns
 from curation.media.files.limits import FOLDER_DEPTH
-from curation.media.files.location import OutsideFolderError, filesystem_of, inside, shown
+from curation.media.files.location import OutsideFolderError, inside, shown
 from curation.media.web.params import OutboundParams
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.folder_images import images_of_folder
 from curation.stages.ingest.sources.globs import spells_out, split_glob
 from curation.stages.ingest.sources.notices import Notice, Notices, note
+from curation.stages.ingest.sources.remote_files import remote_files
 from curation.stages.ingest.sources.shards import shards_of
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import FileInfo, ImageFile, SourceFile
 from curation.stages.ingest.sources.table_logs import check_is_no_table
 from curation.stages.ingest.sources.web_source import web_source_file
-from curation.store.storage.reader import asked_filesystem
 
 _SYSTEM_FILES = (
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"),
@@ -76,6 +74,7 @@ def list_source(
 
     Raises:
         RecipeError: there is no file, or the path of the source is invalid.
+        StoreError: the server of the files does not answer now.
     """
     outbound = outbound or OutboundParams()
     if source.is_web:
@@ -168,22 +167,18 @@ def _list_uri(source: Source, notices: Notices) -> _Listed:
     address = source.path.removesuffix(query).rstrip("/")
     base, pattern = split_glob(address)
     try:
-        with asked_filesystem():
-            filesystem, path = filesystem_of((base if pattern else address) + query)
-            info = filesystem.get_file_info(path)
-            if info.type == fs.FileType.File:
-                root, _, name = address.rpartition("/")
-                file = FileInfo(unquote(name), info.size, info.mtime_ns or 0)
-                return _Listed(root, query, [file], None, True)
-            selector = fs.FileSelector(path, recursive=True, allow_not_found=True)
-            files = [i for i in filesystem.get_file_info(selector) if i.type == fs.FileType.File]
-    except (OSError, ValueError) as error:
+        is_file, files = remote_files((base if pattern else address) + query)
+    except ValueError as error:
         problem = f"no file can be listed ({mask_address(str(error))})"
         raise _no_files(source, problem) from error
-    listed = sorted(
-        FileInfo(i.path[len(path) :].strip("/"), i.size, i.mtime_ns or 0) for i in files
-    )
-    return _Listed(base if pattern else address, query, listed, pattern)
+    except OSError as error:
+        place = mask_address(source.path)
+        message = f"no file can be listed at {place!r} ({mask_address(str(error))})"
+        fix = "Check its address, its credentials and the network, and run the same command again"
+        raise StoreError(Detail(message, f"Source {source.name!r}", place, fix=fix)) from error
+    if is_file:
+        return _Listed(address.rpartition("/")[0], query, files, None, True)
+    return _Listed(base if pattern else address, query, files, pattern)
 
 
 def _note_matched_folders(source: Source, listed: _Listed, notices: Notices) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from curation.errors import Detail, RecipeError
+from curation.errors import Detail, RecipeError, StoreError
 from curation.masking import mask_address
 from curation.media.web.params import OutboundParams
 from curation.media.web.urls import InvalidURLError, normalize
@@ -21,7 +21,8 @@ def web_source_file(source: Source, outbound: OutboundParams) -> SourceFile:
         outbound: how it is requested.
 
     Raises:
-        RecipeError: it is no file, or cannot or may not be requested.
+        RecipeError: it is no file, or may not be requested.
+        StoreError: it cannot be requested now.
     """
     # It imports an HTTP client, which local files do not need.
     from curation.media.files.web_file import WebFile, WebFileError
@@ -47,6 +48,7 @@ def web_source_file(source: Source, outbound: OutboundParams) -> SourceFile:
         with WebFile(address, outbound) as file:
             size, version = file.size, file.version
     except WebFileError as error:
-        raise RecipeError(Detail(str(error), f"Source {source.name!r}")) from error
+        kind = StoreError if error.may_pass else RecipeError
+        raise kind(Detail(str(error), f"Source {source.name!r}")) from error
     query = address[len(root) + 1 + len(name) :]
     return SourceFile(source, root, unquote(name), size, version, query, outbound=outbound)
