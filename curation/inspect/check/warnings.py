@@ -17,6 +17,7 @@ from curation.media.encoders import ENCODERS
 from curation.media.files.location import shown
 from curation.recipe.weights import weights_of
 from curation.stages.ingest.sources.source import Source
+from curation.stages.screen.filters import FILTERS
 from curation.stages.select.params import Threshold
 
 ROWS_PER_CLUSTER = 20
@@ -125,7 +126,10 @@ def captions_missing(facts: Facts) -> Iterator[Finding]:
 
 
 def _is_of_captions(score: str, table: str) -> bool:
-    return score.startswith(("caption_", "words_")) or table == "tallies"
+    if table == "scores":
+        # What is no filter is a list of words.
+        return score not in FILTERS or FILTERS[score].caption
+    return table == "tallies"
 
 
 def no_retrieve(facts: Facts) -> Iterator[Finding]:
