@@ -34,6 +34,7 @@ from curation.recipe import Recipe, load_recipe
 from curation.runner.observer import RunObserver
 from curation.runner.outcomes import asked_again
 from curation.runner.step import StepResult
+from curation.store.dataset_files import dataset_folder
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.store import DATASET, Store
@@ -177,7 +178,7 @@ class _EndedSteps(RunObserver):
 
 def _log_dataset(results: Sequence[StepResult], store: Store) -> None:
     for manifest in (m for result in results for m in result.manifests if m.table == DATASET):
-        address = store.address(f"{DATASET}/{manifest.version}")
+        address = store.address(dataset_folder(manifest.version))
         logger.info("dataset: %s images in %s", f"{manifest.rows:,}", address)
 
 

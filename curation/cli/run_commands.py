@@ -16,7 +16,6 @@ from curation.cli.app import (
     RunName,
     StorePath,
     app,
-    dataset_folder,
     err,
     out,
     print_facts,
@@ -51,6 +50,7 @@ from curation.inspect.composition import balance_limits, expected_composition, e
 from curation.progress import shown_wait
 from curation.recipe import Recipe, load_recipe
 from curation.recipe.pixels import left_out
+from curation.store.dataset_files import dataset_folder
 from curation.store.store import DATASET
 from curation.terminal import styled
 
@@ -241,7 +241,9 @@ def _print_result(store: Store, recipe: Recipe, path: str, run: str | None) -> N
         from curation.stages.retrieve.balance import describe_target
 
         out.print(f"target   {describe_target(claims.stats['target'])}")
-    out.print(f"dataset  {dataset.rows:,} images: {store.address(dataset_folder(dataset))}")
+    out.print(
+        f"dataset  {dataset.rows:,} images: {store.address(dataset_folder(dataset.manifest.version))}"
+    )
     out.print(f"report   {store.address(path)}")
 
 
