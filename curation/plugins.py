@@ -92,7 +92,7 @@ def files_of(names: Iterable[str]) -> list[str]:
     return [plugin.path for plugin in load_plugins(names) if plugin.path is not None]
 
 
-def activation(names: Iterable[str]) -> partial[list[Plugin]] | None:
+def activation(names: Iterable[str]) -> partial[None] | None:
     """Return what makes the plug-ins of a recipe known on a worker; None where there are none."""
     modules = [plugin.module for plugin in load_plugins(names)]
     return partial(_load_modules, modules) if modules else None
@@ -196,7 +196,7 @@ def _misfits_of_filter(loaded: Any, entry: FilterEntry) -> Iterator[str]:
         yield f"has a FILTER of type {loaded.type!r}; valid: {', '.join(COLUMN_TYPES)}"
     elif (loaded.type == "string") != entry.text:
         yield f"scores {loaded.type}, but its entry has text={entry.text}"
-    elif not callable(loaded.score):
+    elif not callable(vars(loaded)["score"]):
         yield "has a `score` that cannot be called"
 
 

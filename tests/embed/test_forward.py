@@ -152,7 +152,10 @@ def test_an_encoder_whose_parts_do_not_fit_together_is_refused() -> None:
     single = replace(limited(8), dim=5)
     with pytest.raises(RecipeError, match=r"model .* returns float32 \(3, 3\).*features \(n, 5\)"):
         encode(single, pixels(3), 3, "cpu")
-    for wrong in (torch.zeros((1, 4, 4), dtype=torch.uint8), torch.zeros((3, 4, 4))):
-        grey = replace(limited(8), preprocess=lambda _, wrong=wrong: wrong)
+    grey, floats = torch.zeros((1, 4, 4), dtype=torch.uint8), torch.zeros((3, 4, 4))
+    for other in (
+        replace(limited(8), preprocess=lambda _: grey),
+        replace(limited(8), preprocess=lambda _: floats),
+    ):
         with pytest.raises(RecipeError, match=r"preprocess .* gives uint8 \(3, 4, 4\)"):
-            encode(grey, pixels(3), 3, "cpu")
+            encode(other, pixels(3), 3, "cpu")

@@ -74,8 +74,8 @@ def test_an_image_leaves_every_table_the_report_and_a_tagged_run(
     assert collected.left == {}
     assert holding(tiny.store, texts) == {} and not [*state_folder().iterdir()]
     assert prove(Store(tiny.store)).holds
-    record = store.storage.read(max(store.storage.files(REMOVED)))
-    assert record is not None and unseal(record)["removed"] == collected.taken_down
+    content = store.storage.read(max(store.storage.files(REMOVED)))
+    assert content is not None and unseal(content)["removed"] == collected.taken_down
     _, did = run_recipe(tiny.recipe, Store(tiny.store))
     assert all(result.up_to_date for result in did.values())
     assert write_report(recipe_of(tiny.recipe), Store(tiny.store))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from curation.errors import ContractError, Detail
 
@@ -84,7 +84,8 @@ class Filter:
         Raises:
             ContractError: the score is of another type than the column: Arrow would cut 0.7 to 0.
         """
-        score = self.score(pair)
+        # A plug-in may give anything.
+        score: Any = self.score(pair)
         if score is None:
             return None
         if self.type == "float" and isinstance(score, Real):
