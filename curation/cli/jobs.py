@@ -39,7 +39,7 @@ from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.store import DATASET, Store
 from curation.streams import clean_output
-from curation.telemetry.run_log import RunLog
+from curation.telemetry.run_log_file import RunLogFile
 from curation.terminal import Terminal
 
 logger = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ def _run(arguments: argparse.Namespace) -> None:
     printer.before(steps)
     try:
         waiting = Waiting(wait=not arguments.no_wait)
-        with RunLog(store, partial(logger.info, "log: %s")) as log:
+        with RunLogFile(store, partial(logger.info, "log: %s")) as log:
             options = RunOptions(waiting, recompute, [log, ended, *observers, printer])
             run_steps(steps, recipe, store, cluster, options)
             _log_dataset(ended.results, store)

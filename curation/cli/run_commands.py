@@ -173,7 +173,7 @@ def run(
     from curation.runner.outcomes import asked_again
     from curation.store.step_log import Waiting
     from curation.store.store import Store
-    from curation.telemetry.run_log import RunLog
+    from curation.telemetry.run_log_file import RunLogFile
 
     loaded = load_recipe(recipe)
     steps = select_steps(plan(loaded), only, first, until)
@@ -189,7 +189,7 @@ def run(
     printer = RunPrinter(loaded, opened, err)
     printer.before(steps)
     waiting = Waiting(wait=not no_wait, notify=err.print)
-    with RunLog(opened, _print_log) as log:
+    with RunLogFile(opened, _print_log) as log:
         options = RunOptions(waiting, recompute, [log, *observers, printer])
         results = run_steps(steps, loaded, opened, where, options)
         up_to_date = all(result.up_to_date for result in results)
