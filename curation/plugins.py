@@ -30,7 +30,7 @@ from curation.errors import Detail, RecipeError, start_of_paths
 from curation.media.encoders import ENCODERS, SPECIAL, EncoderEntry
 from curation.media.encoders.params import EncoderSpec
 from curation.plugin_sources import source_files
-from curation.stages.retrieve.strategies import STRATEGIES, StrategyEntry
+from curation.stages.retrieve.strategies import STRATEGIES, GroupedBy, StrategyEntry
 from curation.stages.retrieve.strategies.arm import Arm, Use
 from curation.stages.score.heads import HEADS, HeadEntry
 from curation.stages.score.heads.spec import HeadSpec
@@ -179,6 +179,7 @@ def _misfits(registry: Registry[Any], member: str) -> Iterator[str]:
         yield from _misfits_of_filter(loaded.FILTER, entry)
     elif isinstance(entry, StrategyEntry):
         yield from _misfits_of_arm(loaded.StrategyArm, member)
+        yield from _unknown_names("grouped_by", [entry.grouped_by], get_args(GroupedBy))
     elif isinstance(entry, HeadEntry):
         yield from _unknown_names("needs or takes", (*entry.needs, *entry.takes), FIELDS_OF_HEADS)
     elif isinstance(entry, EncoderEntry):

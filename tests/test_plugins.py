@@ -285,6 +285,10 @@ MISFITS = {
     "numbered": (FILTER.replace('"greenness": ', "7: "), "the filter 7 has no valid name"),
     "unplanned": (STRATEGY + "\n    plan = None", "a `plan` that cannot be called"),
     "unused": (STRATEGY.replace('= ("pool",)', '= ("pol",)'), "has pol under uses; valid: pool"),
+    "grouped": (
+        STRATEGY.replace("module=__name__", 'module=__name__, grouped_by="seeds"'),
+        "has seeds under grouped_by; valid: seed, cluster, flat",
+    ),
     "field": (HEAD.replace('"weights"', '"weight"'), "has weight under needs or takes; valid: wei"),
     "uncalled": (HEAD.replace("= print", "= 1"), "has a `load` that cannot be called"),
     "unpaired": (ENCODER.replace('("weights", "the file")', '"weights"'), "a field and the reason"),

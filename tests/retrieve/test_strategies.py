@@ -276,3 +276,9 @@ def test_claims_have_a_value_for_each_image(wrong: dict[str, Any], name: str) ->
     check_shapes(arm, ArmClaims(np.zeros(3, "S32"), 3, limits=None))
     with pytest.raises(RecipeError, match=rf"Arm 'all' claims 3 images, but (limits\.)?{name} has"):
         check_shapes(arm, ArmClaims(np.zeros(3, "S32"), 3, **wrong))
+
+
+def test_claims_have_what_the_report_groups_them_by() -> None:
+    arm = sample.StrategyArm(name="near", strategy="sample", seeds="birds")
+    with pytest.raises(RecipeError, match="'sample' is grouped by seed, and its claims have none"):
+        check_shapes(arm, ArmClaims(np.zeros(3, "S32"), 3))

@@ -162,8 +162,16 @@ def check_shapes(arm: Arm, claims: ArmClaims) -> None:
     """Check that each array of claims has a value for each claimed image.
 
     Raises:
-        RecipeError: one of them has another shape.
+        RecipeError: one of them has another shape, or the one by which the report groups is missing.
     """
+    grouped_by = STRATEGIES[arm.strategy].grouped_by
+    groups = {"seed": claims.seed_images, "cluster": claims.cluster_id}
+    if groups.get(grouped_by, claims.images) is None:
+        raise RecipeError(
+            f"Strategy {arm.strategy!r} is grouped by {grouped_by}, and its claims have none",
+            fix="Return seed_images or cluster_id in its ArmClaims, or leave `grouped_by` out of its "
+            "StrategyEntry",
+        )
     count = len(claims.images)
     arrays = {n: v for n, v in vars(claims).items() if n not in ("available", "limits")}
     if claims.limits is not None:
