@@ -28,8 +28,6 @@ BAD_SHARE, FAILED_SHARE = 0.01, 0.1
 """Shares of rows that cannot be read, and of pictures that cannot be stored, that are normal."""
 METADATA_CHARACTERS = 4096
 """Characters of the unmapped columns of a row, on average, that are normal."""
-FROM_HUB = ("timm", "open_clip")
-"""Families of encoders whose models the hub has."""
 MEMORY_SHARE = 0.8
 """Share of the memory that a run may plan for."""
 
@@ -52,7 +50,7 @@ def weights_elsewhere(facts: Facts) -> Iterator[Finding]:
     """Yield the encoders whose weights are not on this machine yet, or may not be."""
     for weights in weights_of(facts.recipe):
         family = weights.model.partition("/")[0]
-        if weights.path is not None or family not in FROM_HUB:
+        if weights.path is not None or not ENCODERS[family].hub:
             continue
         # open_clip itself knows the repository of a tag, and is slow to load.
         is_known = family == "timm"
