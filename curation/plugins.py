@@ -50,6 +50,10 @@ FIELDS_OF_HEADS = [n for n in HeadSpec.model_fields if n not in ("kind", "encode
 FIELDS_OF_ENCODERS = [n for n in EncoderSpec.model_fields if n not in ("model", "options")]
 COLUMN_TYPES = get_args(ColumnType)
 MEMBER_NAME = TypeAdapter(Name)
+BESIDE = (
+    "A file cannot import files beside it, of which workers have no copy: put all into one file, or "
+    "install a package"
+)
 
 
 @dataclass(frozen=True)
@@ -308,14 +312,9 @@ def _executed(name: str, path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[stem]
-        raise RecipeError(
-            Detail(
-                f"{name!r} cannot be imported ({type(error).__name__}: {error})",
-                "plugins",
-                name,
-                fix="Mend the file",
-            )
-        ) from error
+        message = f"{name!r} cannot be imported ({type(error).__name__}: {error})"
+        fix = BESIDE if isinstance(error, ModuleNotFoundError) else "Mend the file"
+        raise RecipeError(Detail(message, "plugins", name, fix=fix)) from error
     return module
 
 

@@ -223,6 +223,7 @@ def test_the_stage_claims_what_the_strategy_of_a_plug_in_says(tmp_path: Path, ro
         ("calendar.py", FILTER, "Rename the file"),
         ("my-filter.py", FILTER, "Rename the file"),
         ("broken.py", "1 / 0", "ZeroDivisionError"),
+        ("alone.py", "import no_such_neighbour", "put all into one file, or install a package"),
         ("script.py", "import sys; sys.exit(3)", "cannot be imported (SystemExit: 3)"),
         ("empty.py", "x = 1", "brings nothing"),
         ("taken.py", FILTER.replace('"greenness": ', '"aspect": '), "there is one of that name"),
