@@ -302,6 +302,7 @@ def test_no_caption_takes_long(name: str, part: str) -> None:
         ("float", np.float32(0.5), 0.5),
         ("float", 2**25 + 1, float(2**25 + 1)),
         ("float", None, None),
+        ("float", float("nan"), None),
         ("int32", np.int64(7), 7),
         ("int32", 0.7, ContractError),
         ("int32", 2**31, ContractError),

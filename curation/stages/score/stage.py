@@ -48,4 +48,5 @@ def _scores(embeddings: list[Fragment], spec: HeadSpec, params: ScoreStep) -> pa
         head: Head = HEADS.load(spec.kind).load(spec, info)
         vectors = [vector_matrix(column.filter(pa.array(valid))) for column in columns]
         scores[valid] = apply_head(head, spec, vectors)
-    return pa.array(scores, pa.float32(), mask=~valid)
+    # What a head makes that is not a number is no score: SQL would take it for the largest.
+    return pa.array(scores, pa.float32(), mask=np.isnan(scores))

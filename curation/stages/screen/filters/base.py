@@ -75,7 +75,7 @@ class Filter:
     score: Callable[[Pair], Score]
 
     def value(self, name: str, pair: Pair) -> Score:
-        """Return the score of a pair as its column holds it.
+        """Return the score of a pair as its column holds it; of one that is not a number, None.
 
         Args:
             name: of the filter, for messages.
@@ -86,7 +86,7 @@ class Filter:
         """
         # A plug-in may give anything.
         score: Any = self.score(pair)
-        if score is None:
+        if score is None or score != score:
             return None
         if self.type == "float" and isinstance(score, Real):
             return float(score)
