@@ -288,7 +288,7 @@ def compare_rows(folder: Path, rows: int) -> None:
         fill(store, rows)
     parts, whole = (run_in_subprocess(f"{limit}", str(folder)) for limit in (1, 10**9))
     same = all(parts[name] == whole[name] for name in ("content", "stats", "rows"))
-    print("| rows | | s | ratio | driver, GiB | worker, GiB | same bytes and books |")
+    print("| rows | | s | ratio | driver, GiB | worker, GiB | same bytes and counts |")
     print("|---|---|---|---|---|---|---|")
     print(
         f"| {rows:,} | one machine | {whole['seconds']:.1f} | 1 | {whole['driver']:.2f} | – | – |"

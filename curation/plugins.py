@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -22,15 +22,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
+from pydantic import TypeAdapter, ValidationError
+
+from curation.engine.params_base import Name
 from curation.engine.registry import Entry, Registry
 from curation.errors import Detail, RecipeError, start_of_paths
-from curation.media.encoders import ENCODERS
+from curation.media.encoders import ENCODERS, SPECIAL, EncoderEntry
+from curation.media.encoders.params import EncoderSpec
 from curation.plugin_sources import source_files
-from curation.stages.retrieve.strategies import STRATEGIES
-from curation.stages.retrieve.strategies.arm import Arm
-from curation.stages.score.heads import HEADS
-from curation.stages.screen.filters import FILTERS
-from curation.stages.screen.filters.base import Filter
+from curation.stages.retrieve.strategies import STRATEGIES, GroupedBy, StrategyEntry
+from curation.stages.retrieve.strategies.arm import Arm, Use
+from curation.stages.score.heads import HEADS, HeadEntry
+from curation.stages.score.heads.spec import HeadSpec
+from curation.stages.screen.filters import FILTERS, FilterEntry
+from curation.stages.screen.filters.base import ColumnType, Filter
 
 GROUP = "curation.plugins"
 REGISTRIES: dict[str, Registry[Any]] = {
@@ -40,6 +45,15 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "STRATEGIES": STRATEGIES,
 }
 """The registries that a plug-in may add to, by the name that its dictionary has."""
+
+FIELDS_OF_HEADS = [n for n in HeadSpec.model_fields if n not in ("kind", "encoder", "options")]
+FIELDS_OF_ENCODERS = [n for n in EncoderSpec.model_fields if n not in ("model", "options")]
+COLUMN_TYPES = get_args(ColumnType)
+MEMBER_NAME = TypeAdapter(Name)
+BESIDE = (
+    "A file cannot import files beside it, of which workers have no copy: put all into one file, or "
+    "install a package"
+)
 
 
 @dataclass(frozen=True)
@@ -82,14 +96,27 @@ def files_of(names: Iterable[str]) -> list[str]:
     return [plugin.path for plugin in load_plugins(names) if plugin.path is not None]
 
 
-def activation(names: Iterable[str]) -> partial[list[Plugin]] | None:
+def activation(names: Iterable[str]) -> partial[None] | None:
     """Return what makes the plug-ins of a recipe known on a worker; None where there are none."""
     modules = [plugin.module for plugin in load_plugins(names)]
-    return partial(load_plugins, modules) if modules else None
+    return partial(_load_modules, modules) if modules else None
+
+
+def _load_modules(modules: Iterable[str]) -> None:
+    """Load plug-ins by their modules, whose names entry points of others may have."""
+    for name in modules:
+        _register(name, _imported(name, name), None)
 
 
 def _load(name: str) -> Plugin:
-    module, path = _module_of(name)
+    if name.endswith(".py"):
+        return _register(name, _from_file(name), str(Path(name).resolve()))
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    return _register(name, _imported(name, points[name].module if name in points else name), None)
+
+
+def _register(name: str, module: ModuleType, path: str | None) -> Plugin:
+    """Add what the module of a plug-in brings to the registries, unless it was added before."""
     digest = _digest(module)
     known = _LOADED.get(module.__name__)
     if known is not None and known.digest == digest:
@@ -136,7 +163,7 @@ def _add_all(plugin: Plugin, entries: Mapping[str, Mapping[str, Any]]) -> None:
                 registry = REGISTRIES[attribute]
                 _add(plugin, registry, member, entry)
                 added.append((registry, member))
-                problem = registry.problem_of(member) or _misfit(attribute, member)
+                problem = registry.problem_of(member) or next(_misfits(registry, member), None)
                 if problem:
                     message = f"{plugin.name!r}: {registry.noun} {member!r} {problem}"
                     raise RecipeError(Detail(message, "plugins", member))
@@ -146,23 +173,51 @@ def _add_all(plugin: Plugin, entries: Mapping[str, Mapping[str, Any]]) -> None:
         raise
 
 
-def _misfit(attribute: str, member: str) -> str | None:
-    """Return why a member that has all that its registry requires does not fit, or None."""
-    loaded = REGISTRIES[attribute].load(member)
-    if attribute == "FILTERS":
-        if not isinstance(loaded.FILTER, Filter):
-            return f"has a FILTER that is a {type(loaded.FILTER).__name__}; it must be a Filter"
-        if (loaded.FILTER.type == "string") != FILTERS[member].text:
-            return f"scores {loaded.FILTER.type}, but its entry has text={FILTERS[member].text}"
-    elif attribute == "STRATEGIES":
-        arm = loaded.StrategyArm
-        if not (isinstance(arm, type) and issubclass(arm, Arm)):
-            return "has a StrategyArm that is not a class built on Arm"
-        if member not in get_args(arm.model_fields["strategy"].annotation):
-            return f"has a StrategyArm without the field strategy: Literal[{member!r}]"
-    elif not callable(loaded.load):
-        return "has a `load` that cannot be called"
-    return None
+def _misfits(registry: Registry[Any], member: str) -> Iterator[str]:
+    """Yield why a member that has all that its registry requires does not fit."""
+    loaded, entry = registry.load(member), registry[member]
+    for name in registry.requires:
+        if name != "FILTER" and not callable(getattr(loaded, name)):
+            yield f"has a `{name}` that cannot be called"
+    if isinstance(entry, FilterEntry):
+        yield from _misfits_of_filter(loaded.FILTER, entry)
+    elif isinstance(entry, StrategyEntry):
+        yield from _misfits_of_arm(loaded.StrategyArm, member)
+        yield from _unknown_names("grouped_by", [entry.grouped_by], get_args(GroupedBy))
+    elif isinstance(entry, HeadEntry):
+        yield from _unknown_names("needs or takes", (*entry.needs, *entry.takes), FIELDS_OF_HEADS)
+    elif isinstance(entry, EncoderEntry):
+        if not all(isinstance(need, tuple) and len(need) == 2 for need in entry.needs):
+            yield f"has needs={entry.needs!r}; it must be pairs of a field and the reason"
+            return
+        yield from _unknown_names("needs", [name for name, _ in entry.needs], FIELDS_OF_ENCODERS)
+        yield from _unknown_names("takes", entry.takes, SPECIAL)
+
+
+def _misfits_of_filter(loaded: Any, entry: FilterEntry) -> Iterator[str]:
+    if not isinstance(loaded, Filter):
+        yield f"has a FILTER that is a {type(loaded).__name__}; it must be a Filter"
+    elif loaded.type not in COLUMN_TYPES:
+        yield f"has a FILTER of type {loaded.type!r}; valid: {', '.join(COLUMN_TYPES)}"
+    elif (loaded.type == "string") != entry.text:
+        yield f"scores {loaded.type}, but its entry has text={entry.text}"
+    elif not callable(vars(loaded)["score"]):
+        yield "has a `score` that cannot be called"
+
+
+def _misfits_of_arm(arm: Any, member: str) -> Iterator[str]:
+    if not (isinstance(arm, type) and issubclass(arm, Arm)):
+        yield "has a StrategyArm that is not a class built on Arm"
+    elif member not in get_args(arm.model_fields["strategy"].annotation):
+        yield f"has a StrategyArm without the field strategy: Literal[{member!r}]"
+    else:
+        yield from _unknown_names("uses", arm.uses, get_args(Use))
+
+
+def _unknown_names(field: str, names: Iterable[str], valid: Iterable[str]) -> Iterator[str]:
+    unknown = sorted(set(names) - set(valid))
+    if unknown:
+        yield f"has {', '.join(unknown)} under {field}; valid: {', '.join(valid)}"
 
 
 def _add(plugin: Plugin, registry: Registry[Any], member: str, entry: Any) -> None:
@@ -170,6 +225,12 @@ def _add(plugin: Plugin, registry: Registry[Any], member: str, entry: Any) -> No
         kind, wanted = type(entry).__name__, registry.entry_type.__name__
         message = f"{plugin.name!r}: {registry.noun} {member!r} is a {kind}; it must be a {wanted}"
         raise RecipeError(Detail(message, "plugins", kind))
+    try:
+        MEMBER_NAME.validate_python(member)
+    except ValidationError as error:
+        message = f"{plugin.name!r}: the {registry.noun} {member!r} has no valid name"
+        fix = "Write lower-case letters, digits, `_` and `-`, at most 64"
+        raise RecipeError(Detail(message, "plugins", str(member), fix=fix)) from error
     if member in registry:
         raise RecipeError(
             Detail(
@@ -186,22 +247,20 @@ def _add(plugin: Plugin, registry: Registry[Any], member: str, entry: Any) -> No
     registry.add(member, complete)
 
 
-def _module_of(name: str) -> tuple[ModuleType, str | None]:
-    """Import a plug-in, and return its module and the file that workers need a copy of, if any."""
-    if name.endswith(".py"):
-        return _from_file(name), str(Path(name).resolve())
-    points = {point.name: point for point in entry_points(group=GROUP)}
+def _imported(name: str, module: str) -> ModuleType:
+    """Import a module that a plug-in's name stands for."""
     try:
-        return import_module(points[name].module if name in points else name), None
+        return import_module(module)
     except (Exception, SystemExit) as error:
+        installed = installed_plugins()
         raise RecipeError(
             Detail(
                 f"{name!r} cannot be imported ({type(error).__name__}: {error})",
                 "plugins",
                 name,
-                list(points),
+                installed,
                 f"Give the path of a Python file, an importable module, or an entry point of {GROUP}; "
-                f"installed: {', '.join(points) or 'none'}",
+                f"installed: {', '.join(installed) or 'none'}",
             )
         ) from error
 
@@ -253,14 +312,9 @@ def _executed(name: str, path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[stem]
-        raise RecipeError(
-            Detail(
-                f"{name!r} cannot be imported ({type(error).__name__}: {error})",
-                "plugins",
-                name,
-                fix="Mend the file",
-            )
-        ) from error
+        message = f"{name!r} cannot be imported ({type(error).__name__}: {error})"
+        fix = BESIDE if isinstance(error, ModuleNotFoundError) else "Mend the file"
+        raise RecipeError(Detail(message, "plugins", name, fix=fix)) from error
     return module
 
 

@@ -151,11 +151,11 @@ def main(arguments: list[str]) -> int:
     before = json.loads(PINS.read_text()) if PINS.is_file() else {}
     after = current_pins()
     lines = changes(before, after)
+    if "--check" not in arguments:
+        # First, because whoever reads the lines may stop reading: `head` does.
+        PINS.write_text(json.dumps(after, indent=1) + "\n")
     print("\n".join(lines), end="\n" if lines else "")
-    if "--check" in arguments:
-        return int(bool(lines))
-    PINS.write_text(json.dumps(after, indent=1) + "\n")
-    return 0
+    return int(bool(lines)) if "--check" in arguments else 0
 
 
 if __name__ == "__main__":

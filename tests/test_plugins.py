@@ -223,6 +223,7 @@ def test_the_stage_claims_what_the_strategy_of_a_plug_in_says(tmp_path: Path, ro
         ("calendar.py", FILTER, "Rename the file"),
         ("my-filter.py", FILTER, "Rename the file"),
         ("broken.py", "1 / 0", "ZeroDivisionError"),
+        ("alone.py", "import no_such_neighbour", "put all into one file, or install a package"),
         ("script.py", "import sys; sys.exit(3)", "cannot be imported (SystemExit: 3)"),
         ("empty.py", "x = 1", "brings nothing"),
         ("taken.py", FILTER.replace('"greenness": ', '"aspect": '), "there is one of that name"),
@@ -266,6 +267,80 @@ def test_what_does_not_fit_is_named_before_any_work(
     if code is not None:
         written(tmp_path, name, code)
     assert message in parsed(tmp_path, plugins=[name]).stdout
+
+
+HEAD = """
+    from curation.stages.score.heads import HeadEntry
+    HEADS = {"half": HeadEntry(module=__name__, needs=("weights",))}
+    load = print
+"""
+ENCODER = """
+    from curation.media.encoders import EncoderEntry
+    ENCODERS = {"flat": EncoderEntry(__name__, needs=(("weights", "the file"),), takes=("precision",))}
+    load = skeleton = print
+"""
+MISFITS = {
+    "typed": (FILTER.replace('"float"', '"int"'), "of type 'int'; valid: float, int32, string"),
+    "unscored": (FILTER.replace('"none", greenness', '"none", 3'), "`score` that cannot be called"),
+    "spaced": (FILTER.replace('"greenness": ', '"a b": '), "the filter 'a b' has no valid name"),
+    "numbered": (FILTER.replace('"greenness": ', "7: "), "the filter 7 has no valid name"),
+    "unplanned": (STRATEGY + "\n    plan = None", "a `plan` that cannot be called"),
+    "unused": (STRATEGY.replace('= ("pool",)', '= ("pol",)'), "has pol under uses; valid: pool"),
+    "grouped": (
+        STRATEGY.replace("module=__name__", 'module=__name__, grouped_by="seeds"'),
+        "has seeds under grouped_by; valid: seed, cluster, flat",
+    ),
+    "field": (HEAD.replace('"weights"', '"weight"'), "has weight under needs or takes; valid: wei"),
+    "uncalled": (HEAD.replace("= print", "= 1"), "has a `load` that cannot be called"),
+    "unpaired": (ENCODER.replace('("weights", "the file")', '"weights"'), "a field and the reason"),
+    "needy": (ENCODER.replace('("weights",', '("weight",'), "has weight under needs; valid: "),
+    "taking": (ENCODER.replace('"precision"', '"dim"'), "has dim under takes; valid: checkpoint"),
+    "bare": (ENCODER.replace("skeleton = print", "print; skeleton = 0"), "`skeleton` that cannot"),
+}
+
+
+def test_members_that_no_stage_could_use_are_named_before_any_work(tmp_path: Path) -> None:
+    for name, (code, _) in MISFITS.items():
+        written(tmp_path, f"{name}.py", code)
+    done = in_python(
+        tmp_path,
+        f"""
+        import json
+        from curation.errors import RecipeError
+        from curation.plugins import load_plugins
+        messages = {{}}
+        for name in {list(MISFITS)!r}:
+            try:
+                load_plugins([f"{{name}}.py"])
+            except RecipeError as error:
+                messages[name] = str(error)
+        print(json.dumps(messages))
+        """,
+    )
+    messages = json.loads(done.stdout)
+    for name, (_, message) in MISFITS.items():
+        assert message in messages.get(name, ""), name
+
+
+def test_workers_load_a_module_though_an_entry_point_has_its_name(tmp_path: Path) -> None:
+    written(tmp_path, "green.py", FILTER)
+    written(tmp_path, "other.py", FILTER.replace('"greenness": ', '"other": '))
+    package = tmp_path / "other-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[curation.plugins]\ngreen = other\n")
+    done = in_python(
+        tmp_path,
+        f"""
+        import sys
+        sys.path.append({str(tmp_path)!r})
+        from curation.plugins import activation, installed_plugins
+        from curation.stages.screen.filters import FILTERS
+        activation(["green.py"])()
+        print(installed_plugins(), "greenness" in FILTERS, "other" in FILTERS)
+        """,
+    )
+    assert done.stdout.split() == ["['green']", "True", "False"], done.stderr
 
 
 def test_a_plug_in_that_does_not_fit_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -118,6 +118,17 @@ def test_message_names_place_and_fix(blocks: dict[str, Any], words: list[str]) -
         assert word in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["pair_id", "phash", "method", "contaminated", "held_out", "eligible", "copy_x", "vector_x"],
+)
+def test_a_score_has_no_name_that_stands_for_something_else(name: str) -> None:
+    """A head `pair_id` ended the run in `score`, and `contaminated` counted with the copies."""
+    head = {"kind": "linear", "encoder": "semantic", "weights": "head.safetensors"}
+    with pytest.raises(RecipeError, match=rf"score\.heads\.{name}: '{name}' cannot be the name"):
+        parse_recipe(SPEC | {"score": {"heads": {name: head}}})
+
+
 SAMPLE = {"name": "near", "seeds": "seed", "strategy": "sample"}
 PROMPTS = {"kind": "zero_shot", "encoder": "semantic", "prompts": ["a bird"], "scale": 50}
 

@@ -17,6 +17,7 @@ from curation.cli import app
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.inspect.weights import needs_of
+from curation.media.encoders import ENCODERS, EncoderEntry
 from curation.media.encoders.download import download_weights
 from curation.media.encoders.params import EncoderSpec
 from curation.recipe import parse_recipe
@@ -161,3 +162,19 @@ def test_where_weights_come_from_changes_no_fingerprint() -> None:
     specs = [_recipe(f"https://example.org/{name}") for name in "ab"]
     first, second = (plan(parse_recipe(spec)) for spec in specs)
     assert [step.fingerprint for step in first] == [step.fingerprint for step in second]
+
+
+def test_a_family_without_weights_is_not_said_to_be_of_the_hub(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As that of a plug-in."""
+    monkeypatch.setitem(ENCODERS._entries, "bare", EncoderEntry("bare"))
+    models = {"semantic": "bare", "copy": "copy_micro", "other": "timm/resnet18"}
+    encoders = {name: {"model": model} for name, model in models.items()}
+    cluster = {"encoder": "semantic"}
+    blocks = {"embed": {"encoders": encoders}, "cluster": cluster}
+    needs = needs_of(parse_recipe({"name": "a", "sources": SOURCES} | blocks), fetch=False)
+    states = {need.what: need.state for need in needs}
+    assert states["bare"] == "without a file of weights"
+    assert states["copy_micro"] == "part of this package"
+    assert "from the hub" in states["timm/resnet18"]

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from shutil import get_terminal_size
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -29,13 +29,9 @@ from curation.cli.facts.base import Facts
 from curation.cli.process_end import run_and_end
 from curation.cli.signals import Terminated, ending_in_order
 from curation.logs import LogFormat, log_of, prepare_streams
-from curation.store.store import DATASET
 from curation.streams import clean_output, open_closed_streams
 from curation.terminal import Terminal
 from curation.version import __version__
-
-if TYPE_CHECKING:
-    from curation.engine.table import Table
 
 NARROW = 70
 """Columns of a terminal below which help is plain text."""
@@ -147,8 +143,3 @@ def print_facts(facts: Facts | Sequence[Facts]) -> None:
     else:
         listed = [json.loads(each.model_dump_json()) for each in facts]
         out.print_json(json.dumps(listed))
-
-
-def dataset_folder(dataset: Table) -> str:
-    """Return the folder of a version of the dataset, within the store."""
-    return f"{DATASET}/{dataset.manifest.version}"

@@ -109,12 +109,14 @@ def check(
     sample: Annotated[
         int,
         typer.Option(
-            "--sample", min=0, help="Local pictures that are decoded and scored, to try thresholds."
+            "--sample",
+            min=0,
+            help="Number of local pictures to decode and score, to try thresholds.",
         ),
     ] = 200,
     as_json: AsJson = False,
 ) -> None:
-    """Check a recipe against its files and this machine, before any work. Nothing is downloaded."""
+    """Check a recipe against its files and this machine, before any work. No picture is downloaded."""
     from curation.inspect.check.check import check_recipe
 
     loaded = load_recipe(recipe)

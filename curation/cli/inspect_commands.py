@@ -18,7 +18,6 @@ from curation.cli.app import (
     RunName,
     StorePath,
     app,
-    dataset_folder,
     out,
     print_facts,
 )
@@ -152,11 +151,12 @@ def _folder(table: Table, version: str | None, run: str | None) -> str:
     from curation.engine.iceberg import open_address
     from curation.engine.table import refuse_withheld
     from curation.inspect.open_folder import open_folder
+    from curation.store.dataset_files import dataset_folder
     from curation.store.store import DATASET
 
     refuse_withheld({table.manifest.table: table})
     if table.manifest.table == DATASET:
-        return open_address(table.store, dataset_folder(table))
+        return open_address(table.store, dataset_folder(table.manifest.version))
     return open_folder(table, run, any_recipe=version is not None)
 
 

@@ -34,11 +34,12 @@ from curation.recipe import Recipe, load_recipe
 from curation.runner.observer import RunObserver
 from curation.runner.outcomes import asked_again
 from curation.runner.step import StepResult
+from curation.store.dataset_files import dataset_folder
 from curation.store.run_record import RunRecord
 from curation.store.step_log import Waiting
 from curation.store.store import DATASET, Store
 from curation.streams import clean_output
-from curation.telemetry.run_log import RunLog
+from curation.telemetry.run_log_file import RunLogFile
 from curation.terminal import Terminal
 
 logger = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ def _run(arguments: argparse.Namespace) -> None:
     printer.before(steps)
     try:
         waiting = Waiting(wait=not arguments.no_wait)
-        with RunLog(store, partial(logger.info, "log: %s")) as log:
+        with RunLogFile(store, partial(logger.info, "log: %s")) as log:
             options = RunOptions(waiting, recompute, [log, ended, *observers, printer])
             run_steps(steps, recipe, store, cluster, options)
             _log_dataset(ended.results, store)
@@ -178,7 +179,7 @@ class _EndedSteps(RunObserver):
 
 def _log_dataset(results: Sequence[StepResult], store: Store) -> None:
     for manifest in (m for result in results for m in result.manifests if m.table == DATASET):
-        address = store.address(f"{DATASET}/{manifest.version}")
+        address = store.address(dataset_folder(manifest.version))
         logger.info("dataset: %s images in %s", f"{manifest.rows:,}", address)
 
 

@@ -16,7 +16,6 @@ from curation.cli.app import (
     RunName,
     StorePath,
     app,
-    dataset_folder,
     err,
     out,
     print_facts,
@@ -51,6 +50,7 @@ from curation.inspect.composition import balance_limits, expected_composition, e
 from curation.progress import shown_wait
 from curation.recipe import Recipe, load_recipe
 from curation.recipe.pixels import left_out
+from curation.store.dataset_files import dataset_folder
 from curation.store.store import DATASET
 from curation.terminal import styled
 
@@ -173,7 +173,7 @@ def run(
     from curation.runner.outcomes import asked_again
     from curation.store.step_log import Waiting
     from curation.store.store import Store
-    from curation.telemetry.run_log import RunLog
+    from curation.telemetry.run_log_file import RunLogFile
 
     telemetry = TelemetryOptions(metrics, openlineage, openlineage_parent)
     telemetry.empty_metrics()
@@ -191,7 +191,7 @@ def run(
     printer = RunPrinter(loaded, opened, err)
     printer.before(steps)
     waiting = Waiting(wait=not no_wait, notify=err.print)
-    with RunLog(opened, _print_log) as log:
+    with RunLogFile(opened, _print_log) as log:
         options = RunOptions(waiting, recompute, [log, *observers, printer])
         results = run_steps(steps, loaded, opened, where, options)
         up_to_date = all(result.up_to_date for result in results)
@@ -243,7 +243,9 @@ def _print_result(store: Store, recipe: Recipe, path: str, run: str | None) -> N
         from curation.stages.retrieve.balance import describe_target
 
         out.print(f"target   {describe_target(claims.stats['target'])}")
-    out.print(f"dataset  {dataset.rows:,} images: {store.address(dataset_folder(dataset))}")
+    out.print(
+        f"dataset  {dataset.rows:,} images: {store.address(dataset_folder(dataset.manifest.version))}"
+    )
     out.print(f"report   {store.address(path)}")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from curation.runner.step import StepResult
+from curation.store.dataset_files import dataset_folder
 from curation.store.manifest import Manifest
 from curation.store.store import DATASET, Store
 
@@ -33,7 +34,7 @@ def summarise(
             summary[DATASET] = {
                 "version": manifest.version,
                 "rows": manifest.rows,
-                "address": store.address(f"{DATASET}/{manifest.version}"),
+                "address": store.address(dataset_folder(manifest.version)),
             }
     if report is not None:
         summary["report"] = store.address(report)

@@ -1,4 +1,4 @@
-"""The column types of contracts, and what they are in Arrow and in Spark."""
+"""The column types of contracts, and what they are in Arrow."""
 
 from __future__ import annotations
 
@@ -23,20 +23,9 @@ _ARROW: dict[str, pa.DataType] = {
     "float": pa.float32(),
     "double": pa.float64(),
 }
-_DDL = {
-    "string": "STRING",
-    "binary": "BINARY",
-    "bool": "BOOLEAN",
-    "int32": "INT",
-    "int64": "BIGINT",
-    "float": "FLOAT",
-    "double": "DOUBLE",
-    # Spark has no half float and no fixed-size binary: it reads vectors as plain bytes.
-    VECTOR: "BINARY",
-}
 NUMBERS = ("int32", "int64", "float", "double")
 """The types that can have a minimum and a maximum."""
-VALID_TYPES = tuple(_DDL)
+VALID_TYPES = (*_ARROW, VECTOR)
 
 
 def type_problem(declared: Any, nested: bool = False) -> str | None:
@@ -69,13 +58,3 @@ def arrow_type(declared: Type) -> pa.DataType:
     if "list" in declared:
         return pa.list_(arrow_type(declared["list"]))
     return pa.struct([(name, arrow_type(field)) for name, field in declared["struct"].items()])
-
-
-def ddl_type(declared: Type) -> str:
-    """Return the type of a declared type in Spark DDL."""
-    if isinstance(declared, str):
-        return _DDL[declared]
-    if "list" in declared:
-        return f"ARRAY<{ddl_type(declared['list'])}>"
-    fields = ", ".join(f"{name}: {ddl_type(field)}" for name, field in declared["struct"].items())
-    return f"STRUCT<{fields}>"

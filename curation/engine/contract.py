@@ -1,7 +1,6 @@
 """Contracts: what each table of the flow holds, as the files of `schemas/` say.
 
-The Arrow schema and the Spark DDL of a table are derived from its contract, and `FragmentWriter` checks
-every batch against it.
+The Arrow schema of a table follows from its contract. `FragmentWriter` checks each batch against it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.engine.column_types import VECTOR, Type, arrow_type, ddl_type
+from curation.engine.column_types import VECTOR, Type, arrow_type
 from curation.engine.resources import resource_dir
 from curation.engine.schema_file import ColumnSpec, TableSpec, read_schema_file
 from curation.engine.table_name import TableName
@@ -106,13 +105,6 @@ class Contract:
             extra: fields of further columns, for a table with `dynamic` ones.
         """
         return pa.schema([*(c.arrow_field(pa.binary()) for c in self.columns), *extra])
-
-    def spark_ddl(self) -> str:
-        """Return the Spark DDL of the fixed columns."""
-        return ", ".join(
-            f"{c.name} {ddl_type(c.type)}" + ("" if c.nullable else " NOT NULL")
-            for c in self.columns
-        )
 
     def conform(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """Return a batch with its columns in the order and types of the contract, and documented.

@@ -199,8 +199,8 @@ class ImageSearch:
         if self._settings.spec is None:
             raise StoreError(
                 Detail(
-                    f"The store does not say which model made the vectors of {self.encoder!r}. It "
-                    "knows none for vectors that were imported",
+                    f"No model is known here that made the vectors of {self.encoder!r}: they were "
+                    "imported, or are of a plug-in's encoder",
                     EMBEDDINGS.table(self.encoder),
                     fix="`curation search` finds neighbours with --id or --vectors",
                 )

@@ -69,9 +69,10 @@ def _need(weights: Weights, fetch: bool) -> Need:
 
 
 def _of_model(weights: Weights) -> Need:
-    family = weights.model.partition("/")[0]
-    if ENCODERS[family].packaged:
-        return Need(weights.place, weights.model, "part of this package")
+    entry = ENCODERS[weights.model.partition("/")[0]]
+    if not entry.hub:
+        state = "part of this package" if entry.packaged else "without a file of weights"
+        return Need(weights.place, weights.model, state)
     return Need(
         weights.place,
         weights.model,

@@ -11,17 +11,29 @@ from curation.recipe.pixels import import_disagreements, pixel_disagreements
 from curation.stages.dedup.params import DedupParams, HeldOut
 from curation.stages.ingest.sources.source import Role
 from curation.stages.score.heads import HEADS
+from curation.stages.select.params import NO_SCORES
 
 _PACKAGED = {
     "copy": "Add `copy: {model: copy_micro}` there, the packaged copy descriptor; or name another "
     "encoder and its threshold; or leave the level out by `near: null`",
     "semantic": "Add `semantic: {model: vit_micro}` there",
 }
+_REASONS = ("held_out", "eligible", "ok")
+"""Beside the columns of scores, outcomes of rows that no threshold gives."""
 
 
 def _score_disagreements(recipe: Recipe) -> Iterator[Detail]:
-    """Yield every score of two tables, and every threshold on a score that is not there."""
+    """Yield every score whose name is taken, and every threshold on a score that is not there."""
     names = [name for scores in recipe.scores.values() for name in scores]
+    for name in names:
+        if name in (*NO_SCORES, *_REASONS) or name.startswith(("copy_", "vector_")):
+            yield Detail(
+                f"{name!r} cannot be the name of a score: it is a column of a table of scores, or a "
+                "reason that select gives",
+                f"score.heads.{name}" if name in recipe.score.heads else "screen.filters",
+                name,
+                fix="Write another name, which does not begin with copy_ or vector_",
+            )
     for name in sorted({name for name in names if names.count(name) > 1}):
         tables = [table for table, scores in recipe.scores.items() if name in scores]
         yield Detail(

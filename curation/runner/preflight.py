@@ -188,14 +188,15 @@ def _head_problems(
     import numpy as np
 
     from curation.media.encoders.encoder import load_encoder
-    from curation.stages.score.heads.base import EncoderInfo
+    from curation.stages.score.heads.base import EncoderInfo, apply_head
 
     for name, spec in heads.items():
         info = EncoderInfo(encoders, {n: identity for n, (_, identity) in loaded.items()})
         try:
             head = HEADS.load(spec.kind).load(spec, info)
-            # No vectors, of the right length: the head checks their dimension.
-            head(*(np.zeros((0, loaded[n][0]), np.float16) for n in spec.reads()))
+            # Two, since one would hide a head that returns a single number.
+            units = [np.eye(1, loaded[n][0], dtype=np.float16).repeat(2, 0) for n in spec.reads()]
+            apply_head(head, spec, units)
         except RecipeError as error:
             yield from (detail.within(f"score.heads.{name}") for detail in error.details)
         finally:

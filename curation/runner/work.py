@@ -174,6 +174,6 @@ def publish_dataset(
     dataset = TableName(DATASET)
     staged = written[dataset]
     version = new_manifest(step, dataset, staged, tables).version
-    published = publish(store, f"{DATASET}/{version}", staged.records)
+    published = publish(store, version, staged.records)
     forget_staged(store, staged.records, published)
     return {**written, dataset: staged._replace(records=published)}

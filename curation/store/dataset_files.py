@@ -16,10 +16,15 @@ STAGED = f"tables/{DATASET}/"
 """Where files of the dataset are until they are published."""
 
 
+def dataset_folder(version: str) -> str:
+    """Return the folder of a version of the dataset, within the store."""
+    return f"{DATASET}/{version}"
+
+
 def publish(
-    store: Store, folder: str, records: Sequence[FragmentRecord]
+    store: Store, version: str, records: Sequence[FragmentRecord]
 ) -> tuple[FragmentRecord, ...]:
-    """Copy the files of records into the folder of a version.
+    """Copy the files of records into the folder of a version of the dataset.
 
     Their names there follow from the fragments. A version stands for the bytes of its files, so
     two runs that publish the same version write the same files.
@@ -28,6 +33,7 @@ def publish(
         The records with every file in the folder.
     """
     # One listing: a request for each file would take hours where there are many.
+    folder = dataset_folder(version)
     there = {path: status.size for path, status in store.storage.files(folder).items()}
     published: list[FragmentRecord] = []
     missing: list[tuple[FragmentRecord, int, str]] = []

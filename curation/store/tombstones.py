@@ -276,15 +276,6 @@ def put_removed(storage: Storage, spec: Mapping[str, Any]) -> None:
     storage.write(f"{REMOVED}/{new_name()}.json", seal(spec))
 
 
-def read_removed(storage: Storage) -> list[dict[str, Any]]:
-    """Return what gcs removed, the first one first.
-
-    Raises:
-        StoreError: a record is damaged.
-    """
-    return [_read(storage, path) for path in sorted(storage.files(REMOVED))]
-
-
 def _key(storage: Storage) -> bytes:
     return _parsed(storage, KEY, lambda spec: bytes.fromhex(spec["key"]))
 

@@ -24,9 +24,9 @@ def recipe_page() -> str:
         "Recipe",
         GENERATED,
         "A recipe is one YAML file. Unknown keys are errors. A block or field that is left out has its "
-        "default. A *name* has up to 64 characters: small letters, digits, `-` and `_`. A field that "
-        "is *execution only* changes how a run works, but not its rows: changing it computes nothing "
-        "again. Of an *input file* the content counts, not the path.",
+        "default. A *name* has up to 64 characters: lower-case letters, digits, `-` and `_`. A field "
+        "that is *execution only* changes how a run works, but not its rows: changing it computes "
+        "nothing again. Of an *input file* the content counts, not the path.",
         "`curation schema` prints the JSON schema of a recipe. An editor with a YAML language server "
         "completes and checks a recipe whose first line is `# yaml-language-server: $schema=FILE`; "
         "the recipes in `conf/recipes` have it.",

@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from curation.algorithms.kmeans.backends import BACKENDS
+from curation.engine.params_base import key_of
 from curation.engine.registry import Registry
 from curation.inspect.audit.edits import EDITS
 from curation.media.encoders import ENCODERS
+from curation.media.encoders.params import EncoderSpec
 from curation.stages.fetch.detectors import DETECTORS
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.presets import PRESETS
 from curation.stages.retrieve.strategies import STRATEGIES
+from curation.stages.retrieve.strategies.arm import Arm
 from curation.stages.score.heads import HEADS
 from curation.stages.screen.filters import DEFAULT_FILTERS, FILTERS
 from scripts.reference.markdown import GENERATED, code, codes, heading, page, table
@@ -75,7 +78,8 @@ def _heads() -> str:
 def _encoders() -> str:
     rows = []
     for name, entry in ENCODERS.items():
-        needs = [field for field, _ in entry.needs] + ["sha256"] * entry.program
+        needs = [key_of(EncoderSpec, field) for field, _ in entry.needs]
+        needs += ["sha256"] * entry.program
         text = "yes" if entry.text else ""
         weights = "in the package" if entry.packaged else ""
         takes = codes((*entry.takes, *entry.options))
@@ -98,7 +102,9 @@ def _strategies() -> str:
     rows = []
     for name, entry in STRATEGIES.items():
         arm = STRATEGIES.load(name).StrategyArm
-        expected = (getdoc(arm.expected) or "").partition("\n\n")[0]
+        expected = (getdoc(arm.expected) or "").partition("\n\n")[0].removeprefix("Return ")
+        if arm.expected is Arm.expected:
+            expected = "unknown before a run"
         link = f"[{code(name)}](recipe.md#strategy-{name})"
         rows.append([link, _module_doc(STRATEGIES, name), expected, entry.grouped_by])
     return table(("strategy", "what", "what a plan expects", "contact sheets by"), rows)

@@ -15,8 +15,8 @@ def tables_page() -> str:
     return page(
         "Tables",
         GENERATED,
-        "Each table has a contract in `schemas/`. The Arrow schema and the Spark DDL follow from it, "
-        "and every write is checked against it. A table that is *aligned* has the same rows in the "
+        "Each table has a contract in `schemas/`. The Arrow schema follows from it, and every write is "
+        "checked against it. A table that is *aligned* has the same rows in the "
         "same order as the tables that it is aligned with, fragment by fragment.",
         *(block for terms in contracts().values() for block in _table_section(terms)),
     )

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from curation.algorithms.knn.choice import choose_join
 from curation.cli import app
 from curation.cli.facts.plans import PlanCost
 from curation.errors import RecipeError
@@ -127,6 +128,15 @@ def test_the_device_of_a_stage_is_said() -> None:
         gflop = costs["assign"].gpu_hours * 4000 + (costs["assign"].cpu_hours - bytes_hours) * 50
         # Products are counted once, wherever they run.
         assert gflop == pytest.approx(works["assign"].product_flop / 3600e9)
+
+
+def test_the_driver_holds_what_trains_a_quantiser_and_the_pairs_of_few_hashes() -> None:
+    few, many = (by_stage(recipe(n), ENCODERS, ASSUMPTIONS)["neighbours"] for n in (10**4, 10**7))
+    # Half of the pool can be fetched; hashes have 4 pairs each.
+    assert few.driver == 80 * 4 * (5_000 + 500 + 100)
+    spec = recipe(10**7)
+    choice = choose_join(spec.dedup.vector_levels["near"], 5_000_600, 100)
+    assert (choice.join, many.driver) == ("cells", 2 * 100 * 64 * choice.cells)
 
 
 def test_how_work_grows_with_the_pool() -> None:

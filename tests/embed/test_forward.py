@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from curation.errors import RecipeError
 from curation.media.encoders.encoder import Encoder, load_encoder
 from curation.media.encoders.forward import BatchEncoder, encode, prefetch
 from curation.media.encoders.params import EncoderSpec
@@ -144,3 +145,17 @@ def test_half_precision_is_close_and_in_the_identity() -> None:
     assert half.identity == plain.identity | {"precision": "bf16"}
     with pytest.raises(ValueError, match="torchscript takes no `precision`"):
         EncoderSpec(model="torchscript", weights="w", input_size=32, precision="bf16")
+
+
+def test_an_encoder_whose_parts_do_not_fit_together_is_refused() -> None:
+    """(n, 1) would be repeated over the vector, one channel over all, and floats cut to bytes."""
+    single = replace(limited(8), dim=5)
+    with pytest.raises(RecipeError, match=r"model .* returns float32 \(3, 3\).*features \(n, 5\)"):
+        encode(single, pixels(3), 3, "cpu")
+    grey, floats = torch.zeros((1, 4, 4), dtype=torch.uint8), torch.zeros((3, 4, 4))
+    for other in (
+        replace(limited(8), preprocess=lambda _: grey),
+        replace(limited(8), preprocess=lambda _: floats),
+    ):
+        with pytest.raises(RecipeError, match=r"preprocess .* gives uint8 \(3, 4, 4\)"):
+            encode(other, pixels(3), 3, "cpu")

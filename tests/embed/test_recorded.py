@@ -35,5 +35,7 @@ def test_a_program_is_loaded_by_the_checksum_that_its_recipe_trusted(tmp_path: P
 def test_a_model_and_what_is_none() -> None:
     spec = EncoderSpec(model="copy_micro")
     assert recorded_spec(manifest_params(spec), {"weights_sha256": "0" * 64}) == spec
+    # As one of a plug-in that this process has not loaded.
+    assert recorded_spec({"model": "unknown_family/small"}, {"weights_sha256": "none"}) is None
     assert recorded_spec(None, None) is None
     assert recorded_spec({"model": "copy_micro", "no_such_field": 1}, None) is None

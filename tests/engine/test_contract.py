@@ -1,19 +1,16 @@
-"""Contracts are checked at every write, and both schemas follow from them."""
+"""Contracts are checked at every write, and the Arrow schema follows from them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from curation.algorithms.arrays.vectors import vector_array, vector_matrix
-from curation.engine.contract import contract, contracts
+from curation.engine.contract import contract
 from curation.errors import ContractError
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 
 def centroids(**changes: Any) -> pa.RecordBatch:
@@ -70,16 +67,6 @@ def test_unknown_table_lists_the_valid_ones() -> None:
     with pytest.raises(ContractError, match="pairs, images"):
         contract("pears")
     assert contract("embeddings.semantic") is contract("embeddings")
-
-
-def test_spark_ddl_is_what_spark_takes(spark: SparkSession) -> None:
-    from pyspark.sql.types import StructType
-
-    for table_contract in contracts().values():
-        parsed = StructType.fromDDL(table_contract.spark_ddl())
-        assert isinstance(parsed, StructType)
-        assert parsed.names == list(table_contract.names)
-        assert [f.nullable for f in parsed] == [c.nullable for c in table_contract.columns]
 
 
 def test_vectors_survive_with_nulls_and_slices() -> None:

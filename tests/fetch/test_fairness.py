@@ -229,7 +229,7 @@ def test_the_cache_of_robots_txt_is_bounded_in_bytes() -> None:
     assert held < 2**20
     small = cache.get("http://small.example")
     assert small is not None
-    assert not small.allows("http://small.example/a")
+    assert small.opt_out("http://small.example/a") is not None
     assert cache.get("http://h11.example") is not None
     assert cache.get("http://h0.example") is None
     cache.put("http://h11.example", SiteRules(error=FetchError("http_500")))

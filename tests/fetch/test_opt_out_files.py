@@ -115,7 +115,7 @@ def test_what_withholds_a_picture_names_place_crawler_and_line() -> None:
         "place": "http://h.example/robots.txt",
         "text": "User-agent: img2dataset; Disallow: /images/",
     }
-    assert rules_of(content).allows("http://h.example/images/open/a.jpg")
+    assert rules_of(content).opt_out("http://h.example/images/open/a.jpg") is None
 
 
 def test_spaces_in_headers_and_lines_take_no_time() -> None:

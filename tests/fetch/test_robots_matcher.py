@@ -87,13 +87,15 @@ def test_generated_files_are_matched_as_google_does(examples: int) -> None:
         rules = rules_of(text.encode(), robots_agents=[], opt_out_signals=[])
         for path in paths:
             expected = allowed_by_google(text, path)
-            assert rules.allows(normalize(f"http://h.example/{path}")) == expected, (text, path)
+            opt_out = rules.opt_out(normalize(f"http://h.example/{path}"))
+            assert (opt_out is None) == expected, (text, path)
 
     holds()
 
 
 def allows(text: str, path: str, agent: str = "curation") -> bool:
-    return rules_of(text.encode(), agent, robots_agents=[]).allows(f"http://h.example/{path}")
+    rules = rules_of(text.encode(), agent, robots_agents=[])
+    return rules.opt_out(f"http://h.example/{path}") is None
 
 
 def test_names_of_crawlers_may_have_digits_unlike_in_googles_matcher() -> None:

@@ -32,6 +32,7 @@ from curation.recipe import Recipe, parse_recipe
 from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
+from curation.stages.screen.filters import FILTERS, FilterEntry
 from curation.store.manifest import Manifest
 
 from .files import LISTS, LOCAL, pictures
@@ -190,6 +191,16 @@ def test_pixels_may_be_off_where_urls_lead_to_them() -> None:
 def test_nothing_is_said_of_a_pool_that_could_not_be_read() -> None:
     recipe = parse_recipe(base() | {"cluster": {"encoder": "semantic", "levels": [10**6]}})
     assert warnings_of(Facts(recipe, [])) == []
+
+
+def test_a_filter_says_itself_whether_it_is_of_captions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of plug-ins, whose names may be any."""
+    select = {"select": {"min_side": {"at_least": 64}, "caption_length": {"at_least": 5}}}
+    known = facts(parse_recipe(base() | select), values={"caption": None})
+    members = {"min_side": FilterEntry(caption=True), "caption_length": FilterEntry()}
+    for name, entry in members.items():
+        monkeypatch.setitem(FILTERS._entries, name, entry)
+    assert [f.where for f in warnings_of(known) if f.code == "no_captions"] == ["select.min_side"]
 
 
 def test_captions_may_be_in_a_part_of_the_pool_that_was_not_read() -> None:

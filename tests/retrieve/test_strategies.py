@@ -11,8 +11,10 @@ import pytest
 from pydantic import ValidationError
 
 from curation.algorithms.arrays.seeded_order import seeded_keys, seeded_order
+from curation.errors import RecipeError
+from curation.stages.retrieve.claims import check_shapes
 from curation.stages.retrieve.strategies import as_is, cluster, hierarchical, sample
-from curation.stages.retrieve.strategies.evidence import EligibleImages, Matches
+from curation.stages.retrieve.strategies.evidence import ArmClaims, EligibleImages, Limits, Matches
 
 from .one_arm import Given, Outcome, claim
 
@@ -259,3 +261,24 @@ def test_hierarchical_is_even_on_one_level() -> None:
     given = evidence(pool=members(range(10, 24), [0] * 6 + [1] * 3 + [2] + [3] * 4))
     claims = claim(hierarchical, arm(hierarchical, target=10), given, 0)
     assert per_cluster(claims) == [3, 3, 1, 3, 0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"),
+    [
+        ({"rank": np.ones(2, np.int32)}, "rank"),
+        ({"similarity": np.float32(1)}, "similarity"),
+        ({"limits": Limits(np.zeros(3, int), np.zeros(1, np.uint64), np.ones(3, int))}, "order"),
+    ],
+)
+def test_claims_have_a_value_for_each_image(wrong: dict[str, Any], name: str) -> None:
+    arm = as_is.StrategyArm(name="all", strategy="as_is", seeds="birds")
+    check_shapes(arm, ArmClaims(np.zeros(3, "S32"), 3, limits=None))
+    with pytest.raises(RecipeError, match=rf"Arm 'all' claims 3 images, but (limits\.)?{name} has"):
+        check_shapes(arm, ArmClaims(np.zeros(3, "S32"), 3, **wrong))
+
+
+def test_claims_have_what_the_report_groups_them_by() -> None:
+    arm = sample.StrategyArm(name="near", strategy="sample", seeds="birds")
+    with pytest.raises(RecipeError, match="'sample' is grouped by seed, and its claims have none"):
+        check_shapes(arm, ArmClaims(np.zeros(3, "S32"), 3))

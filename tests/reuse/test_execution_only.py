@@ -16,6 +16,7 @@ from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.recipe.model import Recipe
 from curation.runner.step import run_step
+from curation.stages.retrieve.strategies import STRATEGIES
 from curation.store.digest import digest
 from curation.store.store import Store
 from tests.e2e.small import build_small
@@ -29,6 +30,7 @@ CHANGES: dict[str, tuple[str, Any]] = {
     "AssignParams.assign_gib": ("cluster.assign_gib", 1e-9),
     "MatchParams.block_gib": ("match.block_gib", 1e-5),
     "NearestParams.backend": ("cluster.backend", "faiss"),
+    "StrategyArm.expected_clusters": ("retrieve.3.expected_clusters", 2),
     "AssembleParams.rows_per_file": ("assemble.rows_per_file", 3),
     "AssembleParams.bytes_per_file": ("assemble.bytes_per_file", 5_000),
 }
@@ -73,7 +75,18 @@ def _models(annotation: Any) -> Iterator[type[StrictModel]]:
 
 
 def test_every_marked_field_is_tried() -> None:
-    assert set(marked_fields(Recipe, set())) == CHANGES.keys() | ELSEWHERE.keys()
+    arms = [STRATEGIES.load(name).StrategyArm for name in STRATEGIES]
+    marked = {field for model in (Recipe, *arms) for field in marked_fields(model, set())}
+    assert marked == CHANGES.keys() | ELSEWHERE.keys()
+
+
+def test_a_marked_field_changes_no_step(tmp_path: Path) -> None:
+    """Otherwise the stages from there on would run again, also for what only plans read of an arm."""
+    spec = build_small(tmp_path)
+    before = [step.fingerprint for step in plan(parse_recipe(spec))]
+    for field in CHANGES:
+        after = [step.fingerprint for step in plan(parse_recipe(changed(spec, [field])))]
+        assert after == before, field
 
 
 def changed(spec: dict[str, Any], fields: list[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import save_file
 
 from curation.errors import RecipeError
 from curation.stages.score.heads import linear
-from curation.stages.score.heads.base import EncoderInfo, Head
+from curation.stages.score.heads.base import EncoderInfo, Head, apply_head
 from curation.stages.score.heads.spec import HeadSpec
 
 
@@ -105,3 +106,11 @@ def test_laions_aesthetic_head_loads(shared: Path) -> None:
     scores = head(vectors(100, 512))
     assert np.isfinite(scores).all()
     assert scores.std() > 0
+
+
+@pytest.mark.parametrize("returned", [0.5, np.zeros((3, 1)), np.zeros(2), np.array(["a"] * 3)])
+def test_a_head_gives_one_number_per_vector(returned: Any) -> None:
+    """numpy would repeat a single number for all images."""
+    spec = HeadSpec(kind="linear", encoder="semantic", weights="head.safetensors")
+    with pytest.raises(RecipeError, match="one number per vector"):
+        apply_head(lambda _: returned, spec, [np.zeros((3, 8), np.float16)])

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from curation.errors import RecipeError
+from curation.errors import ContractError, RecipeError
 from curation.media.files.limits import FIELD_CHARACTERS
 from curation.media.pictures.hashes import decode_grey, perceptual_hash
 from curation.stages.screen.filters import DEFAULT_FILTERS, FILTERS
-from curation.stages.screen.filters.base import Pair
+from curation.stages.screen.filters.base import Filter, Pair
 from curation.stages.screen.params import ScreenParams
 from curation.stages.screen.stage import load_filter
 from curation.stages.screen.words import load_words
@@ -311,3 +311,28 @@ def test_no_caption_takes_long(name: str, part: str) -> None:
     begun = time.process_time()
     score(name, scored)
     assert time.process_time() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "scored", "value"),
+    [
+        ("float", np.float32(0.5), 0.5),
+        ("float", 2**25 + 1, float(2**25 + 1)),
+        ("float", None, None),
+        ("float", float("nan"), None),
+        ("int32", np.int64(7), 7),
+        ("int32", 0.7, ContractError),
+        ("int32", 2**31, ContractError),
+        ("float", "0.5", ContractError),
+        ("string", b"en", ContractError),
+        ("string", "en", "en"),
+    ],
+)
+def test_a_score_has_the_type_that_its_filter_declares(kind: Any, scored: Any, value: Any) -> None:
+    """Arrow alone makes 0 of 0.7, and refuses whole numbers above 2**24 in a column of floats."""
+    own = Filter("a score", "unit", kind, "none", lambda _: scored)
+    if value is ContractError:
+        with pytest.raises(ContractError, match=f"'mine' scored .* no {kind}"):
+            own.value("mine", pair())
+    else:
+        assert own.value("mine", pair()) == value

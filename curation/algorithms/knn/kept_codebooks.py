@@ -1,7 +1,7 @@
 """Codebooks of an earlier run of a step, for the pool that they were trained on and what grew from it.
 
-They stay until the pool has grown GROWTH_FACTOR-fold, so that a grown pool only adds fragments. A pool
-that was replaced is another pool: it shares few images with the one before, and gets its own codebooks.
+They stay while `rounded_size` of the pool stays, so that a grown pool only adds fragments. A pool that
+was replaced is another pool: it shares few images with the one before, and gets its own codebooks.
 Images that take part in this comparison are sampled by their ids.
 """
 

@@ -17,6 +17,7 @@ from curation.media.encoders import ENCODERS
 from curation.media.files.location import shown
 from curation.recipe.weights import weights_of
 from curation.stages.ingest.sources.source import Source
+from curation.stages.screen.filters import FILTERS
 from curation.stages.select.params import Threshold
 
 ROWS_PER_CLUSTER = 20
@@ -27,8 +28,6 @@ BAD_SHARE, FAILED_SHARE = 0.01, 0.1
 """Shares of rows that cannot be read, and of pictures that cannot be stored, that are normal."""
 METADATA_CHARACTERS = 4096
 """Characters of the unmapped columns of a row, on average, that are normal."""
-FROM_HUB = ("timm", "open_clip")
-"""Families of encoders whose models the hub has."""
 MEMORY_SHARE = 0.8
 """Share of the memory that a run may plan for."""
 
@@ -51,7 +50,7 @@ def weights_elsewhere(facts: Facts) -> Iterator[Finding]:
     """Yield the encoders whose weights are not on this machine yet, or may not be."""
     for weights in weights_of(facts.recipe):
         family = weights.model.partition("/")[0]
-        if weights.path is not None or family not in FROM_HUB:
+        if weights.path is not None or not ENCODERS[family].hub:
             continue
         # open_clip itself knows the repository of a tag, and is slow to load.
         is_known = family == "timm"
@@ -125,7 +124,10 @@ def captions_missing(facts: Facts) -> Iterator[Finding]:
 
 
 def _is_of_captions(score: str, table: str) -> bool:
-    return score.startswith(("caption_", "words_")) or table == "tallies"
+    if table == "scores":
+        # What is no filter is a list of words.
+        return score not in FILTERS or FILTERS[score].caption
+    return table == "tallies"
 
 
 def no_retrieve(facts: Facts) -> Iterator[Finding]:

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from curation.algorithms.knn.blocks import ROWS_PER_BLOCK
 from curation.algorithms.knn.choice import choose_join
 from curation.algorithms.knn.hamming import HASHES_COMPARED
 from curation.algorithms.knn.hash_parts import choose_parts, query_cost
-from curation.algorithms.knn.ivf import ITERATIONS, TRAIN_PER_LIST
+from curation.algorithms.knn.ivf import ITERATIONS, TRAIN_PER_LIST, sample_size
 from curation.inspect.cost.work import CostInputs
 
 HASHED_ROW = 72
 """Bytes of a perceptual hash that is sent to a cell, with its image."""
+PAIR_ON_DRIVER = 80
+"""Bytes of the driver for a pair of near hashes that it writes itself."""
 
 
-def vector_joins(inputs: CostInputs) -> tuple[float, float, float]:
-    """Return the operations of large products, those within cells, and the bytes that joins move."""
+class JoinWork(NamedTuple):
+    """The work of joins.
+
+    Attributes:
+        product_flop: operations of large products.
+        near_cell_flop: operations within cells.
+        comparisons: pairs of hashes that are compared.
+        moved: bytes that tasks read beyond their own fragments.
+        driver: bytes of the driver.
+    """
+
+    product_flop: float = 0
+    near_cell_flop: float = 0
+    comparisons: float = 0
+    moved: float = 0
+    driver: float = 0
+
+
+def vector_joins(inputs: CostInputs) -> JoinWork:
+    """Return the work of the joins of all vector levels."""
     counts = inputs.counts
-    images, flop, in_cells, moved = counts.images, 0.0, 0.0, 0.0
+    images, flop, in_cells, moved, driver = counts.images, 0.0, 0.0, 0.0, 0.0
     for level in inputs.recipe.dedup.vector_levels.values():
         dim = inputs.encoders[level.encoder].dim
         choice = choose_join(level, int(images), dim)
@@ -31,16 +53,22 @@ def vector_joins(inputs: CostInputs) -> tuple[float, float, float]:
             in_cells += 2 * choice.within
             # Each vector is sent once to each of its cells.
             moved += level.spread * images * 2 * dim
-    return flop, in_cells, moved
+            # The driver trains the quantiser of one level after the other.
+            driver = max(driver, min(counts.pool, sample_size(choice.cells)) * 2 * dim)
+    return JoinWork(product_flop=flop, near_cell_flop=in_cells, moved=moved, driver=driver)
 
 
-def hash_join(inputs: CostInputs) -> tuple[float, float]:
-    """Return the comparisons of the join of perceptual hashes, and the bytes that it moves."""
+def hash_join(inputs: CostInputs) -> JoinWork:
+    """Return the work of the join of perceptual hashes."""
     perceptual, images = inputs.recipe.dedup.perceptual, inputs.counts.images
     if perceptual is None:
-        return 0.0, 0.0
+        return JoinWork()
     if images <= HASHES_COMPARED:
-        return images * images, 0.0
+        pairs = images * inputs.assumptions.near_pairs
+        return JoinWork(comparisons=images * images, driver=PAIR_ON_DRIVER * pairs)
     parts = choose_parts(perceptual.max_distance, int(images))
     # Each hash is sent once to be grouped, and once to each cell.
-    return images * query_cost(parts, int(images)), images * HASHED_ROW * (1 + len(parts.pieces))
+    return JoinWork(
+        comparisons=images * query_cost(parts, int(images)),
+        moved=images * HASHED_ROW * (1 + len(parts.pieces)),
+    )

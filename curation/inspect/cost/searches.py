@@ -34,7 +34,7 @@ def quantise_work(inputs: CostInputs) -> Work:
         "quantise",
         choice.nlist,
         stored=4 * choice.nlist * dim,
-        cpu_flop=2 * points * choice.nlist * dim * ITERATIONS,
+        product_flop=2 * points * choice.nlist * dim * ITERATIONS,
         units_by_rate=read_vectors(inputs.counts.pool, dim),
         driver=2 * dim * sample,
     )

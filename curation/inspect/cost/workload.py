@@ -25,8 +25,6 @@ from curation.stages.tally.params import TallyStep
 from curation.stages.tally.parts import ROWS_PER_PART as ROWS_PER_TALLY_PART
 
 KIB = 1024
-MAX_DRIVER_PAIRS = 5e7
-"""Largest number of pairs that are in the driver's memory at once."""
 NARROW_ROW = 120
 """Bytes of a narrow row: ids, a status, a number or two."""
 DRIVER_ROW = 48
@@ -150,17 +148,16 @@ def _neighbours(inputs: CostInputs) -> Work:
     dedup = inputs.recipe.dedup
     has_levels = dedup.perceptual is not None or bool(dedup.vector_levels)
     pairs = inputs.counts.images * inputs.assumptions.near_pairs if has_levels else 0
-    flop, in_cells, moved = vector_joins(inputs)
-    comparisons, sent = hash_join(inputs)
+    hashes, vectors = hash_join(inputs), vector_joins(inputs)
     return Work(
         "neighbours",
         pairs,
         stored=pairs * NARROW_ROW,
-        moved=moved + sent,
-        product_flop=flop,
-        near_cell_flop=in_cells,
-        driver=100 * min(pairs, MAX_DRIVER_PAIRS),
-        units_by_rate={"hash_comparisons": comparisons},
+        moved=hashes.moved + vectors.moved,
+        product_flop=vectors.product_flop,
+        near_cell_flop=vectors.near_cell_flop,
+        driver=max(hashes.driver, vectors.driver),
+        units_by_rate={"hash_comparisons": hashes.comparisons},
     )
 
 

@@ -31,6 +31,7 @@ from curation.inspect.report.row_counts import DatasetCounts, count_dataset, cou
 from curation.recipe import Recipe
 from curation.stages.retrieve.balance import describe_target
 from curation.stages.retrieve.strategies import STRATEGIES
+from curation.store.dataset_files import dataset_folder
 from curation.store.fragment import Fragment
 from curation.store.manifest import Manifest
 from curation.store.reports import in_removal_order, put_report
@@ -71,7 +72,7 @@ def write_report(recipe: Recipe, store: Store, run: str | None = None) -> str:
     content = {
         "name": recipe.name,
         "run": run_fingerprint(recipe),
-        "address": store.address(f"{DATASET}/{lineage[DATASET].manifest.version}"),
+        "address": store.address(dataset_folder(lineage[DATASET].manifest.version)),
         "counts": counts,
         **_composition_content(recipe, lineage, composition, total),
         **_image_content(recipe, lineage, counts, album),

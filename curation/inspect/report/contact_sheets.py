@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,9 @@ from curation.engine.table import Table
 from curation.inspect.lineage import Lineage
 from curation.inspect.report.album import Album, ImageRef, optional_float
 from curation.inspect.report.key_counts import KeyCounts
-from curation.stages.retrieve.strategies import STRATEGIES
+from curation.stages.retrieve.strategies import STRATEGIES, GroupedBy
 from curation.stages.retrieve.strategies.arm import Arm
 
-GroupedBy: TypeAlias = Literal["seed", "cluster", "flat"]
 CLAIM_COLUMNS = ["arm", "image_id", "pair_id", "seed_image_id", "similarity", "rank", "cluster_id"]
 GROUPS_SHOWN = {"seed": 6, "cluster": 4, "flat": 1}
 CLAIMS_SHOWN = {"seed": 8, "cluster": 10, "flat": 16}

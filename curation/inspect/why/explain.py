@@ -122,8 +122,9 @@ def _absent(current: CurrentTables, located: Located, answer: Why) -> Why:
 
 
 NO_MODEL = (
-    "Its vectors were imported, so no model is known that makes one of a file, and the nearest images "
-    "are not shown. `curation search` takes a vector of yours with --vectors."
+    "Its vectors were imported, or are of a plug-in's encoder, so no model is known here that makes "
+    "one of a file, and the nearest images are not shown. `curation search RECIPE` loads the plug-ins "
+    "of the recipe, and takes a vector of yours with --vectors."
 )
 OTHER_BYTES = (
     "The file of this name has other bytes than the picture of the run: it was changed since, or is "

@@ -9,11 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.inspect.why.tables import Place, RowReader
-from curation.stages.select.params import Threshold
-
-SCORE_TABLES = ("scores", "head_scores", "tallies")
-NO_SCORES = ("pair_id", "pixel_id", "method", "contaminated", "copy_of_seed")
-"""Columns of these tables that are no score."""
+from curation.stages.select.params import NO_SCORES, SCORE_TABLES, Threshold
 
 
 def scores_of(tables: RowReader, place: Place, role: str) -> list[dict[str, Any]]:

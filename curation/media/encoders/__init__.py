@@ -6,7 +6,7 @@ registry holds names only: the files import torch, and recipes are also read whe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Literal
 
@@ -27,6 +27,7 @@ class EncoderEntry(Entry):
         options: valid keys of `options`.
         text: the family has a text tower, for `of: caption` and for prompts.
         packaged: its weights are part of this package.
+        hub: models that are named without `weights` come from a model hub.
         program: its weights file is a program, so a recipe must give the SHA-256 of the trusted file.
     """
 
@@ -38,6 +39,7 @@ class EncoderEntry(Entry):
     options: tuple[str, ...] = ()
     text: bool = False
     packaged: bool = False
+    hub: bool = field(default=False, metadata={"display": True})
     program: bool = False
 
 
@@ -64,6 +66,7 @@ ENCODERS = Registry(
             model="timm/<name of a timm model>, as in timm/vit_small_patch14_dinov2.lvd142m",
             name="required",
             takes=("checkpoint", "precision"),
+            hub=True,
         ),
         "open_clip": EncoderEntry(
             model="open_clip/<architecture>[/<tag of the hub>], as in "
@@ -72,6 +75,7 @@ ENCODERS = Registry(
             nested=True,
             takes=("precision",),
             text=True,
+            hub=True,
         ),
         "torchscript": EncoderEntry(
             model="torchscript with an archive under weights",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from curation.algorithms.arrays.vectors import unit_vectors
+from curation.errors import RecipeError
 from curation.media.encoders.encoder import Encoder
 
 logger = logging.getLogger(__name__)
@@ -47,14 +48,25 @@ class BatchEncoder:
         self._running: tuple[list[int], torch.Tensor] | None = None
 
     def add(self, row: int, inputs: torch.Tensor) -> None:
-        """Add the preprocessed input of a row."""
+        """Add the preprocessed input of a row.
+
+        Raises:
+            RecipeError: it is not like the encoder's blank input: torch would repeat or round it.
+        """
+        blank = self._encoder.blank
+        if (inputs.shape, inputs.dtype) != (blank.shape, blank.dtype):
+            raise self._error("preprocess", inputs, f"{_form(blank)}, as its blank input")
         self._inputs[len(self._rows)] = inputs
         self._rows.append(row)
         if len(self._rows) == self._batch_size:
             self._run_batch()
 
     def finish(self) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.bool_]]:
-        """Return unit vectors (rows, dim), and which of them are valid (rows,); the others are zero."""
+        """Return unit vectors (rows, dim), and which of them are valid (rows,); the others are zero.
+
+        Raises:
+            RecipeError: the model does not return features (n, dim): numpy would repeat (n, 1).
+        """
         if self._rows:
             self._inputs[len(self._rows) :] = self._encoder.blank
             self._run_batch()
@@ -102,8 +114,21 @@ class BatchEncoder:
         if batch is None:
             return
         rows, tensor = batch
+        if tensor.shape[1:] != self.vectors.shape[1:]:
+            raise self._error("model", tensor, f"features (n, {self.vectors.shape[1]})")
         features = tensor.float().cpu().numpy()[: len(rows)]
         self.vectors[rows], self.valid[rows] = unit_vectors(features)
+
+    def _error(self, part: str, result: torch.Tensor, wanted: str) -> RecipeError:
+        name = self._encoder.identity.get("architecture", "an encoder")
+        return RecipeError(
+            f"The {part} of {name} returns {_form(result)}",
+            fix=f"Let `load` of its family return one that gives {wanted}",
+        )
+
+
+def _form(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def rows_per_call(encoder: Encoder, batch_size: int, device: torch.device) -> int:

@@ -230,7 +230,7 @@ def _check_family(spec: EncoderSpec, entry: EncoderEntry) -> None:
         )
     for name, why in entry.needs:
         if getattr(spec, name) is None:
-            raise ValueError(f"{spec.family} needs `{name}`, {why}")
+            raise ValueError(f"{spec.family} needs `{key_of(type(spec), name)}`, {why}")
     unknown = sorted(set(spec.options) - set(entry.options))
     if unknown:
         raise ValueError(

@@ -12,7 +12,9 @@ from curation.media.encoders.params import EncoderSpec
 
 
 def recorded_spec(params: Any, identity: Mapping[str, Any] | None) -> EncoderSpec | None:
-    """Return the encoder of stored vectors; None if it is of no known form.
+    """Return the encoder of stored vectors; None if it is of no known form or family.
+
+    A family of a plug-in is known once the plug-in was loaded, as a recipe that names it does.
 
     Args:
         params: of the encoder in the manifest of its table.
@@ -25,7 +27,8 @@ def recorded_spec(params: Any, identity: Mapping[str, Any] | None) -> EncoderSpe
         spec = EncoderSpec(**params)
     except ValidationError:
         return None
-    entry = ENCODERS.get(spec.family)
-    if identity is not None and entry is not None and entry.program:
+    if spec.family not in ENCODERS:
+        return None
+    if identity is not None and ENCODERS[spec.family].program:
         return spec.model_copy(update={"sha256": identity["weights_sha256"]})
     return spec

@@ -15,6 +15,7 @@ from curation.runner.gc.kept_runs import SILENCE_S
 from curation.runner.gc.needs import Needs
 from curation.runner.gc.removal_list import RemovalList
 from curation.runner.gc.step_logs import ReadLog
+from curation.store.dataset_files import dataset_folder
 from curation.store.log_place import FOLDER as LOGS
 from curation.store.log_place import run_of
 from curation.store.manifest_file import read_names, record_from_json
@@ -107,7 +108,7 @@ class Sweep:
         yield storage.files(f"tables/{table}/data")
         if table == DATASET:
             for version in storage.folders(DATASET):
-                yield storage.files(f"{DATASET}/{version}")
+                yield storage.files(dataset_folder(version))
 
     def _files_of(self, table: str) -> dict[str, FileStatus]:
         files: dict[str, FileStatus] = {}

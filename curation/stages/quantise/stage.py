@@ -35,8 +35,8 @@ def quantise(
     """Choose how the pool is searched, and train the codebooks if it is searched by an index.
 
     Codebooks that an earlier run of the step trained, for the same encoder and parameters, are reused
-    until the pool has grown fourfold. So a grown pool only adds fragments of `lists`. A pool of which
-    less than a quarter was in that one gets codebooks of its own.
+    until the pool reaches the next power of four, so that a grown pool only adds fragments of `lists`.
+    A pool of which less than a quarter was in that one gets codebooks of its own.
 
     Yields:
         ("all", batch of `codebooks`), without rows for exact search.

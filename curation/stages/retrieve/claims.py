@@ -143,6 +143,7 @@ def claim_part(  # noqa: PLR0913  one argument for each kind of rows
         values = plans.get(str(number), {})
         plan = ArmPlan(requested[number], {name: array_of(v) for name, v in values.items()})
         claims = STRATEGIES.load(arm.strategy).claim(arm, known, plan, seed)
+        check_shapes(arm, claims)
         _check_images(arm, claims, representable)
         available[arm.name] = claims.available
         tables.append(claim_rows(number, claims))
@@ -155,6 +156,33 @@ def _representable(images: pa.Table) -> Ids:
     has_row = pc.not_equal(images.column("fragment"), NO_ROW)
     ids = to_ids(images.filter(has_row).column("image_id"))
     return ids[run_starts(ids)]
+
+
+def check_shapes(arm: Arm, claims: ArmClaims) -> None:
+    """Check that each array of claims has a value for each claimed image.
+
+    Raises:
+        RecipeError: one of them has another shape, or the one by which the report groups is missing.
+    """
+    grouped_by = STRATEGIES[arm.strategy].grouped_by
+    groups = {"seed": claims.seed_images, "cluster": claims.cluster_id}
+    if groups.get(grouped_by, claims.images) is None:
+        raise RecipeError(
+            f"Strategy {arm.strategy!r} is grouped by {grouped_by}, and its claims have none",
+            fix="Return seed_images or cluster_id in its ArmClaims, or leave `grouped_by` out of its "
+            "StrategyEntry",
+        )
+    count = len(claims.images)
+    arrays = {n: v for n, v in vars(claims).items() if n not in ("available", "limits")}
+    if claims.limits is not None:
+        arrays |= {f"limits.{name}": values for name, values in vars(claims.limits).items()}
+    for name, values in arrays.items():
+        if values is not None and np.shape(values) != (count,):
+            raise RecipeError(
+                f"Arm {arm.name!r} claims {count:,} images, but {name} has the shape "
+                f"{np.shape(values)}",
+                fix=f"Let `claim` of strategy {arm.strategy!r} return one value for each image there",
+            )
 
 
 def _check_images(arm: Arm, claims: ArmClaims, representable: Ids) -> None:

@@ -9,7 +9,7 @@ from curation.algorithms.arrays.vectors import comparable_rows, vector_matrix
 from curation.engine.shipped_files import local_path
 from curation.engine.units import StageOutput
 from curation.stages.score.heads import HEADS
-from curation.stages.score.heads.base import EncoderInfo, Head
+from curation.stages.score.heads.base import EncoderInfo, Head, apply_head
 from curation.stages.score.heads.spec import HeadSpec
 from curation.stages.score.params import ScoreStep
 from curation.store.fragment import Fragment
@@ -46,5 +46,7 @@ def _scores(embeddings: list[Fragment], spec: HeadSpec, params: ScoreStep) -> pa
         if spec.weights is not None:
             spec = spec.model_copy(update={"weights": local_path(spec.weights)})
         head: Head = HEADS.load(spec.kind).load(spec, info)
-        scores[valid] = head(*(vector_matrix(column.filter(pa.array(valid))) for column in columns))
-    return pa.array(scores, pa.float32(), mask=~valid)
+        vectors = [vector_matrix(column.filter(pa.array(valid))) for column in columns]
+        scores[valid] = apply_head(head, spec, vectors)
+    # What a head makes that is not a number is no score: SQL would take it for the largest.
+    return pa.array(scores, pa.float32(), mask=np.isnan(scores))

@@ -65,7 +65,7 @@ def _score_caption(row: dict[str, Any], filters: dict[str, Filter]) -> dict[str,
     if row["status"] != "ok":
         return scores
     pair = Pair(0, 0, 0, row["caption"], b"", np.zeros((0, 0), np.uint8))
-    return scores | {name: each.score(pair) for name, each in filters.items()}
+    return scores | {name: each.value(name, pair) for name, each in filters.items()}
 
 
 def _score(row: dict[str, Any], filters: dict[str, Filter], with_hash: bool) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _score(row: dict[str, Any], filters: dict[str, Filter], with_hash: bool) -> 
         row["image"],
         grey,
     )
-    scores |= {name: each.score(pair) for name, each in filters.items()}
+    scores |= {name: each.value(name, pair) for name, each in filters.items()}
     if with_hash:
         scores["phash"] = perceptual_hash(grey)
     return scores

@@ -12,6 +12,8 @@ from curation.media.encoders.params import EMBEDDINGS
 
 SCORE_TABLES = ("scores", "head_scores", "tallies")
 """The tables with scores that thresholds may bound; all are aligned with `images`."""
+NO_SCORES = ("pair_id", "phash", "pixel_id", "method", "contaminated", "copy_of_seed")
+"""Columns of these tables that are no score."""
 
 
 class Threshold(StrictModel):

@@ -53,10 +53,6 @@ class SiteRules:
         path = path_of(url)
         return next((o for s in self.sets if (o := s.opt_out(path)) is not None), None)
 
-    def allows(self, url: str) -> bool:
-        """Whether a normalised URL may be requested and its image used."""
-        return self.opt_out(url) is None
-
     @cached_property
     def text(self) -> bytes:
         """A text from which `read_rules` gives the same rules; empty if there are none."""

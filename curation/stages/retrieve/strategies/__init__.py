@@ -7,9 +7,12 @@ are read where numpy may be missing, so a strategy imports it only inside functi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from curation.engine.registry import Entry, Registry, display_text
+
+GroupedBy: TypeAlias = Literal["seed", "cluster", "flat"]
+"""By what contact sheets group the claims of an arm: the seed image, the cluster, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class StrategyEntry(Entry):
         requested: meaning of the count `requested` of the composition, in a few words.
     """
 
-    grouped_by: Literal["seed", "cluster", "flat"] = "flat"
+    grouped_by: GroupedBy = "flat"
     requested: str = display_text("what the arm's parameters ask for")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from curation.engine.params_base import refuse_without_effect
+from curation.engine.params_base import execution_only, refuse_without_effect
 from curation.stages.retrieve.strategies.arm import Expected, SeededArm
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class StrategyArm(SeededArm):
     small_clusters: Literal["take_all", "skip"] = "take_all"
     """Whether a cluster with fewer than `per_cluster` pool images gives all of them or none; the paper
     leaves this open."""
-    expected_clusters: int | None = Field(default=None, ge=0)
+    expected_clusters: int | None = execution_only(None, ge=0)
     """Number of sampled clusters that plans and costs are computed with; a run ignores it."""
 
     @model_validator(mode="after")

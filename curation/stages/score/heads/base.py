@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,27 @@ def check_dimension(spec: HeadSpec, dim: int, vectors: Vectors) -> None:
             f"gives {vectors.shape[1]}",
             fix="Set `encoder` to the one it was trained on",
         )
+
+
+def apply_head(head: Head, spec: HeadSpec, vectors: Sequence[Vectors]) -> Scores:
+    """Return the scores (n,) that a head gives to unit vectors.
+
+    Args:
+        head: what `load` of its kind returned.
+        spec: the head in the recipe.
+        vectors: one array (n, dim) per encoder that the head reads.
+
+    Raises:
+        RecipeError: it does not return one number per vector: numpy would repeat a single one.
+    """
+    scores = np.asarray(head(*vectors))
+    if scores.shape != (len(vectors[0]),) or scores.dtype.kind not in "fiu":
+        raise RecipeError(
+            f"A head of kind {spec.kind} returns {scores.dtype} {scores.shape} for "
+            f"{len(vectors[0])} vectors",
+            fix=f"Let the function that `load` of {spec.kind} returns give one number per vector, (n,)",
+        )
+    return scores.astype(np.float32, copy=False)
 
 
 def check_same_model(kind: str, images: Identity, captions: Identity) -> None:

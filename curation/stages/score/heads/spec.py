@@ -17,7 +17,7 @@ from curation.stages.score.heads import HEADS
 
 
 class HeadSpec(StrictModel):
-    """A head on the vectors of one encoder; `HEADS` lists the fields that each kind takes."""
+    """A head on the vectors of one encoder. The registries list the fields that each kind takes."""
 
     kind: str = "linear"
     """Kind of the head: `linear` and `mlp` apply a trained head, `similarity` compares image and

@@ -6,13 +6,17 @@ import builtins
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Literal
+
+from curation.errors import ContractError, Detail
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 Score = float | str | None
+ColumnType = Literal["float", "int32", "string"]
 MIN_SIDE_TO_HALVE = 64
 """Shorter side in pixels from which the colours of an image can be measured at half its size."""
 
@@ -66,6 +70,35 @@ class Filter:
 
     doc: str
     unit: str
-    type: Literal["float", "int32", "string"]
+    type: ColumnType
     usual: str
     score: Callable[[Pair], Score]
+
+    def value(self, name: str, pair: Pair) -> Score:
+        """Return the score of a pair as its column holds it; of one that is not a number, None.
+
+        Args:
+            name: of the filter, for messages.
+            pair: what is scored.
+
+        Raises:
+            ContractError: the score is of another type than the column: Arrow would cut 0.7 to 0.
+        """
+        # A plug-in may give anything.
+        score: Any = self.score(pair)
+        if score is None or score != score:
+            return None
+        if self.type == "float" and isinstance(score, Real):
+            return float(score)
+        if self.type == "int32" and isinstance(score, Integral) and abs(int(score)) < 2**31:
+            return int(score)
+        if self.type == "string" and isinstance(score, str):
+            return score
+        raise ContractError(
+            Detail(
+                f"the filter {name!r} scored {score!r}, which is no {self.type}",
+                f"scores.{name}",
+                str(score),
+                fix="Return a value of the type that the filter declares, or None",
+            )
+        )

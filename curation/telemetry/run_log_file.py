@@ -20,7 +20,7 @@ from curation.version import __version__
 logger = logging.getLogger(__name__)
 
 
-class RunLog(RunObserver):
+class RunLogFile(RunObserver):
     """Writes the log file of a run; as a context, until the command has done the rest, as the report.
 
     Args:
@@ -58,7 +58,7 @@ class RunLog(RunObserver):
             except OSError as error:
                 logger.warning("Older log files beside %s cannot be removed: %s", path, error)
 
-    def __enter__(self) -> RunLog:
+    def __enter__(self) -> RunLogFile:
         return self
 
     def __exit__(
