@@ -9,6 +9,8 @@ from curation.errors import Detail, InvalidValueError
 TRANSIENT_REASONS = (
     "timeout",
     "connection_error",
+    "http_408",
+    "http_425",
     "http_429",
     "robots_unreachable",
     "host_unreachable",
