@@ -142,12 +142,15 @@ def test_only_transient_failures_are_retried(web: Web, tmp_path: Path) -> None:
     failing(2, answer(status="429 Slow down", Retry_After="0"))
     failing(2, b"")
     failing(3, answer(status="503 Busy"))
+    # A server may send this when a connection that was kept is used again.
+    failing(2, answer(status="408 Request Timeout"))
+    failing(1, answer(status="425 Too Early"))
     failing(1, answer(status="404 Not Found"))
     failing(1, answer(b"<html>"))
     rows = fetched(tmp_path, [web.url(p) for p in web.pages], retries=2)
-    expected = [None, None, None, "http_503", "http_404", "not_an_image"]
+    expected = [None, None, None, "http_503", None, None, "http_404", "not_an_image"]
     assert [r["reason"] for r in rows] == expected
-    assert [web.requests[p] for p in web.pages] == [3, 3, 3, 3, 1, 1]
+    assert [web.requests[p] for p in web.pages] == [3, 3, 3, 3, 3, 2, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -100,14 +100,14 @@ def test_rows_of_a_source_are_requested_once_whatever_its_lists_are_called(
             ]
             write(folder / f"{name}.parquet", listed)
         rows = images(store, source(folder))
-        numbers = {n for of_list in names.values() for n in of_list}
-        assert {int(Path(path).stem) for path in asked(web)} == numbers - known
-        known |= numbers
+        of_lists = {n for of_list in names.values() for n in of_list}
+        assert {int(Path(path).stem) for path in asked(web)} == of_lists - known
+        known |= of_lists
         for name in ("pairs", "images"):
             # Stages read each fragment as a whole, and one without rows has no columns.
             assert all(fragment.rows for fragment in table(store, name).fragments.values())
         stand = {r["caption"] for r in rows if r["reason"] != "removed"}
-        assert stand == {f"c{n}" for n in numbers}
+        assert stand == {f"c{n}" for n in of_lists}
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def written(
             members += [(f"{n}.txt", b"%d" % n) for n in range(len(pictures))]
         write_tar(folder / "0.tar", members)
 
-    spec = {"name": "web", "role": "pool", "format": form, "path": str(folder)}
+    spec: dict[str, Any] = {"name": "web", "role": "pool", "format": form, "path": str(folder)}
     if form == "parquet":
         spec["columns"] = {"key": "key", "caption": "caption", "image": "image"}
         return spec, folder / "0.parquet", write_table

@@ -64,6 +64,7 @@ ACCEPTED = {
     "chunk extension": ok(CHUNKED, CHUNKS.replace(b"100\r\n", b"100;a=b\r\n", 1)),
     "quoted chunk extension": ok(CHUNKED, CHUNKS.replace(b"100\r\n", b'100 ; a="b;c"\r\n', 1)),
     "chunk size with zeros": ok(CHUNKED, CHUNKS.replace(b"100\r\n", b"000100  \r\n", 1)),
+    "chunk size with many zeros": ok(CHUNKED, CHUNKS.replace(b"100\r\n", b"%020x\r\n" % 256, 1)),
     "chunk lines without CR": ok(CHUNKED, b"100\n%s\n300\n%s\n0\n\n" % (BODY[:256], BODY[256:])),
     "small chunks": ok(CHUNKED, b"".join(b"1\r\n%c\r\n" % c for c in BODY) + b"0\r\n\r\n"),
     "trailers": ok(CHUNKED, CHUNKS[:-2] + b"Content-MD5: x\r\nX: y\r\n\r\n"),

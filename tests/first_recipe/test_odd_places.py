@@ -185,6 +185,15 @@ def test_lists_beside_tars_are_said(tmp_path: Path) -> None:
     assert "Not read: list.csv of format csv" in notes
 
 
+def test_lists_that_are_no_source_are_said_too(tmp_path: Path) -> None:
+    LOCAL["folder"](tmp_path / "a", FEW)
+    (tmp_path / "a" / "labels.csv").write_text("id,label\n1,cat\n")
+    (tmp_path / "a" / "cut.parquet").write_bytes(b"PAR1")
+    notes = "".join(recognise(place_of(str(tmp_path / "a"))).notes)
+    assert "labels.csv of format csv, since no column holds URLs" in notes
+    assert "cut.parquet of format parquet, since" in notes
+
+
 def imported(path: Path, ids: str, **changes: Any) -> dict[str, Any]:
     """A recipe over URLs with imported vectors alone."""
     source = {

@@ -49,6 +49,14 @@ def test_an_output_without_failures_says_nothing_of_pictures_that_are_listed(
     assert noted(tmp_path / "store") == {"other_file": 2}
 
 
+def test_a_second_picture_with_the_key_of_another_is_counted(tmp_path: Path) -> None:
+    spec = as_img2dataset(tmp_path / "out", PICTURES, "files")
+    first = next((tmp_path / "out").glob("*/*.jpg"))
+    first.with_suffix(".png").write_bytes(jpeg(9))
+    assert len(rows_by_caption(tmp_path, **spec)) == len(PICTURES)
+    assert noted(tmp_path / "store")["unlisted_picture"] == 1
+
+
 def test_a_long_error_is_shortened(tmp_path: Path) -> None:
     spec = as_img2dataset(tmp_path / "out", PICTURES, gone="no longer there")
     shard = next((tmp_path / "out").glob("*.parquet"))

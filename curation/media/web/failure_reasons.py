@@ -9,6 +9,8 @@ from curation.errors import Detail, InvalidValueError
 TRANSIENT_REASONS = (
     "timeout",
     "connection_error",
+    "http_408",
+    "http_425",
     "http_429",
     "robots_unreachable",
     "host_unreachable",
@@ -33,6 +35,8 @@ DROPPED = (
     "blocked_pattern",
     "duplicate_pair",
     "duplicate_url",
+    "no_image",
+    "outside_folder",
     FORGOTTEN,
     "removed",
 )
@@ -43,7 +47,7 @@ all opt-outs besides that of robots.txt."""
 PERMANENT_REASONS = (
     *("dns_error", "tls_error", "private_address", "blocked_port", "no_contact"),
     *("bad_redirect", "too_many_redirects", "bad_response", "robots_disallowed"),
-    *("no_image", "file_missing", "outside_folder", "unreadable"),
+    *("file_missing", "unreadable"),
     *("empty", "too_large", "sha256_mismatch", "not_an_image", "unsupported_format"),
     *("too_many_pixels", "bad_dimensions", "too_many_boxes", "truncated", "undecodable"),
     *("decoder_died", "decoder_timeout", "decoder_memory"),

@@ -16,6 +16,7 @@ import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
 from curation.media.web.content_coding import coding_of, decode_body
+from curation.media.web.failure_reasons import is_permanent
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.guard import (
     Guard,
@@ -252,7 +253,7 @@ def _status_error(response: aiohttp.ClientResponse) -> FetchError:
     if response.status in (429, 503):
         wait_s = _parse_retry_after(response.headers.get("Retry-After", ""))
         return FetchError(reason, transient=True, wait_s=wait_s)
-    return FetchError(reason, transient=response.status >= 500)
+    return FetchError(reason, transient=not is_permanent(reason))
 
 
 def _parse_retry_after(retry_after: str) -> float:

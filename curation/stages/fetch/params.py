@@ -100,8 +100,8 @@ class FetchParams(OutboundParams):
     """`none` reads no image: each row of the sources counts as one, and vectors are imported (see
     `embed.encoders.NAME.import`). Stages then leave out what needs pixels."""
     retries: int = Field(default=1, ge=0, le=10)
-    """How often rows with a transient failure (timeout, broken connection, 429, 5xx) are tried again,
-    each time after all other rows of the fragment."""
+    """How often rows with a transient failure (timeout, broken connection, 408, 425, 429, 5xx) are
+    tried again, each time after all other rows of the fragment."""
     max_bytes: int = Field(default=32 * 2**20, ge=1024, le=2**30)
     """Largest size of an image file in bytes; a larger one fails as `too_large`."""
     max_pixels: int = Field(default=100_000_000, ge=1024, le=500_000_000)

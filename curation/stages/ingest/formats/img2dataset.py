@@ -99,7 +99,10 @@ class _Shard:
             yield from self._scan_tar(self.tar)
             return
         for beside in self.file.beside:
-            self.places[_key_of(beside.name)] = beside.name
+            key = _key_of(beside.name)
+            if key in self.places:
+                yield Notice("unlisted_picture", shown(self.places[key]))
+            self.places[key] = beside.name
 
     def _scan_tar(self, name: str) -> Iterator[Item]:
         notices: Notices = {}

@@ -97,17 +97,24 @@ def mapped_columns(file: SourceFile, names: Iterable[str]) -> Columns:
 def _fix_of_columns(file: SourceFile, names: Sequence[str]) -> str:
     """Return how a missing column is mended: in the recipe, or in a file with another delimiter."""
     mark = {"csv": ",", "tsv": "\t"}.get(file.source.reader)
-    if mark is not None and names and names[0].startswith("sep="):
+    fix = mark and len(names) in (1, 2) and other_delimiter(names, mark)
+    return fix or "Correct `columns` in the recipe"
+
+
+def other_delimiter(names: Sequence[str], mark: str) -> str | None:
+    """Return how a file with another delimiter than the mark is read; None if it seems to have none.
+
+    Args:
+        names: of its columns.
+        mark: by which they were taken apart.
+    """
+    if names and names[0].startswith("sep="):
         return "Remove its first line, which only Excel reads"
-    if mark is not None and len(names) in (1, 2):
-        for other, form in _DELIMITERS.items():
-            if other != mark and other in names[0]:
-                return (
-                    f"Its fields seem to be separated by {other!r}: set `format: {form}`"
-                    if form
-                    else f"Its fields seem to be separated by {other!r}: write it with commas or tabs"
-                )
-    return "Correct `columns` in the recipe"
+    for other, form in _DELIMITERS.items():
+        if names and other != mark and other in names[0]:
+            seen = f"Its fields seem to be separated by {other!r}: "
+            return seen + (f"set `format: {form}`" if form else "write it with commas or tabs")
+    return None
 
 
 def listed_names(names: Iterable[str]) -> str:

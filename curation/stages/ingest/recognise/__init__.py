@@ -6,7 +6,7 @@ its own; nothing here lists them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from curation.errors import Detail, RecipeError, StoreError
@@ -26,15 +26,16 @@ def recognise(place: Place) -> Recognised:
     Raises:
         RecipeError: no format does; the message says what is there, and which formats there are.
     """
-    problems: list[str] = []
+    problems: dict[str, str] = {}
     candidates = list(_all_that_recognise(place, problems))
     if candidates:
         best = max(candidates, key=lambda recognised: (recognised.certainty, recognised.files))
-        return replace(best, notes=(*best.notes, *_left_out(best, candidates, place)))
+        left_out = _left_out(best, candidates, problems, place)
+        return replace(best, notes=(*best.notes, *left_out))
     # A line break would let a name pass for another line.
     names = ", ".join(one_line(shown(file.name)) for file in place.files[:_SHOWN_NAMES])
     names = names or "no file"
-    reasons = "".join(f"\n  {one_line(problem)}" for problem in problems)
+    reasons = "".join(f"\n  {name}: {one_line(problem)}" for name, problem in problems.items())
     raise RecipeError(
         Detail(
             f"no format recognises what is there ({names}){reasons}",
@@ -49,7 +50,7 @@ def recognise(place: Place) -> Recognised:
     )
 
 
-def _all_that_recognise(place: Place, problems: list[str]) -> Iterator[Recognised]:
+def _all_that_recognise(place: Place, problems: dict[str, str]) -> Iterator[Recognised]:
     for name, entry in FORMATS.items():
         if entry.recognise is None:
             continue
@@ -58,16 +59,18 @@ def _all_that_recognise(place: Place, problems: list[str]) -> Iterator[Recognise
         except (RecipeError, StoreError) as error:
             if is_web(place.path):
                 raise
-            problems.append(f"{name}: {error}")
+            problems[name] = str(error)
             continue
         if isinstance(recognised, Recognised):
             yield recognised
         elif recognised is not None:
-            problems.append(f"{name}: {recognised}")
+            problems[name] = recognised
 
 
-def _left_out(best: Recognised, candidates: list[Recognised], place: Place) -> Iterator[str]:
-    """Yield what else is at a place that `curation init` would take if it were named."""
+def _left_out(
+    best: Recognised, candidates: list[Recognised], problems: Mapping[str, str], place: Place
+) -> Iterator[str]:
+    """Yield what else is at a place: `curation init` would take it if it were named, or cannot."""
     if best.certainty == MARKER:
         # These formats consist of files that others recognise too.
         return
@@ -75,8 +78,17 @@ def _left_out(best: Recognised, candidates: list[Recognised], place: Place) -> I
     for other in candidates:
         names = [file.name for file in place.named(other.form) if file.name not in taken]
         if names:
-            more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
             yield (
-                f"Not read: {one_line(shown(names[0]))}{more} of format {other.form}. Name them to "
-                "`curation init` to take their rows and captions."
+                f"Not read: {_shown(names)} of format {other.form}. Name them to `curation init` to "
+                "take their rows and captions."
             )
+    for form, problem in problems.items():
+        names = [file.name for file in place.named(form) if file.name not in taken]
+        # Other files may belong to pictures.
+        if names and FORMATS[form].optional_columns is None:
+            yield f"Not read: {_shown(names)} of format {form}, since {one_line(problem)}."
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    return f"{one_line(shown(names[0]))}{more}"

@@ -25,7 +25,8 @@ from curation.media.web.params import is_web
 from curation.stages.ingest.formats.arrow_values import python_values
 from curation.stages.ingest.formats.boundary import UnreadableError
 from curation.stages.ingest.formats.lines import lines
-from curation.stages.ingest.formats.values import parse_json
+from curation.stages.ingest.formats.mapped import other_delimiter
+from curation.stages.ingest.formats.values import parse_json, shortened
 from curation.stages.ingest.recognise.column_names import Head, guess_columns
 from curation.stages.ingest.recognise.pictures_root import fields_of_root
 from curation.stages.ingest.recognise.place import LIST, PICTURES, Place, Recognised
@@ -80,6 +81,9 @@ def _delimited(form: str, place: Place, delimiter: str) -> Answer:
         return None
     rows = _delimited_rows(place.first_file(form), delimiter)
     first = rows[0] if rows else []
+    fix = other_delimiter(first, delimiter)
+    if fix is not None and (len(first) == 1 or first[0].startswith("sep=")):
+        return f"its first line is {shortened(delimiter.join(first))!r}. {fix}"
     if not any(map(is_web, first)):
         return _of_table(form, place, len(files), lambda file: _delimited_head(rows))
     preset = {0: "cc12m", 1: "cc3m"}.get([*map(is_web, first)].index(True))

@@ -185,9 +185,9 @@ class SourceFile:
 
     def container_versions(self) -> dict[str, list[int]]:
         """Return `version_of` of the files that images are in, by location: fetch reads them later."""
-        files = [] if self.members else [(None, self.size)]
+        files: list[tuple[str | None, int | None]] = [] if self.members else [(None, self.size)]
         files += [(file.name, file.size) for file in self.beside if file.name.endswith(".tar")]
-        versions = {}
+        versions: dict[str, list[int]] = {}
         for name, size in files:
             # Reading a file that has gone says so.
             with suppress(OSError, OutsideFolderError):
