@@ -82,6 +82,9 @@ def test_a_decoder_says_how_long_it_was_waited_for(act: str | None) -> None:
 def test_time_is_kept_for_hosts_whose_pictures_are_stored() -> None:
     times = DecodingTimes()
     times.note("slow.example", 10_000.0, is_stored=True)
+    for _ in range(1_000):
+        times.note("pages.example", 0.5, is_stored=False)
+    assert times.may_decode("pages.example")
     for _ in range(6):
         assert times.may_decode("bad.example") and times.may_decode("slow.example")
         times.note("bad.example", 20.0, is_stored=False)

@@ -8,6 +8,8 @@ FREE_S, MOST_S = 120.0, 600.0
 """Seconds that a host has at first, and at most."""
 STORED_S, REFUSED_S = 1.0, 0.25
 """Seconds that each stored picture of a host adds, and each that is not decoded."""
+SLOW_S = 1.0
+"""Seconds from which on a picture without a stored image counts: many hosts send pages instead."""
 MAX_HOSTS = 10_000
 """Hosts of which it is known how much they have left."""
 
@@ -33,7 +35,10 @@ class DecodingTimes:
             seconds: for which others waited for it.
             is_stored: whether it gave a stored image.
         """
-        self._add(host, STORED_S if is_stored else -seconds)
+        if is_stored:
+            self._add(host, STORED_S)
+        elif seconds >= SLOW_S:
+            self._add(host, -seconds)
 
     def _add(self, host: str, seconds: float) -> None:
         self._left[host] = min(self._left.pop(host, FREE_S) + seconds, MOST_S)
