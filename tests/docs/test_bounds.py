@@ -23,6 +23,7 @@ from curation.media.web.opt_outs import headers, robots_cache, robots_txt
 from curation.stages.fetch import (
     byte_budget,
     client,
+    decoding_times,
     faces,
     hosts,
     response_repair,
@@ -112,6 +113,11 @@ BOUNDS: dict[str, list[str]] = {
         f"{limits.EXPANSION_RATIO} times",
     ],
     "pipes, sockets, devices": [f"depth {limits.FOLDER_DEPTH}"],
+    "a host whose pictures": [
+        f"{decoding_times.FREE_S:.0f} s",
+        f"{decoding_times.STORED_S:.0f} s for each",
+        f"{decoding_times.REFUSED_S:g} s for each",
+    ],
     "URLs of any kind": [f"{host_names._MAX_WRITTEN:,} characters"],
     "a name server without": [
         f"{lookups.PER_DOMAIN} at a time",

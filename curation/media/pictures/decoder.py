@@ -59,7 +59,12 @@ class Decoder:
         limits: what each picture may use.
         most: bytes that the content of an answer may have where the file has fewer. An answer that
             claims more is `decoder_died`, and not read.
+
+    Attributes:
+        waited_s: seconds for which the last outcome was waited for.
     """
+
+    waited_s = 0.0
 
     def __init__(
         self, function: Callable[..., Message], limits: Limits | None = None, most: int = 0
@@ -151,6 +156,7 @@ class Decoder:
         """Deliver the outcome of the oldest picture on its way."""
         try:
             answer = self._running().receive(self._sent[0].most)
+            self.waited_s = self._running().waited_s
             if "refused" in answer.header:
                 self._check_refusal(self._sent[0])
         except FetchError as error:
@@ -180,6 +186,7 @@ class Decoder:
     def _replace_process(self, error: FetchError) -> None:
         """The process has ended at the oldest picture on its way; send the others to another one."""
         ended, self._process = self._running(), None
+        waited_s = ended.waited_s
         ended.close()
         asked, others = self._sent[0], list(self._sent)[1:]
         self._sent.clear()
@@ -193,6 +200,7 @@ class Decoder:
             self._transmit([asked._replace(parts=asked.otherwise, otherwise=None), *others])
             return
         self._transmit(others)
+        self.waited_s = waited_s
         asked.done(error)
 
 

@@ -108,6 +108,11 @@ class DecoderProcess:
         return self.is_alive and not self._unanswered and not self._received
 
     @property
+    def waited_s(self) -> float:
+        """Seconds since `send` or `receive` was called last: how long it keeps this process waiting."""
+        return time.monotonic() - self._called
+
+    @property
     def has_answer(self) -> bool:
         """Whether `receive` would not wait for an answer to begin."""
         return bool(self._received) or bool(_poll(self._from, select.POLLIN, 0))

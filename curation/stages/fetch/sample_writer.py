@@ -12,6 +12,8 @@ from curation.masking import mask_address
 from curation.media.pictures.decoder import Decoder, Outcome
 from curation.media.pictures.decoder_messages import Message
 from curation.media.web.fetch_error import FetchError
+from curation.media.web.urls import host_of
+from curation.stages.fetch.decoding_times import DecodingTimes
 from curation.stages.fetch.params import FetchParams
 from curation.stages.fetch.picture import (
     columns_of,
@@ -66,6 +68,7 @@ class SampleWriter:
         self._shard = shards.next_shard
         self._progress = TaskProgress(shards.write_progress)
         self._decoder = Decoder(store_picture, most=most_bytes(params))
+        self._times = DecodingTimes()
         self._writer: Any = None
         self._rows = self._bytes = self._buffered = 0
 
@@ -99,11 +102,16 @@ class SampleWriter:
         if request.sha256 and request.sha256 != sample["sha256"]:
             self._write_failed(request.row, sample, FetchError("sha256_mismatch"))
             return
+        # Files of this machine have no host.
+        host = host_of(result.final_url) if result.final_url else None
+        if host is not None and not self._times.may_decode(host):
+            self._write_failed(request.row, sample, FetchError("host_too_slow"))
+            return
         header = self._header | {"faces": request.faces}
         simpler = header_without_manifests(header, content)
         self._decoder.ask(
             Message(header, content),
-            partial(self._write_decoded, request.row, sample),
+            partial(self._write_decoded, request.row, sample, host),
             None if simpler is None else Message(simpler, content),
         )
         if len(content) > LARGE_BYTES:
@@ -122,7 +130,15 @@ class SampleWriter:
         sample |= columns | {"stored_bytes": len(stored) if stored is not None else None}
         self._write(row, stored, sample)
 
-    def _write_decoded(self, row: int, sample: dict[str, Any], outcome: Outcome) -> None:
+    def _write_decoded(
+        self, row: int, sample: dict[str, Any], host: str | None, outcome: Outcome
+    ) -> None:
+        seconds = self._decoder.waited_s
+        self._write_outcome(row, sample, outcome)
+        if host is not None:
+            self._times.note(host, seconds, sample["status"] == "ok")
+
+    def _write_outcome(self, row: int, sample: dict[str, Any], outcome: Outcome) -> None:
         if isinstance(outcome, FetchError):
             self._write_failed(row, sample, outcome)
             return
