@@ -67,3 +67,20 @@ def test_an_id_in_a_list_is_found(table: str, column: str, field: str, tmp_path:
     hashes = {"image": sorted_hashes(empty, "image", [identity])}
     takedowns = Takedowns(empty.key, (Tombstone("t", "now", "who", "why", hashes),))
     assert FileSearch(takedowns).search(Store(tmp_path).storage, "a.parquet").rows == 1
+
+
+def test_rows_that_list_many_copies_take_the_memory_of_one(tmp_path: Path) -> None:
+    kind = contract("copies").arrow_schema().field("copies").type
+    copies = [{"pair_id": f"{n:032x}", "caption": "a picture"} for n in range(1000)]
+    rows = pa.table({"copies": pa.array([copies] * 24, kind)})
+    pq.write_table(rows, tmp_path / "a.parquet")
+    del rows
+    takedowns, storage = Takedowns(bytes(32)), Store(tmp_path).storage
+    tracemalloc.start()
+    try:
+        hits = FileSearch(takedowns).search(storage, "a.parquet")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert hits.read == 24
+    assert peak < LIMIT

@@ -40,7 +40,8 @@ def first_run_encoders(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "first_run_encoder",
             "embed.encoders",
-            f"{' and '.join(packaged)} come with the package, for first runs and tests",
+            f"{' and '.join(packaged)} {'come' if packaged[1:] else 'comes'} with the package, for "
+            "first runs and tests",
             "For real work name pretrained ones, such as timm/vit_small_patch14_dinov2.lvd142m for "
             "what a picture shows, and SSCD for copies (your-data.md in `curation where docs`)",
         )

@@ -126,7 +126,10 @@ class FileSearch:
         named, by_image, by_other = set[int](), set[int](), set[int]()
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             identifies = name in IDENTIFYING
-            for number, value in enumerate(column.to_pylist()):
+            # A row may list a thousand copies.
+            is_nested = bool(nested_ids(column.type))
+            values = (v.as_py() for v in column) if is_nested else column.to_pylist()
+            for number, value in enumerate(values):
                 image, other = self._test(value, name)
                 if image:
                     (by_image if identifies else named).add(number)

@@ -28,6 +28,7 @@ from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import FileInfo, ImageFile, SourceFile
 from curation.stages.ingest.sources.table_logs import check_is_no_table
 from curation.stages.ingest.sources.web_source import web_source_file
+from curation.store.access import RETRY
 
 _SYSTEM_FILES = (
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"),
@@ -80,23 +81,22 @@ def list_source(
     if source.is_web:
         return Listing([web_source_file(source, outbound)])
     listing = Listing()
-    listed = (_list_uri if "://" in source.path else _list_local)(source, listing.notices)
+    notices = listing.notices
+    listed = (_list_uri if "://" in source.path else _list_local)(source, notices)
     if FORMATS[source.reader].is_folder:
-        files = [f for f in listed.files if not _is_noted_hidden(source, f, None, listing.notices)]
+        files = [f for f in listed.files if not _is_noted_hidden(source, f, None, notices)]
         listed = listed._replace(files=files)
         parts = _folder_parts if source.reader == "folder" else _shards
-        listing.files = parts(source, listed, rows_per_fragment, listing.notices)
+        listing.files = parts(source, listed, rows_per_fragment, notices)
         return listing
     if listed.pattern is None:
         check_is_no_table(source, listed.files)
-    _note_matched_folders(source, listed, listing.notices)
-    wanted = (
-        f for f in listed.files if listed.single or _is_taken(source, f, listed, listing.notices)
-    )
-    taken = [f for f in wanted if _is_within(source, f, listed, listing.notices)]
+    _note_matched_folders(source, listed, notices)
+    wanted = (f for f in listed.files if listed.single or _is_taken(source, f, listed, notices))
+    taken = [f for f in wanted if _is_within(source, f, listed, notices)]
     if not taken:
         endings = " or ".join(FORMATS[source.reader].endings[:2])
-        raise _no_files(source, f"no {endings} file", listing.notices)
+        raise _no_files(source, f"no {endings} file", notices)
     listing.files = [
         SourceFile(source, listed.root, f.name, f.size, f.mtime_ns, listed.query) for f in taken
     ]
@@ -168,14 +168,11 @@ def _list_uri(source: Source, notices: Notices) -> _Listed:
     base, pattern = split_glob(address)
     try:
         is_file, files = remote_files((base if pattern else address) + query)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         problem = f"no file can be listed ({mask_address(str(error))})"
+        if isinstance(error, OSError):
+            raise StoreError(f"Source {source.name!r}: {address}: {problem}", fix=RETRY) from error
         raise _no_files(source, problem) from error
-    except OSError as error:
-        place = mask_address(source.path)
-        message = f"no file can be listed at {place!r} ({mask_address(str(error))})"
-        fix = "Check its address, its credentials and the network, and run the same command again"
-        raise StoreError(Detail(message, f"Source {source.name!r}", place, fix=fix)) from error
     if is_file:
         return _Listed(address.rpartition("/")[0], query, files, None, True)
     return _Listed(base if pattern else address, query, files, pattern)
@@ -320,14 +317,10 @@ def _shards(source: Source, listed: _Listed, rows: int, notices: Notices) -> lis
     return files + _parts(source, listed, images_of_folder(shards.pictures), rows)
 
 
-def _parts(
-    source: Source, listed: _Listed, members: list[ImageFile], rows: int
-) -> list[SourceFile]:
+def _parts(source: Source, listed: _Listed, files: list[ImageFile], rows: int) -> list[SourceFile]:
     return [
-        SourceFile(
-            source, listed.root, "", 0, 0, listed.query, tuple(members[start : start + rows])
-        )
-        for start in range(0, len(members), rows)
+        SourceFile(source, listed.root, "", 0, 0, listed.query, tuple(files[start : start + rows]))
+        for start in range(0, len(files), rows)
     ]
 
 
