@@ -11,6 +11,7 @@ import pytest
 
 from curation.flow import plan
 from curation.inspect.cost import pixel_pairs, workload
+from curation.inspect.cost.encoder_profiles import EncoderProfile
 from curation.inspect.cost.rates import Assumptions
 from curation.recipe import load_recipe, parse_recipe
 from curation.stages.ingest import duplicates
@@ -129,8 +130,8 @@ def test_the_paper_fits_a_driver_of_16_gib(root: Path, verify: dict[str, int]) -
     spec = paper.model_dump(exclude_none=True)
     spec["dedup"]["verify"] = verify
     assumed = Assumptions(fetched=1, near_pairs=8)
-    encoders = dict.fromkeys(paper.embed.encoders, ENCODERS["semantic"])
+    # Of its encoder, a ViT-H/14.
+    encoders = dict.fromkeys(paper.embed.encoders, EncoderProfile(dim=1280, flop=3.4e11))
     works = by_stage(parse_recipe(spec), encoders, assumed)
     assert works["verify"].rows > 5e9
-    for name in ("ingest", "fetch", "screen", "neighbours", "verify", "dedup", "select"):
-        assert works[name].driver <= 16 * 2**30, name
+    assert {name: w.driver for name, w in works.items() if w.driver > 16 * 2**30} == {}

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from curation.algorithms.arrays.crowded import nearest_rows
+from curation.algorithms.arrays.large_arrays import take_rows
 from curation.algorithms.arrays.vectors import RowNumbers, Vectors
 from curation.algorithms.kmeans.backends.load import load_backend
 from curation.algorithms.kmeans.backends.nearest import ClusterIds, Floats
@@ -48,6 +49,8 @@ QUERIES_AT_ONCE = 65_536
 PQ_BITS = 8
 CODEWORDS = 2**PQ_BITS
 """Codewords of each subquantizer."""
+TRAIN_PER_CODEWORD = 256
+"""Training vectors per codeword: FAISS takes no more of those that it gets."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class Lists:
 
 def sample_size(nlist: int) -> int:
     """Return how many vectors training needs."""
-    return int(max(TRAIN_PER_LIST * nlist, 256 * CODEWORDS))
+    return int(max(TRAIN_PER_LIST * nlist, TRAIN_PER_CODEWORD * CODEWORDS))
 
 
 def train(
@@ -126,12 +129,13 @@ def train(
     coarse = train_coarse(sample, nlist, seed)
     if index == "ivf_flat":
         return Codebooks(coarse)
-    list_ids = _nearest_lists(sample, coarse, *local_devices())
+    points = _some_rows(sample, TRAIN_PER_CODEWORD * CODEWORDS, seed + 1)
+    list_ids = _nearest_lists(points, coarse, *local_devices())
     quantizer = faiss.ProductQuantizer(dim, subquantizers, PQ_BITS)
     # FAISS takes an int of C.
     quantizer.cp.seed = (seed + 1) % 2**31
     quantizer.cp.min_points_per_centroid = 1
-    quantizer.train(np.ascontiguousarray(sample.astype(np.float32) - coarse[list_ids]))
+    quantizer.train(np.ascontiguousarray(points.astype(np.float32) - coarse[list_ids]))
     codewords = faiss.vector_to_array(quantizer.centroids)
     shape = (subquantizers, CODEWORDS, dim // subquantizers)
     return Codebooks(coarse, codewords.reshape(shape))
@@ -150,7 +154,7 @@ def train_coarse(sample: Vectors, nlist: int, seed: int) -> Floats:
     """
     rng = np.random.Generator(np.random.PCG64(seed))
     count = min(len(sample), TRAIN_PER_LIST * nlist)
-    points = sample[np.sort(rng.permutation(len(sample))[:count])]
+    points = take_rows(sample, np.sort(rng.permutation(len(sample))[:count]))
     start = points[np.sort(rng.permutation(count)[:nlist])].astype(np.float32)
     devices = local_devices()
     trained = lloyd(
@@ -159,6 +163,12 @@ def train_coarse(sample: Vectors, nlist: int, seed: int) -> Floats:
         ITERATIONS,
     )
     return trained.centroids.vectors
+
+
+def _some_rows(sample: Vectors, count: int, seed: int) -> Vectors:
+    """Return at most a number of rows of a sample, in their order."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    return take_rows(sample, np.sort(rng.permutation(len(sample))[:count]))
 
 
 def assign_lists(vectors: Vectors, codebooks: Codebooks, device: str = CPU) -> Lists:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from curation.algorithms.arrays.ids import from_ids, to_ids
+from curation.algorithms.arrays.large_arrays import zeros
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Bools, Ids, Vectors, vector_array, vector_matrix
 from curation.algorithms.knn.read import count_vectors, read_vectors
@@ -140,11 +141,22 @@ def is_sampled(ids: Ids, share: float, seed: int) -> Bools:
 
 
 def read_sample(parts: Mapping[str, Fragment]) -> tuple[Ids, Vectors]:
-    """Return the ids (n,) and vectors (n, dim) of a sample, sorted by id."""
-    tables = [part.read() for part in parts.values() if part.rows]
-    if not tables:
+    """Return the ids (n,) and vectors (n, dim) of a sample, sorted by id.
+
+    A sample may be larger than memory: each part goes to its places, and the vectors may be in a file.
+    """
+    read = [part for part in parts.values() if part.rows]
+    if not read:
         return np.empty(0, "S32"), np.empty((0, 0), np.float16)
-    ids = np.concatenate([to_ids(table.column("image_id")) for table in tables])
-    vectors = np.concatenate([vector_matrix(table.column("vector")) for table in tables])
+    ids = np.concatenate([to_ids(part.read(["image_id"]).column("image_id")) for part in read])
     order = np.argsort(ids, kind="stable")
-    return ids[order], vectors[order]
+    places = np.empty(len(ids), np.int64)
+    places[order] = np.arange(len(ids))
+    vectors, start = np.empty((0, 0), np.float16), 0
+    for part in read:
+        of_part = vector_matrix(part.read(["vector"]).column("vector"))
+        if not start:
+            vectors = zeros((len(ids), of_part.shape[1]), of_part.dtype)
+        vectors[places[start : start + len(of_part)]] = of_part
+        start += len(of_part)
+    return ids[order], vectors

@@ -59,16 +59,23 @@ def _driver_bytes(params: ClusterParams, dim: int, points: float) -> float:
     held = sum(below for _, below in trained) * TRAINED_POINT
     if params.splits == 1:
         trained.append((params.levels[0], points))
-    return held + max((_training_bytes(size, count, dim) for size, count in trained), default=0)
+    return held + max((training_bytes(size, count, dim) for size, count in trained), default=0)
 
 
-def _training_bytes(clusters: int, points: float, dim: int) -> float:
-    """Return the bytes of the driver while it trains one level."""
+def training_bytes(clusters: int, points: float, dim: int) -> float:
+    """Return the bytes of the driver besides the points while it trains some centroids."""
     numbers = clusters * dim
     # The sums, and the centroids of this pass and of the one before.
     arrays = sum(min(width * numbers, IN_MEMORY_BYTES) for width in (8, 4, 4))
     bounds = min(BOUNDS, 4 * points * clusters / MIN_GROUP)
     return numbers * SCANNED_VALUE + arrays + bounds
+
+
+def quantiser_bytes(lists: int, points: float, dim: int) -> float:
+    """Return the bytes of the driver while it trains the lists of an index, or the cells of a join."""
+    # The sample, and the points that are taken of it.
+    sample = 2 * min(2 * dim * points, IN_MEMORY_BYTES)
+    return sample + training_bytes(lists, points, dim)
 
 
 def assign_work(inputs: CostInputs) -> Work:

@@ -8,7 +8,8 @@ from curation.algorithms.knn.blocks import ROWS_PER_BLOCK
 from curation.algorithms.knn.choice import choose_join
 from curation.algorithms.knn.hamming import HASHES_COMPARED
 from curation.algorithms.knn.hash_parts import choose_parts, query_cost
-from curation.algorithms.knn.ivf import ITERATIONS, TRAIN_PER_LIST, sample_size
+from curation.algorithms.knn.ivf import ITERATIONS, TRAIN_PER_LIST
+from curation.inspect.cost.clusters import quantiser_bytes
 from curation.inspect.cost.work import CostInputs
 
 HASHED_ROW = 72
@@ -54,7 +55,7 @@ def vector_joins(inputs: CostInputs) -> JoinWork:
             # Each vector is sent once to each of its cells.
             moved += level.spread * images * 2 * dim
             # The driver trains the quantiser of one level after the other.
-            driver = max(driver, min(counts.pool, sample_size(choice.cells)) * 2 * dim)
+            driver = max(driver, quantiser_bytes(choice.cells, points, dim))
     return JoinWork(product_flop=flop, near_cell_flop=in_cells, moved=moved, driver=driver)
 
 

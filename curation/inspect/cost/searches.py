@@ -12,6 +12,7 @@ from curation.algorithms.knn.search_plan import (
     choose_layout,
     work_of,
 )
+from curation.inspect.cost.clusters import quantiser_bytes
 from curation.inspect.cost.work import CostInputs, Work, read_vectors
 
 MATCH_ROW = 120
@@ -36,7 +37,7 @@ def quantise_work(inputs: CostInputs) -> Work:
         stored=4 * choice.nlist * dim,
         product_flop=2 * points * choice.nlist * dim * ITERATIONS,
         units_by_rate=read_vectors(inputs.counts.pool, dim),
-        driver=2 * dim * sample,
+        driver=quantiser_bytes(choice.nlist, sample, dim),
     )
 
 

@@ -27,7 +27,7 @@ STAGE = Stage(
     kind="global",
     params=QuantiseStep,
     writes="codebooks",
-    version=3,
+    version=4,
     reads=(Read("eligible"), Read(EMBEDDINGS)),
     members=lambda params: (params.encoder,),
 )
