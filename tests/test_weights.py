@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
+import urllib.request
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +19,11 @@ from curation.cli import app
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.inspect.weights import needs_of
+<<<<<<< HEAD
 from curation.media.encoders import ENCODERS, EncoderEntry
+=======
+from curation.media.encoders import download
+>>>>>>> safe11
 from curation.media.encoders.download import download_weights
 from curation.media.encoders.params import EncoderSpec
 from curation.recipe import parse_recipe
@@ -156,6 +162,28 @@ def test_an_address_that_may_change_is_refused(address: str) -> None:
     EncoderSpec(model="timm/resnet18", weights="w", sha256=SHA256, weights_from=pinned)
     with pytest.raises(ValueError, match="sha256"):
         EncoderSpec(model="timm/resnet18", weights="w", weights_from=pinned)
+
+
+class _Answer(io.BytesIO):
+    url = "http://mirror.example/w"
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("http://a.example/w", "more than 999 bytes"),
+        ("https://a.example/w", "leads to http://mirror.example/w, which is not encrypted"),
+    ],
+)
+def test_an_answer_is_bounded_and_stays_encrypted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, problem: str
+) -> None:
+    content = bytes(1000)
+    monkeypatch.setattr(download, "MAX_BYTES", 999)
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: _Answer(content))
+    with pytest.raises(RecipeError, match=problem):
+        download_weights(address, str(tmp_path / "w"), hashlib.sha256(content).hexdigest())
+    assert not list(tmp_path.iterdir())
 
 
 def test_where_weights_come_from_changes_no_fingerprint() -> None:

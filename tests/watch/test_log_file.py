@@ -146,6 +146,12 @@ def test_a_file_is_bounded_and_has_what_was_said_last(
     )
 
 
+def test_a_part_of_a_signed_query_is_masked(tmp_path: Path) -> None:
+    with log_file(tmp_path / "run.log"):
+        logging.getLogger("x").info("parameters n=1&%s", SIGNED.partition("?")[2])
+    assert "parameters n=1&X-Amz-Signature=***&n=1" in (tmp_path / "run.log").read_text()
+
+
 def test_a_file_that_cannot_be_written_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     with log_file(Path("/dev/full")):
         logging.getLogger("x").warning("first")

@@ -22,9 +22,10 @@ import pytest
 from curation.errors import RecipeError
 from curation.runner.observer import RunObserver
 from curation.runner.step import StepResult
+from curation.secrets import forget_secrets, note_settings
 from curation.store.store import Store
 from curation.telemetry.event_sink import EventServer, open_sink
-from curation.telemetry.openlineage import FACETS, LineageEvents, dataset_of
+from curation.telemetry.openlineage import FACETS, LineageEvents, dataset_of, error_facet
 from curation.telemetry.parent_run import ParentRun, parent_of_settings, parse_parent
 
 from .conftest import RECIPE, Watch, names
@@ -132,6 +133,13 @@ def test_a_stage_that_fails_says_why_without_secrets(
     assert (run["eventType"], run["job"]["name"]) == ("FAIL", RECIPE)
     message = stage["run"]["facets"]["errorMessage"]["message"]
     assert message == "RuntimeError: no space at https://***@host/fetch"
+
+
+def test_an_error_that_quotes_a_secret_alone_is_masked() -> None:
+    note_settings({"API_KEY": "Zq8vKp2mX4rTn7wB"})
+    facet = error_facet(RuntimeError("denied for Zq8vKp2mX4rTn7wB"))
+    forget_secrets()
+    assert facet["message"] == "RuntimeError: denied for ***"
 
 
 def test_the_parent_that_airflow_names_is_that_of_the_run_and_the_root_of_its_stages(
