@@ -19,11 +19,7 @@ from curation.cli import app
 from curation.errors import RecipeError
 from curation.flow import plan
 from curation.inspect.weights import needs_of
-<<<<<<< HEAD
-from curation.media.encoders import ENCODERS, EncoderEntry
-=======
-from curation.media.encoders import download
->>>>>>> safe11
+from curation.media.encoders import ENCODERS, EncoderEntry, download
 from curation.media.encoders.download import download_weights
 from curation.media.encoders.params import EncoderSpec
 from curation.recipe import parse_recipe
