@@ -83,6 +83,7 @@ def test_product_codes_lose_no_neighbours_of_the_probed_lists(
 ) -> None:
     world = large_world(np.random.default_rng(0), seeds=20)
     store = world.store(tmp_path)
+    # `refine` is for `curation search` alone.
     codes = IVF | {"index": "ivf_pq", "subquantizers": 2, "refine": 1}
     table = match_rows(world, store, monkeypatch, SearchLimits(), match=codes)
     assert table.manifest.stats["index"] == "ivf_pq"

@@ -41,6 +41,7 @@ ELSEWHERE = {
     "FetchParams.concurrency": "tests/fetch/test_content_decides.py",
     "FetchParams.fail_over": "tests/fetch/test_retry.py",
     "FetchParams.retry_after_h": "tests/fetch/test_retry.py",
+    "SearchParams.refine": "tests/match/test_match.py",
     "EncoderSpec.sha256": "a wrong one is refused",
     "HeadSpec.sha256": "a wrong one is refused",
     "FaceParams.sha256": "a wrong one is refused",

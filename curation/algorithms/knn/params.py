@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from curation.engine.params_base import StrictModel, refuse_without_effect
+from curation.engine.params_base import StrictModel, execution_only, refuse_without_effect
 
 MAX_HAMMING_DISTANCE = 47
 """Largest number of differing bits that can be searched. At that distance unrelated pictures already
@@ -92,7 +92,7 @@ class IndexParams(ProbingParams):
 class SearchParams(ProbingParams):
     """How an index is searched."""
 
-    refine: int = Field(default=8, ge=1)
+    refine: int = execution_only(8, ge=1)
     """With `ivf_pq`, how many candidates per wanted neighbour `curation search` scores again with the
     stored vectors; `match` scores all vectors of the lists that a query probes."""
     recall_queries: int = Field(default=256, ge=1)
