@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +156,14 @@ def test_archives_of_numpy_that_expand_are_refused(tmp_path: Path, name: str) ->
         load_encoder(spec, "cpu")
 
 
+@dataclass(frozen=True)
 class _Program:
+    """Makes a folder when it is unpickled."""
+
+    folder: str
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, ("/tmp/curation-was-run",)
+        return os.mkdir, (self.folder,)
 
 
 @pytest.mark.parametrize("family", ["timm_state", "open_clip", "texts"])
@@ -168,7 +174,8 @@ def test_no_pickle_is_run(family: str, legacy: bool, tmp_path: Path) -> None:
     if weights.is_dir():
         (weights / "open_clip_model.safetensors").unlink()
         weights /= "open_clip_pytorch_model.bin"
-    torch.save({"a": _Program()}, weights, _use_new_zipfile_serialization=not legacy)
+    made = tmp_path / "made"
+    torch.save({"a": _Program(str(made))}, weights, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(RecipeError, match="neither safetensors nor"):
         load(spec)
-    assert not Path("/tmp/curation-was-run").exists()
+    assert not made.exists()

@@ -35,14 +35,14 @@ def staged(store: Store) -> tuple[FragmentRecord, ...]:
     return (record,)
 
 
-@pytest.mark.parametrize("folder", ["dataset/v1", "dataset/v2"])
+@pytest.mark.parametrize("version", ["v1", "v2"])
 def test_a_file_that_another_holder_published_meanwhile_is_taken_from_there(
-    store: Store, staged: tuple[FragmentRecord, ...], folder: str
+    store: Store, staged: tuple[FragmentRecord, ...], version: str
 ) -> None:
-    forget_staged(store, staged, publish(store, "dataset/v1", staged))
-    published = publish(store, folder, staged)
+    forget_staged(store, staged, publish(store, "v1", staged))
+    published = publish(store, version, staged)
     assert Fragment(store, published[0]).read() == pa.Table.from_batches([ROWS])
-    assert published[0].files[0].path.startswith(folder)
+    assert published[0].files[0].path.startswith(f"dataset/{version}/")
 
 
 def test_a_staged_file_that_vanished_is_an_error_that_says_so(
@@ -50,7 +50,7 @@ def test_a_staged_file_that_vanished_is_an_error_that_says_so(
 ) -> None:
     store.storage.delete([staged[0].files[0].path])
     with pytest.raises(DamagedFileError, match=r"has vanished. Run the whole recipe again"):
-        publish(store, "dataset/v1", staged)
+        publish(store, "v1", staged)
 
 
 class Counted(LocalStorage):
@@ -101,13 +101,13 @@ def test_what_is_published_already_costs_no_request(tmp_path: Path) -> None:
     storage = Counted(tmp_path)
     store = Store(tmp_path, storage)
     first = parts(store, range(200))
-    published = publish(store, "dataset/v1", first)
+    published = publish(store, "v1", first)
     forget_staged(store, first, published)
     assert storage.files("tables/dataset/data") == {}
     new = parts(store, range(200, 203))
     storage.calls.clear()
     staged = (*published, *new)
-    again = publish(store, "dataset/v1", staged)
+    again = publish(store, "v1", staged)
     forget_staged(store, staged, again)
     assert storage.calls == {"files": 1, "copy": 3, "write": 3, "delete": 1}
     assert len(storage.files("dataset/v1")) == 203
