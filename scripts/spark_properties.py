@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from curation.engine.cluster import load_cluster, spark_conf
+from curation.engine.cluster import as_properties, load_cluster, spark_conf
 
 
 def properties(cluster: str, gpus: bool) -> str:
@@ -23,7 +23,7 @@ def properties(cluster: str, gpus: bool) -> str:
     loaded = load_cluster(cluster)
     settings = spark_conf(loaded, int(gpus))
     master = {"spark.master": loaded.master} if loaded.master else {}
-    return "".join(f"{name} {value}\n" for name, value in (master | settings).items())
+    return as_properties(master | settings)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from curation.engine.cluster import load_cluster, spark_conf
+from curation.engine.cluster import as_properties, load_cluster, spark_conf
 from scripts.spark_properties import properties
 
 if TYPE_CHECKING:
@@ -176,3 +176,18 @@ def test_the_image_has_what_the_project_pins_and_what_it_copies_is_sent() -> Non
     script = Path(conf["spark.executor.resource.gpu.discoveryScript"])
     assert (ROOT / script.relative_to(workdir)).is_file()
     assert conf["spark.pyspark.python"] == f"{workdir}/.venv/bin/python"
+
+
+def test_java_reads_the_settings_that_a_file_of_properties_has(spark: SparkSession) -> None:
+    settings = {
+        "spark.a": "x y",
+        "spark.key": "ab+/=#!:\\n",
+        "spark.empty": "",
+        "spark.lines": "first\nsecond\r ",
+        "spark.b:c d": " leading",
+    }
+    jvm = spark.sparkContext._jvm
+    assert jvm is not None
+    read = jvm.java.util.Properties()
+    read.load(jvm.java.io.StringReader(as_properties(settings)))
+    assert dict(read) == settings

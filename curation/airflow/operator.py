@@ -25,6 +25,7 @@ from airflow.sdk.exceptions import (
 from curation.airflow.params import beside, request_of
 from curation.engine.cluster import (
     Cluster,
+    as_properties,
     load_cluster,
     spark_conf,
     with_retries,
@@ -197,7 +198,7 @@ class CurationOperator(SparkSubmitOperator):
             if secret:
                 properties = Path(folder) / "spark.properties"
                 properties.touch(mode=0o600)
-                properties.write_text(_as_properties(secret), encoding="utf-8")
+                properties.write_text(as_properties(secret), encoding="utf-8")
                 self.properties_file = str(properties)
             self.conf = {name: value for name, value in conf.items() if name not in secret}
             in_cluster = self._connect(cluster)
@@ -260,16 +261,6 @@ class CurationOperator(SparkSubmitOperator):
         for asset in self.outlets:
             event = {name: result[name] for name in ("report", "shortfalls") if name in result}
             context["outlet_events"][asset].extra = event | dict(result.get("dataset", {}))
-
-
-def _as_properties(settings: Mapping[str, str]) -> str:
-    """Return settings as a file of properties, which Java reads."""
-    escapes = str.maketrans({c: f"\\{c}" for c in "\\ :=#!"} | {"\n": "\\n", "\r": "\\r"})
-    lines = (
-        f"{name.translate(escapes)}={value.translate(escapes)}\n"
-        for name, value in settings.items()
-    )
-    return "".join(lines)
 
 
 def _raise_if_final(error: AirflowException) -> None:

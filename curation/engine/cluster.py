@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -132,6 +133,16 @@ def _read_secret(path: str) -> str:
         message = f"others than its owner can read {path!r}"
         raise RecipeError(Detail(message, "secret_file", path, fix=f"Run: chmod 600 {path}"))
     return secret
+
+
+def as_properties(settings: Mapping[str, str]) -> str:
+    """Return settings of Spark as a file of properties, which Java reads."""
+    escapes = str.maketrans({c: f"\\{c}" for c in "\\ :=#!"} | {"\n": "\\n", "\r": "\\r"})
+    lines = (
+        f"{name.translate(escapes)}={value.translate(escapes)}\n"
+        for name, value in settings.items()
+    )
+    return "".join(lines)
 
 
 def spark_conf(cluster: Cluster, gpus: int = 0) -> dict[str, str]:

@@ -21,7 +21,7 @@ from curation.flow import plan
 from curation.recipe import parse_recipe
 from curation.runner.step import run_step
 from curation.store.storage.base import join_address
-from curation.store.storage.object_address import OF_WRITER, writer_settings
+from curation.store.storage.object_address import WRITER_VARIABLES, writer_settings
 from curation.store.storage.open import open_storage
 from curation.store.store import Store
 
@@ -124,7 +124,8 @@ def test_what_an_address_must_not_have_is_refused_at_once(
 
 @pytest.mark.parametrize("value", ["http://127.0.0.1:1", "secret-value"])
 @pytest.mark.parametrize(
-    ("scheme", "name"), [(scheme, name) for scheme, names in OF_WRITER.items() for name in names]
+    ("scheme", "name"),
+    [(scheme, name) for scheme, names in WRITER_VARIABLES.items() for name in names],
 )
 def test_a_variable_that_only_what_writes_would_read_is_refused(
     scheme: str, name: str, value: str, monkeypatch: pytest.MonkeyPatch

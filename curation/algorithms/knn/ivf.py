@@ -129,7 +129,8 @@ def train(
     coarse = train_coarse(sample, nlist, seed)
     if index == "ivf_flat":
         return Codebooks(coarse)
-    points = _some_rows(sample, TRAIN_PER_CODEWORD * CODEWORDS, seed + 1)
+    rng = np.random.Generator(np.random.PCG64(seed + 1))
+    points = _training_rows(sample, TRAIN_PER_CODEWORD * CODEWORDS, rng)
     list_ids = _nearest_lists(points, coarse, *local_devices())
     quantizer = faiss.ProductQuantizer(dim, subquantizers, PQ_BITS)
     # FAISS takes an int of C.
@@ -153,9 +154,8 @@ def train_coarse(sample: Vectors, nlist: int, seed: int) -> Floats:
         Float32 vectors of unit length, shape (nlist, dim).
     """
     rng = np.random.Generator(np.random.PCG64(seed))
-    count = min(len(sample), TRAIN_PER_LIST * nlist)
-    points = take_rows(sample, np.sort(rng.permutation(len(sample))[:count]))
-    start = points[np.sort(rng.permutation(count)[:nlist])].astype(np.float32)
+    points = _training_rows(sample, TRAIN_PER_LIST * nlist, rng)
+    start = points[np.sort(rng.permutation(len(points))[:nlist])].astype(np.float32)
     devices = local_devices()
     trained = lloyd(
         ArrayPoints(points, load_backend("torch", *devices), devices[0]),
@@ -165,9 +165,8 @@ def train_coarse(sample: Vectors, nlist: int, seed: int) -> Floats:
     return trained.centroids.vectors
 
 
-def _some_rows(sample: Vectors, count: int, seed: int) -> Vectors:
+def _training_rows(sample: Vectors, count: int, rng: np.random.Generator) -> Vectors:
     """Return at most a number of rows of a sample, in their order."""
-    rng = np.random.Generator(np.random.PCG64(seed))
     return take_rows(sample, np.sort(rng.permutation(len(sample))[:count]))
 
 

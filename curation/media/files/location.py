@@ -24,7 +24,7 @@ from pyarrow import fs
 from curation.errors import StoreError
 from curation.media.files.file_cache import changed_ns
 from curation.media.web.params import PUBLIC_WEB, OutboundParams, is_web
-from curation.store.storage.reader import asked_filesystem, open_filesystem
+from curation.store.storage.reader import open_filesystem, raising_os_errors
 
 _UNGUARDED = ("http", "https", "reference")
 """File systems of fsspec that would request any address, past the guard."""
@@ -147,7 +147,7 @@ def open_location(file: str, outbound: OutboundParams = PUBLIC_WEB) -> pa.Native
         return _watched(web_file)
     if "://" in file:
         filesystem, path = filesystem_of(file)
-        with asked_filesystem():
+        with raising_os_errors():
             return _watched(filesystem.open_input_file(path))
     path = unescape(file)
     if os.path.realpath(path) != path:

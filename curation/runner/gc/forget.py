@@ -47,9 +47,8 @@ MAX_LINES_NAMED = 10
 WITHIN = 24
 _COMMENT = re.compile(r"(^|\s)#.*")
 """A `#` within a URL begins its fragment."""
-
-
 _BETWEEN_WORDS = re.compile(r"[\s@<>()\"',;]+")
+"""What stands between the words of a reason; `@` too, so that the host of a mailbox is one."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ CREDENTIALS = {
 """Variables of the environment that hold credentials, by scheme."""
 _GOOGLE_FIX = "Unset it, and name the file of the credentials in GOOGLE_APPLICATION_CREDENTIALS"
 _AZURE_FIX = "Unset it. AZURE_STORAGE_ENDPOINT names a server, and AZURE_STORAGE_ACCOUNT_KEY a key"
-OF_WRITER = {
+WRITER_VARIABLES = {
     "s3": {
         "AWS_ENDPOINT": "Unset it, and name the server in AWS_ENDPOINT_URL",
         "AWS_TOKEN": "Unset it, and set AWS_SESSION_TOKEN",
@@ -153,7 +153,7 @@ def writer_settings(scheme: str, options: Mapping[str, str], region: str | None)
 
 
 def _check_variables(scheme: str) -> None:
-    for name, fix in OF_WRITER[_family(scheme)].items():
+    for name, fix in WRITER_VARIABLES[_family(scheme)].items():
         if os.environ.get(name):
             message = "files would be written as it says, and read as if it were not there"
             raise StoreError(Detail(message, f"the variable {name}", fix=fix))

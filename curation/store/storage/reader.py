@@ -31,13 +31,13 @@ def open_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
     if scheme in AZURE:
         filesystem = azure_reader(uri) or filesystem
         # Azure's library ends the process if it is refused while a file is opened, and not here.
-        with asked_filesystem():
+        with raising_os_errors():
             filesystem.get_file_info(path)
     return filesystem, path
 
 
 @contextmanager
-def asked_filesystem() -> Iterator[None]:
+def raising_os_errors() -> Iterator[None]:
     """Raise OSError where pyarrow has an error of another kind, as for Azure without credentials."""
     try:
         yield

@@ -174,7 +174,8 @@ def _list_uri(source: Source, notices: Notices) -> _Listed:
             raise StoreError(f"Source {source.name!r}: {address}: {problem}", fix=RETRY) from error
         raise _no_files(source, problem) from error
     if is_file:
-        return _Listed(address.rpartition("/")[0], query, files, None, True)
+        root, _, name = address.rpartition("/")
+        return _Listed(root, query, [files[0]._replace(name=unquote(name))], None, True)
     return _Listed(base if pattern else address, query, files, pattern)
 
 

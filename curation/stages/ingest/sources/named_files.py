@@ -27,7 +27,7 @@ from curation.media.files.location import (
 from curation.stages.ingest.sources.source_file import SourceFile
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
-from curation.store.storage.reader import asked_filesystem
+from curation.store.storage.reader import raising_os_errors
 
 _URIS_PER_REQUEST = 1000
 _ROWS_PER_BATCH = 65_536
@@ -122,11 +122,11 @@ def named_files(staged: Fragment) -> NamedFiles:
     ]
     missing = states.count(None)
     first = locations[states.index(None)] if missing else ""
-    example = _refused(first) if "://" in first else shown(unescape(first))
+    example = _with_problem(first) if "://" in first else shown(unescape(first))
     return NamedFiles(digest([locations, states]), len(locations), missing, example)
 
 
-def _refused(uri: str) -> str:
+def _with_problem(uri: str) -> str:
     """Return a URI, and why it cannot be opened: credentials may be wrong, and no file be missing."""
     try:
         open_location(uri).close()
@@ -149,7 +149,7 @@ def _remote_states(uris: Sequence[str]) -> Iterator[list[int | str] | None]:
         part = uris[start : start + _URIS_PER_REQUEST]
         try:
             filesystem, paths = _paths(part)
-            with asked_filesystem():
+            with raising_os_errors():
                 infos = filesystem.get_file_info(paths)
         except (OSError, ValueError):
             # Fetch says of each row why it cannot be read.
