@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -42,12 +43,27 @@ COLOURS = np.asarray(PALETTE.convert("RGB")).astype(np.int64)
 ALPHA = np.tile(np.linspace(0, 255, WIDTH).round().astype(np.uint8), (HEIGHT, 1))
 CLEAR = Image.fromarray(np.dstack([RGB.astype(np.uint8), ALPHA]))
 ON_WHITE: Ints = (RGB * (ALPHA[:, :, None] / 255) + 255 - ALPHA[:, :, None]).round().astype(int)
+BRIGHT: Ints = np.minimum(RGB * 2, 255)
 BLACK_WHITE = PICTURE.convert("1")
 TWO: Ints = np.repeat(np.asarray(BLACK_WHITE.convert("L")).astype(int)[:, :, None], 3, 2)
 
 
 def grey16() -> Image.Image:
     return Image.fromarray((LEVELS * 257).astype(np.uint16))
+
+
+def jpeg_2000(levels: Ints, bits: int) -> bytes:
+    """A JPEG 2000 of more than 8 bits, of levels of 8 bits: grey, RGB or RGBA."""
+    values = (levels * (2**bits - 1) + 127) // 255
+    # OpenCV writes 16 bits. Their middle, which the file leaves out, becomes that of fewer bits.
+    values = values + 2**15 - 2 ** (bits - 1)
+    order = [2, 1, 0, 3][: values.shape[-1]]
+    values = values if values.ndim == 2 else values[:, :, order]
+    content = bytearray(cv2.imencode(".jp2", values.astype(np.uint16))[1].tobytes())
+    first = content.find(b"\xff\x4f\xff\x51") + 42
+    for component in range(1 if values.ndim == 2 else values.shape[2]):
+        content[first + 3 * component] = bits - 1
+    return bytes(content)
 
 
 def tiff(values: np.ndarray, bits: int, photometric: int = 1, kind: int = 1) -> bytes:
@@ -99,6 +115,14 @@ SHOWN: dict[str, tuple[bytes, Ints, str]] = {
     "jpeg 2000 codestream": (encode(PICTURE, "JPEG2000", no_jp2=True), RGB, "jpeg2000"),
     "jpeg 2000 with alpha": (encode(CLEAR, "JPEG2000"), ON_WHITE, "jpeg2000"),
     "jpeg 2000 of 16 bits": (encode(grey16(), "JPEG2000"), GREY, "jpeg2000"),
+    "jpeg 2000 of 12 bits": (jpeg_2000(LEVELS, 12), GREY, "jpeg2000"),
+    "jpeg 2000 of 10 bits": (jpeg_2000(BRIGHT, 10), BRIGHT, "jpeg2000"),
+    "jpeg 2000 of 16 bits in colour": (jpeg_2000(BRIGHT, 16), BRIGHT, "jpeg2000"),
+    "jpeg 2000 of 16 bits with alpha": (
+        jpeg_2000(np.dstack([RGB, ALPHA]), 16),
+        ON_WHITE,
+        "jpeg2000",
+    ),
     "icon": (encode(PICTURE, "ICO", sizes=[(WIDTH, HEIGHT)]), RGB, "ico"),
     "icon with alpha": (encode(CLEAR, "ICO", sizes=[(WIDTH, HEIGHT)]), ON_WHITE, "ico"),
     "icon of bitmaps": (

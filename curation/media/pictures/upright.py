@@ -25,6 +25,7 @@ from curation.media.pictures.colours import srgb_transform, to_srgb
 from curation.media.pictures.formats import FORMATS, format_of, pillow_formats
 from curation.media.pictures.icon import shown_image
 from curation.media.pictures.jpeg import check_scans, essential, profile_in_jpeg, read_jpeg
+from curation.media.pictures.jpeg2000 import in_eight_bits
 from curation.media.pictures.jpeg_strip import stripped
 from curation.media.pictures.pixels import Pixels, in_bands, to_rgb
 from curation.media.pictures.png import Png, read_png
@@ -162,6 +163,9 @@ def _read(image: Image.Image, kind: str, content: bytes, png: Png | None) -> Upr
     profile = png.profile if png else _profile(image, content, kind)
     orientation = _orientation(image) if kind in _TURNED_BY_EXIF else 1
     size, frame = _page(image, content, png)
+    if kind == "jpeg2000":
+        with _reasons():
+            image = in_eight_bits(image, content)
     pixels = _decode(image, profile, png)
     pixels = _turn(_on_page(pixels, size, frame), orientation)
     if png and _ends_in_zeros(image) and png.is_short():
