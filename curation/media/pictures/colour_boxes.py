@@ -32,7 +32,7 @@ def profile_in_boxes(content: bytes, kind: str) -> bytes | None:
         return None
 
 
-def _boxes(content: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+def boxes(content: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, bytes]]:
     """Yield the kind and the data of the boxes between two offsets."""
     end = len(content) if end is None else end
     for _ in range(MAX_BOXES):
@@ -52,7 +52,7 @@ def _boxes(content: bytes, start: int = 0, end: int | None = None) -> Iterator[t
 
 def _first(content: bytes, kind: bytes) -> bytes:
     """Return the data of the first box of a kind; nothing if there is none."""
-    return next((data for name, data in _boxes(content) if name == kind), b"")
+    return next((data for name, data in boxes(content) if name == kind), b"")
 
 
 def _of_jpeg2000(content: bytes) -> bytes | None:
@@ -65,10 +65,10 @@ def _of_primary_item(content: bytes) -> bytes | None:
     meta = _first(content, b"meta")[_FULL_BOX:]
     item, properties = _first(meta, b"pitm"), _first(meta, b"iprp")
     number = int.from_bytes(item[_FULL_BOX : _FULL_BOX + (4 if item[0] else 2)])
-    boxes = list(_boxes(_first(properties, b"ipco")))
-    for name, associated in _boxes(properties):
+    of_items = list(boxes(_first(properties, b"ipco")))
+    for name, associated in boxes(properties):
         for place in _associated(associated, number) if name == b"ipma" else ():
-            kind, data = boxes[place - 1] if 0 < place <= len(boxes) else (b"", b"")
+            kind, data = of_items[place - 1] if 0 < place <= len(of_items) else (b"", b"")
             if kind == b"colr" and data.startswith(b"nclx"):
                 primaries, curve = struct.unpack_from(">HH", data, 4)
                 return coded_profile(primaries, curve, CURVES_OF_BOXES)

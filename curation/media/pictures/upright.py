@@ -27,6 +27,7 @@ from curation.media.pictures.icon import shown_image
 from curation.media.pictures.jpeg import check_scans, essential, profile_in_jpeg, read_jpeg
 from curation.media.pictures.jpeg2000 import in_eight_bits
 from curation.media.pictures.jpeg_strip import stripped
+from curation.media.pictures.jpegxl import is_animated
 from curation.media.pictures.pixels import Pixels, in_bands, to_rgb
 from curation.media.pictures.png import Png, read_png
 from curation.media.pictures.tiff import (
@@ -163,6 +164,8 @@ def _read(image: Image.Image, kind: str, content: bytes, png: Png | None) -> Upr
     profile = png.profile if png else _profile(image, content, kind)
     orientation = _orientation(image) if kind in _TURNED_BY_EXIF else 1
     size, frame = _page(image, content, png)
+    if kind == "jxl" and is_animated(content):
+        raise FetchError("unsupported_format")
     if kind == "jpeg2000":
         with _reasons():
             image = in_eight_bits(image, content)
