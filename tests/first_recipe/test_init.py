@@ -151,6 +151,10 @@ def test_thresholds_that_drop_nothing_are_comments(tmp_path: Path) -> None:
         ({"a.txt": b"some notes\n"}, "not all URLs"),
         ({"a.tar": b"no tar" * 200}, "is not a tar"),
         ({"a.parquet": b"PAR1 no parquet PAR1"}, r"a\.parquet"),
+        ({"a.json": b'[{"image": "1.jpg", "caption": "x"}]'}, r"jq -c '\.\[\]'"),
+        ({"a.ZIP": b"PK\3\4"}, "Unpack the archive"),
+        ({"data-0.arrow": b"ARROW1", "state.json": b"{}"}, "Write them as Parquet.*to_parquet"),
+        ({"a.xlsx": b"PK\3\4"}, "Export the sheet as CSV"),
     ],
 )
 def test_what_cannot_be_a_source_is_refused(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from curation.errors import RecipeError
+from curation.errors import RecipeError, StoreError
 from tests.ingest.helpers import jpeg, noted, pairs, run, source, table
 
 IMAGES: list[dict[str, Any]] = [
@@ -185,6 +185,13 @@ def test_damage_costs_what_follows_it(tmp_path: Path) -> None:
         (None, None),
         (None, "bad_row"),
     ]
+
+
+def test_an_array_of_rows_is_refused_with_its_mending(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([{"image": "1.jpg", "caption": "x"}]))
+    spec = {"format": "coco", "columns": {}}
+    with pytest.raises(StoreError, match=r"it is one JSON array.*jq -c '\.\[\]'.*jsonl"):
+        pairs(tmp_path / "store", source(tmp_path / "a.json", **spec))
 
 
 def test_a_second_object_in_a_file_is_not_lost_in_silence(tmp_path: Path) -> None:

@@ -41,6 +41,10 @@ class DamagedJsonError(ValueError):
     """A file that cannot be read further."""
 
 
+class JsonArrayError(DamagedJsonError):
+    """A file that holds one array, and no object."""
+
+
 class JsonItem(NamedTuple):
     """One item.
 
@@ -76,6 +80,8 @@ class _Reader:
         self._text, self._at, self._is_end = "", 0, False
 
     def items(self) -> Iterator[JsonItem]:
+        if self._next() == "[":
+            raise JsonArrayError("it is one JSON array")
         self._expect("{", "it does not hold one JSON object")
         if self._next() == "}":
             self._at += 1

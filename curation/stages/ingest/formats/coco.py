@@ -12,7 +12,12 @@ from functools import partial
 from typing import Any
 
 from curation.media.files.compression import DAMAGE, compression_of, decompressed
-from curation.media.files.json_items import DamagedJsonError, JsonItem, json_items
+from curation.media.files.json_items import (
+    DamagedJsonError,
+    JsonArrayError,
+    JsonItem,
+    json_items,
+)
 from curation.media.files.limits import METADATA_CHARACTERS
 from curation.media.files.location import FileSystemError
 from curation.stages.ingest.formats.annotations import Annotations
@@ -23,6 +28,7 @@ from curation.stages.ingest.sources.notices import Notice
 from curation.stages.ingest.sources.source_file import SourceFile
 
 _IMAGES, _SAMPLES, _ANNOTATIONS, _CATEGORIES = "images", "samples", "annotations", "categories"
+_ARRAY_FIX = "Write one object a line, as by jq -c '.[]', and set `format: jsonl`"
 
 
 def read(file: SourceFile) -> Iterator[Item]:
@@ -53,6 +59,10 @@ def _items(file: SourceFile) -> Iterator[JsonItem]:
             yield from json_items(decompressed(raw, compression_of(raw)))
         except FileSystemError:
             raise
+        except JsonArrayError as error:
+            raise unreadable(
+                file, f"is no list of COCO or FiftyOne ({error})", _ARRAY_FIX
+            ) from error
         except (DamagedJsonError, *DAMAGE) as error:
             raise unreadable(file, f"cannot be read further ({error})") from error
 

@@ -18,6 +18,17 @@ from curation.stages.ingest.sources import FORMATS
 from curation.terminal import one_line
 
 _SHOWN_NAMES = 5
+_USUAL_FIX = (
+    "Give a list a column of URLs, of paths, or of encoded images. Set other columns, and other "
+    "endings of files, in a recipe by hand; your-vectors.md in `curation where docs` has one for "
+    "vectors without pictures"
+)
+_FIXES = {
+    (".zip", ".7z", ".rar"): "Unpack the archive, and name its folder",
+    (".arrow",): "Write them as Parquet, as by `to_parquet` of the datasets library",
+    (".xlsx", ".xls", ".ods"): "Export the sheet as CSV in UTF-8",
+}
+"""What to do with files that no format reads, by their endings."""
 
 
 def recognise(place: Place) -> Recognised:
@@ -41,13 +52,15 @@ def recognise(place: Place) -> Recognised:
             f"no format recognises what is there ({names}){reasons}",
             repr(shown(mask_address(place.path))),
             valid=tuple(FORMATS),
-            fix=(
-                "Give a list a column of URLs, of paths, or of encoded images. Set other columns, and "
-                "other endings of files, in a recipe by hand; your-vectors.md in `curation where "
-                "docs` has one for vectors without pictures"
-            ),
+            fix=_fix(place),
         )
     )
+
+
+def _fix(place: Place) -> str:
+    names = [file.name.lower() for file in place.files]
+    fixes = (fix for endings, fix in _FIXES.items() if any(n.endswith(endings) for n in names))
+    return next(fixes, _USUAL_FIX)
 
 
 def _all_that_recognise(place: Place, problems: dict[str, str]) -> Iterator[Recognised]:
