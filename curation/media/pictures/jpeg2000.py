@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from curation.media.pictures.pixels import Pixels
 from curation.media.web.fetch_error import FetchError
 
 _SIZE = b"\xff\x4f\xff\x51"
@@ -29,12 +30,18 @@ def in_eight_bits(image: Image.Image, content: bytes) -> Image.Image:
     bits = _bits(content)
     if image.mode == "I;16" or max(bits, default=8) <= 8:
         return image
+    high = _high_bits(content, bits, (image.height, image.width))
+    return Image.fromarray(high[:, :, _RGB_OF_BGR[len(bits)]])
+
+
+def _high_bits(content: bytes, bits: list[int], size: tuple[int, int]) -> Pixels:
+    """Return the high bits of components, in the order of OpenCV."""
     values = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     is_known = values is not None and values.dtype == np.uint16 and len(set(bits)) == 1
-    if not is_known or values.shape != (image.height, image.width, len(bits)):
+    if values is None or not is_known or values.shape != (*size, len(bits)):
         raise FetchError("unsupported_format")
-    high = (values >> (bits[0] - 8)).astype(np.uint8)
-    return Image.fromarray(high[:, :, _RGB_OF_BGR[len(bits)]])
+    high: Pixels = np.right_shift(values, bits[0] - 8).astype(np.uint8)
+    return high
 
 
 def _bits(content: bytes) -> list[int]:
