@@ -20,6 +20,7 @@ from curation.engine.parallel import InProcess
 from curation.engine.table import open_table
 from curation.engine.units import StageOutput, content_of
 from curation.errors import StoreError
+from curation.store.dataset_files import publish
 from curation.store.fragment import Fragment
 from curation.store.manifest import Committed
 from curation.store.manifest_file import HEADER
@@ -72,13 +73,28 @@ def test_rows_that_are_computed_again_and_differ_replace_the_record(context: Con
 def test_a_damaged_file_does_not_take_the_place_of_the_same_rows(context: Context) -> None:
     """Its size is right, so that only its checksum tells."""
     record, store = compute(context)["a"].record, context.store
+    before = store.put_version(hand_made("scores", "v", [record], {}))
+    folder = publish(store, "v", [record])
     (file,) = record.files
     content = store.storage.read(file.path)
     assert content is not None
-    store.storage.write(file.path, content[:100] + bytes(8) + content[108:])
+    for path in (file.path, folder[0].files[0].path):
+        store.storage.write(path, content[:100] + bytes(8) + content[108:])
     again = compute(replace(context, stale=Stale(everything=True)))
     assert again["a"].read().column("n").to_pylist() == list(range(10))
     assert again["a"].record.files != record.files
+    after = hand_made("scores", "v", [again["a"].record], {})
+    assert (store.put_version(after), after.version) == (after, before.version)
+    assert publish(store, "v", [again["a"].record]) == folder
+    assert store.are_whole(folder[0].files)
+
+
+def test_a_version_that_is_whole_keeps_its_files(context: Context) -> None:
+    record, store = compute(context)["a"].record, context.store
+    before = store.put_version(hand_made("scores", "v", [record], {}))
+    store.storage.copy(record.files[0].path, "work/test/data/other")
+    other = replace(record, files=(replace(record.files[0], path="work/test/data/other"),))
+    assert store.put_version(hand_made("scores", "v", [other], {})) == before
 
 
 def test_finished_work_is_reused(context: Context) -> None:

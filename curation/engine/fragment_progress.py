@@ -9,7 +9,7 @@ from typing import NamedTuple
 from curation.activity import WorkCounts
 from curation.engine.row_counts import read_count
 from curation.engine.units import Unit
-from curation.store.manifest import FragmentRecord, count_outcomes
+from curation.store.manifest import FragmentRecord, count_rows_of_members
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
@@ -57,7 +57,7 @@ class FragmentProgress:
                 for record in records.values():
                     by_name.setdefault(record.name, []).append(record)
         return [
-            FinishedUnit(name, count_outcomes(r.counts for r in records))
+            FinishedUnit(name, count_rows_of_members(r.counts for r in records))
             for name, records in by_name.items()
         ]
 

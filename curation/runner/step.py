@@ -26,7 +26,7 @@ from curation.runner.map_stage import compute_map, map_work
 from curation.runner.outcomes import check_outcomes, stale_part
 from curation.runner.takedown.during_runs import check_written
 from curation.runner.work import StepContext, StepWork, new_manifest, publish_dataset
-from curation.store.manifest import Committed, Manifest, count_outcomes
+from curation.store.manifest import Committed, Manifest, count_rows_of_members
 from curation.store.removal import wait_for_removal
 from curation.store.run_log import Run, StageSummary, recorded_run
 from curation.store.step_log import Entry, Lease, StepLog, Waiting, hold
@@ -48,7 +48,6 @@ class StepResult:
         step: the step.
         computed: number of fragments that were computed.
         reused: number of fragments that earlier runs had computed.
-        rows: number of rows of its tables.
         seconds: wall time.
         manifests: the versions that it committed.
         reads: version of each table that it read.
@@ -57,10 +56,14 @@ class StepResult:
     step: Step
     computed: int
     reused: int
-    rows: int
     seconds: float
     manifests: Sequence[Manifest] = ()
     reads: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of its table. Those of several encoders have the same rows."""
+        return max(manifest.rows for manifest in self.manifests)
 
     @property
     def up_to_date(self) -> bool:
@@ -70,7 +73,7 @@ class StepResult:
     @property
     def outcomes(self) -> Mapping[str, int]:
         """Number of rows by `ok` or reason, of all roles, where the stage counts them."""
-        return count_outcomes(m.counts for m in self.manifests)
+        return count_rows_of_members(m.counts for m in self.manifests)
 
 
 def run_step(
@@ -126,12 +129,13 @@ def run_step(
 def _end_step(step: Step, outcome: _Outcome, run: Run, seconds: float) -> StepResult:
     """Add a step that has ended to its run, and return its result."""
     reads = _reads(step, outcome.committed)
-    counts = outcome.computed, outcome.reused, outcome.rows
+    counts = outcome.computed, outcome.reused
     result = StepResult(step, *counts, seconds, outcome.manifests, reads)
     summary = StageSummary(result.rows, result.outcomes, seconds)
     run.add(step.name, summary, outcome.committed, step.fingerprint)
     logger.info(
-        "%s: %d fragments computed, %d reused, %d rows, %.1f s", step.name, *counts, seconds
+        "%s: %d fragments computed, %d reused, %d rows, %.1f s",
+        *(step.name, *counts, result.rows, seconds),
     )
     return result
 
@@ -181,10 +185,6 @@ class _Outcome(NamedTuple):
     manifests: Sequence[Manifest]
     computed: int
     reused: int
-
-    @property
-    def rows(self) -> int:
-        return sum(manifest.rows for manifest in self.manifests)
 
 
 def _bring_up_to_date(

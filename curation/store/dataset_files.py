@@ -35,19 +35,20 @@ def publish(
     # One listing: a request for each file would take hours where there are many.
     folder = dataset_folder(version)
     there = {path: status.size for path, status in store.storage.files(folder).items()}
-    published: list[FragmentRecord] = []
+    in_folder: list[FragmentRecord] = []
     missing: list[tuple[FragmentRecord, int, str]] = []
     for record in records:
         files = []
         for number, entry in enumerate(record.files):
             part = f"-{number:03d}" if len(record.files) > 1 else ""
-            target = f"{folder}/{record.name}{part}.parquet"
-            if target != entry.path and there.get(target) != entry.size:
-                missing.append((record, number, target))
-            files.append(replace(entry, path=target))
-        published.append(replace(record, files=tuple(files)))
+            published = replace(entry, path=f"{folder}/{record.name}{part}.parquet")
+            is_there = there.get(published.path) == entry.size
+            if entry.path != published.path and not (is_there and store.are_whole([published])):
+                missing.append((record, number, published.path))
+            files.append(published)
+        in_folder.append(replace(record, files=tuple(files)))
     in_parallel(lambda copied: _copy(store, *copied), missing)
-    return tuple(published)
+    return tuple(in_folder)
 
 
 def _copy(store: Store, record: FragmentRecord, number: int, target: str) -> None:

@@ -72,6 +72,14 @@ def count_outcomes(all_counts: Iterable[RowCounts]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
+def count_rows_of_members(all_counts: Iterable[RowCounts]) -> dict[str, int]:
+    """Count by outcome the rows of tables that have the same rows: the largest number of any table."""
+    total: Counter[str] = Counter()
+    for counts in all_counts:
+        total |= Counter(count_outcomes([counts]))
+    return dict(sorted(total.items()))
+
+
 def aggregate_stats(all_stats: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return the measurements of a table from those of its fragments.
 

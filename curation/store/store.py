@@ -133,14 +133,15 @@ class Store:
         earlier = self.finished_records(record.table_dir, [record.memo]).get(record.memo)
         kept = record
         # A file that is damaged must not take the place of one that was written just now.
-        if earlier and earlier.content == record.content and self._is_whole(earlier):
+        if earlier and earlier.content == record.content and self.are_whole(earlier.files):
             kept = earlier
         self.replace_record(kept)
         self.storage.delete({f.path for f in record.files} - {f.path for f in kept.files})
         return kept
 
-    def _is_whole(self, record: FragmentRecord) -> bool:
-        return all(sha256_of(self.storage, file.path) == file.sha256 for file in record.files)
+    def are_whole(self, files: Iterable[FileEntry]) -> bool:
+        """Whether files have the bytes that were written. All of them are read."""
+        return all(sha256_of(self.storage, file.path) == file.sha256 for file in files)
 
     def replace_record(self, record: FragmentRecord) -> None:
         """Write a completion record, whatever the store has under its memo."""
@@ -240,7 +241,7 @@ class Store:
     # -- table versions ---------------------------------------------------------------------------
 
     def put_version(self, manifest: Manifest) -> Manifest:
-        """Write the manifest of a version, unless one with the same rows and all files is there.
+        """Write the manifest of a version, unless one with the same rows and whole files is there.
 
         Returns:
             The manifest that is in the store afterwards.
@@ -250,7 +251,10 @@ class Store:
             return manifest
         stored = self.manifest(manifest.table, manifest.version)
         if stored is not None and self.is_complete(stored):
-            return stored
+            # The same rows were written anew, as by `--force`: perhaps because a file is damaged.
+            others = set(stored.files).difference(manifest.files)
+            if self.are_whole(others):
+                return stored
         self.storage.write(path, write_manifest(manifest))
         return manifest
 

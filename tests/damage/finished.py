@@ -81,9 +81,9 @@ class SkippingClock(SystemClock):
         self._skipped += seconds
 
 
-def run_recipe(spec: dict[str, Any], store: Store) -> list[StepResult]:
+def run_recipe(spec: dict[str, Any], store: Store, **options: Any) -> list[StepResult]:
     """Run a recipe; nobody waits for a lease in real time."""
-    return runs.run_recipe(spec, store, waiting=Waiting(clock=SkippingClock()))
+    return runs.run_recipe(spec, store, waiting=Waiting(clock=SkippingClock()), **options)
 
 
 def run_until_it_ends_well(spec: dict[str, Any], store: Store) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path, PurePath
 
 import pytest
 
+from curation.engine.table import open_table
+from curation.store.run_log import Recompute
 from curation.store.verification import verify_store
 
 from .conftest import Finished
-from .finished import DAMAGES, kind_of, run_until_it_ends_well, tables_of
+from .finished import DAMAGES, kind_of, run_recipe, run_until_it_ends_well, tables_of
 
 SAMPLE = 6
 """Cases that `make test` runs. `make nightly` runs all."""
@@ -126,3 +128,19 @@ def test_the_sample_could_take_every_kind(finished: Finished) -> None:
     for folder, ending in (("data", "parquet"), ("versions", "parquet"), ("done", "json")):
         assert f"tables/images/{folder}/*.{ending}" in kinds
     assert {"tables/claims/keys/*.json", "work/verify/done/*.json"} <= kinds
+
+
+@pytest.mark.nightly
+def test_computing_again_by_force_mends_all_files_with_rows_at_once(
+    finished: Finished, tmp_path: Path
+) -> None:
+    store = finished.copy(tmp_path / "store")
+    for path in finished.files():
+        if path.endswith(".parquet") and "/versions/" not in path:
+            DAMAGES["overwrite"](tmp_path / "store" / path)
+    run_recipe(finished.spec, store, recompute=Recompute(force=True))
+    named = {
+        file.path for name in finished.tables for file in open_table(store, name).manifest.files
+    }
+    assert named.isdisjoint(problem.path for problem in verify_store(store))
+    assert tables_of(finished.spec, store) == finished.tables

@@ -15,7 +15,14 @@ from curation.engine import row_counts
 from curation.engine.fragment_progress import FragmentProgress
 from curation.engine.row_counts import count_finished, kept_counts, read_count
 from curation.engine.units import WORK, Output, Unit, run_unit
+from curation.flow import plan
+from curation.recipe import parse_recipe
+from curation.runner.step import StepResult
+from curation.store.manifest import FileEntry, FragmentRecord
 from curation.store.store import Store
+
+from ..tables import hand_made
+from ..test_flow import SPEC
 
 
 class Rows:
@@ -66,6 +73,21 @@ def test_rows_are_counted_while_a_unit_runs(tmp_path: Path) -> None:
     assert seen == [10, 20, 30, 60, 60]
     counts_at_end = progress.counts()
     assert (counts_at_end.done, counts_at_end.total, counts_at_end.unit) == (60, 60, "rows")
+
+
+def test_a_row_counts_once_though_several_tables_have_it() -> None:
+    outcomes = [{"pool": {"ok": 5}}, {"pool": {"ok": 2, "missing": 2}, "seed": {"ok": 1}}]
+    records = {
+        name: FragmentRecord(f"tables/{name}", "a", name, (FileEntry("p", 1, "", 5),), counts)
+        for name, counts in zip(("embeddings.a", "embeddings.b"), outcomes, strict=True)
+    }
+    progress = FragmentProgress([unit("a", Rows(5), None)])
+    progress.add(progress.summarise([[records]]))
+    assert progress.counts().outcomes == {"ok": 5, "missing": 2}
+    manifests = [hand_made(name, "", [r], r.counts) for name, r in records.items()]
+    step = next(step for step in plan(parse_recipe(SPEC)) if step.name == "embed")
+    result = StepResult(step, 1, 0, 0.0, manifests)
+    assert (result.rows, result.outcomes) == (5, {"missing": 2, "ok": 5})
 
 
 def _count_in_child(folder: str, ready: Any, go_on: Any) -> None:

@@ -12,7 +12,7 @@ class StageSummary(Facts):
     stage: str
     """Name of the stage."""
     rows: int
-    """Rows of its tables."""
+    """Rows of its table; the tables of several encoders have the same rows."""
     outcomes: dict[str, int]
     """Rows by the reason for which they were dropped, or by `ok`, and of `select` by `eligible`."""
     seconds: float
@@ -133,7 +133,7 @@ class FinishedStage(Facts):
     stage: str
     """Name of the stage."""
     rows: int
-    """Rows of its tables."""
+    """Rows of its table; the tables of several encoders have the same rows."""
     seconds: float | None
     """How long it took."""
 
