@@ -25,6 +25,10 @@ from curation.stages.ingest.sources.source_file import SourceFile
 _STATUS_COLUMNS = {"key", "status", "error_message"}
 _JSON_FILES, _JSON_ITEMS = 3, 20
 """JSON files of a folder, and items of each, that are looked at: pictures may have JSON beside them."""
+_NO_IMAGES = (
+    "no JSON file lists images with `file_name`. Write an array of objects as JSON Lines: "
+    "jq -c '.[]' FILE.json > FILE.jsonl"
+)
 
 
 def img2dataset(place: Place) -> Answer:
@@ -77,7 +81,7 @@ def annotated(place: Place) -> Answer:
     files = source_files(place.source(format="coco"), 10_000, place.outbound)
     named = next(filter(None, map(_first_path, files[:_JSON_FILES])), None)
     if named is None:
-        return "no JSON file lists images with `file_name`" if len(files) == 1 else None
+        return _NO_IMAGES if len(files) == 1 else None
     root, notes = fields_of_root(place, [named])
     return Recognised({"format": "coco"} | root, MARKER, len(place.files), notes)
 
