@@ -54,7 +54,9 @@ def guess_columns(head: Head) -> dict[str, str]:
     texts = {name: [str(v) for v in of if v not in (None, "")] for name, of in head.values.items()}
     addresses = [name for name, of in texts.items() if _most(map(is_web, of), of)]
     hashes = [name for name, of in texts.items() if _most(map(_SHA256.fullmatch, of), of)]
-    files = [n for n, of in texts.items() if n not in addresses and _most(map(is_picture_file, of), of)]
+    files = [
+        n for n, of in texts.items() if n not in addresses and _most(map(is_picture_file, of), of)
+    ]
     mapping: dict[str, str] = {}
     _choose(mapping, "url", _pictures_first(addresses, texts))
     if head.images:

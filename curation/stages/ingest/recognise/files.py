@@ -15,8 +15,8 @@ from curation.stages.ingest.sources.folder_images import ending_of
 _MEMBERS = 200
 """Members of a tar that are looked at."""
 _NO_URLS = (
-    "the lines of the text files are not all URLs. A list of paths, or a table, needs a first line with "
-    "the names of the columns, such as 'path', and the ending .csv or .tsv"
+    "the lines of the text files are not all URLs. A list of paths, or a table, needs a first line "
+    "with the names of the columns, such as 'path', and the ending .csv or .tsv"
 )
 
 
