@@ -142,11 +142,14 @@ def _left_out(arm: Arm, subject: Subject, limits: _Limits) -> str:
     if subject.reason is not None:
         return f"it is not eligible: {subject.reason}"
     explain = _LIMITS.get(arm["strategy"])
-    if explain and arm["strategy"] != "as_is" and subject.role != "pool":
+    if explain is None:
+        # What a strategy of a plug-in chooses is not known here.
+        return _either("its strategy chose other images", limits.capped(arm))
+    if arm["strategy"] != "as_is" and subject.role != "pool":
         return (
             f"the strategy {arm['strategy']} claims pool images, and this is a {subject.role} image"
         )
-    limit = explain(arm, subject, limits) if explain else None
+    limit = explain(arm, subject, limits)
     return limit or limits.capped(arm) or "its strategy chose other images"
 
 
