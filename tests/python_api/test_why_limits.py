@@ -154,6 +154,13 @@ def test_a_strategy_of_a_plug_in_may_have_chosen_other_images(capped: int, ends:
     assert reason.startswith(f"its strategy chose other {ends}")
 
 
+def test_what_an_index_missed_is_not_said_to_be_far() -> None:
+    subject: Any = SimpleNamespace(reason=None, role="pool", matches=[], tables={})
+    limits = _Limits(seed=0, balance=(), capped_sets=frozenset(), totals={})
+    arm = {"name": "near", "strategy": "sample", "seeds": "birds", "k": 4}
+    assert _left_out(arm, subject, limits).startswith("`match` did not find it among the 4 nearest")
+
+
 def test_a_row_that_repeats_another_has_the_answer_of_that_one(store: OpenStore) -> None:
     first, again = store.why("p3").rows[0], store.why("listed again").rows[0]
     assert again["ingest"]["reason"] == "duplicate_url"

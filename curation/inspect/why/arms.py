@@ -165,7 +165,11 @@ def _sample(arm: Arm, subject: Subject, limits: _Limits) -> str | None:
     ranked = [row for row in subject.matches if row["seed_set"] == arm["seeds"]]
     if not ranked:
         kept = _kept(subject, arm)
-        return f"it is not among the {kept} nearest pool images of any image of {arm['seeds']}"
+        # An index does not find all of them.
+        return (
+            f"`match` did not find it among the {kept} nearest pool images of any image of "
+            f"{arm['seeds']}"
+        )
     best = min(ranked, key=lambda row: (row["rank"], -row["similarity"]))
     if best["rank"] > arm["k"]:
         too_far = (
