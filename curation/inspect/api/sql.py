@@ -101,11 +101,9 @@ class SqlSession:
             raise QueryError(detail)
         self.make_views(sql)
         sql = _without_end(sql)
-        relation: duckdb.DuckDBPyRelation | None
-        try:
-            relation = self._connection.sql(sql, params=params)
-        except duckdb.Error as error:
-            raise _query_error(error, self._tables) from error
+        relation: duckdb.DuckDBPyRelation | None = call_duckdb(
+            lambda: self._connection.sql(sql, params=params), self._tables
+        )
         if relation is not None:
             return relation
         if not self._connection.extract_statements(sql):
@@ -226,8 +224,12 @@ class SqlSession:
         self._functions.add(name)
 
 
-def call_duckdb(function: Callable[[], Any]) -> Any:
+def call_duckdb(function: Callable[[], Any], tables: Iterable[str] = ()) -> Any:
     """Return what a call of DuckDB returns.
+
+    Args:
+        function: makes the call.
+        tables: those that a query may name, for the error.
 
     Raises:
         QueryError: DuckDB raised an error, whose message it has.
@@ -235,7 +237,7 @@ def call_duckdb(function: Callable[[], Any]) -> Any:
     try:
         return function()
     except duckdb.Error as error:
-        raise _query_error(error) from error
+        raise _query_error(error, tables) from error
 
 
 def _query_error(error: Exception, tables: Iterable[str] = ()) -> QueryError:
