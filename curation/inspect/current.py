@@ -66,11 +66,22 @@ def find_current(store: Store, recipe: str | None = None, run: str | None = None
             fix = "Leave out the recipe, or name a run of it"
             raise StoreError(Detail(message, "recipe", recipe, fix=fix))
         return _current([record])
-    finished = [record for record in read_runs(store) if record.state == "finished"]
+    records = list(read_runs(store))
+    finished = [record for record in records if record.state == "finished"]
     if not finished:
-        fix = "Check the path of the store, or run a recipe first (curation run RECIPE --store DIR)"
-        raise StoreError(Detail(f"{store.uri} has no finished run", fix=fix))
+        raise _no_finished_run(store, records)
     return _current(_runs_of(finished, recipe, store))
+
+
+def _no_finished_run(store: Store, records: list[RunRecord]) -> StoreError:
+    message = f"{store.uri} has no finished run"
+    if not records:
+        fix = "Check the path of the store, or run a recipe first (curation run RECIPE --store DIR)"
+        return StoreError(Detail(message, fix=fix))
+    latest = records[0]
+    message += f". The latest one is {latest.run} of recipe {latest.recipe!r} ({latest.state})"
+    fix = f"Name it (--run {latest.run}) to read the tables that it made"
+    return StoreError(Detail(message, fix=fix))
 
 
 def _runs_of(records: list[RunRecord], recipe: str | None, store: Store) -> list[RunRecord]:

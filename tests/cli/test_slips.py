@@ -204,10 +204,15 @@ def test_a_file_of_a_cluster_is_explained_as_a_recipe_is(
     assert words in str(detail) and "pydantic.dev" not in str(detail)
 
 
+def test_a_mistyped_table_of_a_query_is_looked_for_among_the_tables(world: World) -> None:
+    detail = refused("sql", world.store, "FROM imagez JOIN pairs USING (pair_id)")
+    assert (detail.where, detail.found) == ("query", "imagez")
+    assert "images" in detail.valid and "did you mean 'images'?" in str(detail)
+
+
 @pytest.mark.parametrize(
     ("query", "fix"),
     [
-        ("FROM imagez", "`SHOW ALL TABLES` lists the tables"),
         ("SELECT capton FROM pairs", "`DESCRIBE TABLE` lists the columns of a table"),
         ("SELEC 1", "Write a statement of DuckDB"),
         ("FROM 'images.parquet'", "A query reads the tables of the store alone"),

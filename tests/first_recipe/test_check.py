@@ -25,7 +25,7 @@ from curation.inspect.check.findings import Facts
 from curation.inspect.check.machine import Machine
 from curation.inspect.check.survey import Survey, survey
 from curation.inspect.check.trial import Trial
-from curation.inspect.check.warnings import WARNINGS, warnings_of
+from curation.inspect.check.warnings import WARNINGS, idle_threshold, warnings_of
 from curation.inspect.first_recipe.draft import draft
 from curation.media.web.params import OutboundParams
 from curation.recipe import Recipe, parse_recipe
@@ -33,6 +33,7 @@ from curation.stages.ingest.formats.source_row import SourceRow
 from curation.stages.ingest.sources.source import Source
 from curation.stages.ingest.sources.source_file import SourceFile
 from curation.stages.screen.filters import FILTERS, FilterEntry
+from curation.stages.select.params import Threshold
 from curation.store.manifest import Manifest
 
 from .files import LISTS, LOCAL, pictures
@@ -272,6 +273,12 @@ def test_a_threshold_that_leaves_nothing_is_named() -> None:
         ("select.min_side", "none of 6 rows that reach it passes at_least 64.0")
     ]
     assert judged({"undecodable": 4}) == []
+
+
+@pytest.mark.parametrize("bound", [{"at_most": 0.5}, {"at_least": 9}, {"one_of": ["x"]}])
+def test_what_to_do_about_a_threshold_fits_every_bound(bound: Spec) -> None:
+    finding = idle_threshold("aspect", Threshold(**bound), 0, 6, "rows")
+    assert finding.fix == "Remove it, or make it less strict"
 
 
 def judged(outcomes: dict[str, int]) -> list[tuple[str, str]]:

@@ -142,8 +142,16 @@ def test_thresholds_that_drop_nothing_are_comments(tmp_path: Path) -> None:
     [
         ({}, "nothing is there"),
         ({"a.bin": b"\x00\x01"}, r"no format recognises what is there \(a.bin\)"),
-        ({"a.csv": b"name,age\nx,3\n"}, r"no column holds URLs.*\(columns: name, age\)"),
-        ({"a.csv": b"https://a.example/1.jpg,x\n"}, "there is no header"),
+        ({"a.csv": b"name,age\nx,3\n"}, r"no column holds URLs.*numbers: name, age\)"),
+        (
+            {"a.jsonl": b'{"n": 1, "images": [{"url": "http://a.example/1.jpg"}]}\n'},
+            r"numbers: n\)",
+        ),
+        ({"a.csv": b"https://a.example/1.jpg,x\n"}, "there is no header.*'url,caption'"),
+        ({"a.csv": b"b/1.jpg,x\nb/2.jpg,y\n"}, "there is no header.*'path,caption'"),
+        ({"a.tsv": b"x\tb/1.jpg\ny\tb/2.jpg\n"}, "there is no header"),
+        ({"a.txt": b"b/1.jpg\nb/2.jpg\n"}, "A list of paths.*the ending .csv"),
+        ({"a.json": b'[{"image": "1.jpg"}]'}, "as JSON Lines: jq"),
         ({"a.csv": b"url;text\nhttp://a.example/1.jpg;a b\n"}, "'url;text'. Its.*separated by ';'"),
         ({"a.csv": b"url\ttext\nhttp://a.example/1.jpg\ta b\n"}, "set `format: tsv`"),
         ({"a.tsv": b"url,text\nhttp://a.example/1.jpg,a b\n"}, "set `format: csv`"),

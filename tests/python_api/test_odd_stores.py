@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import curation
+from curation.errors import StoreError
 from curation.inspect.api.store import OpenStore
 
 from ..gc.helpers import run_recipe
@@ -105,3 +107,17 @@ def test_every_way_to_write_a_path_opens_the_store(
     for path in (".", f"../{ODD}", f"../{ODD}/", str(odd), odd.as_uri()):
         assert opened(path) == tables
     assert opened(Path("tables/..")) == tables
+
+
+def test_a_first_run_that_keeps_no_image_says_why_and_can_be_read(tmp_path: Path) -> None:
+    spec = recipe(tmp_path, np.eye(len(KEYS)), ("plain",))
+    store = tmp_path / "store"
+    with pytest.raises(StoreError, match=r"is eligible \(12 caption_length\).*nothing to cluster"):
+        run_recipe(spec | {"select": {"caption_length": {"at_least": 500}}}, store)
+    with pytest.raises(
+        StoreError, match=r"of recipe '\w+' \(failed\)\. Name it \(--run (\S+)\)"
+    ) as no_run:
+        curation.open(store)
+    (named,) = re.findall(r"--run ([^)]+)", str(no_run.value))
+    with curation.open(store, run=named) as opened:
+        assert opened.why("k3").rows[0]["select"]["reason"] == "caption_length"

@@ -160,6 +160,23 @@ def test_a_query_that_is_wrong_says_where(made: Made) -> None:
     assert "nothing" in str(done.exception)
 
 
+@pytest.mark.parametrize(
+    ("query", "hint"),
+    [
+        ("FROM pairs JOIN copis USING (pair_id)", "did you mean 'copies'?"),
+        ("FROM embedings.semantic", "did you mean 'embeddings.semantic'?"),
+        ("FROM nothing_like_it", "Valid: "),
+    ],
+)
+def test_a_table_that_is_not_there_is_named_with_those_that_are(
+    query: str, hint: str, opened: OpenStore
+) -> None:
+    with pytest.raises(QueryError, match=r"There is no table '\w") as raised:
+        opened.sql(query)
+    assert hint in str(raised.value)
+    assert "claims" in str(raised.value) and "pg_" not in str(raised.value)
+
+
 def test_the_shell_runs_statements_until_it_ends(made: Made, root: Path) -> None:
     command = [sys.executable, "-m", "curation.cli", "sql", str(made.store)]
     child, terminal = pty.fork()

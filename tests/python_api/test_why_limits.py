@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import curation
 from curation.inspect.api.store import OpenStore
 from curation.inspect.check.trial import Trial, _scores
+from curation.inspect.why.arms import _left_out, _Limits
 from curation.inspect.why.scores import _passes
 from curation.stages.select.params import Threshold
 from curation.stages.select.stage import _fails
@@ -141,6 +143,22 @@ def test_a_score_passes_where_select_lets_it_pass(dtype: Any, missing: str) -> N
             assert passes == expected, (name, bound)
             sampled = {"score": _scores(pa.chunked_array([pa.array(values, kind)]))}
             assert Trial(scores=sampled).passing("score", threshold) == sum(expected)
+
+
+@pytest.mark.parametrize(("capped", "ends"), [(0, "images"), (3, "images, or balance (target)")])
+def test_a_strategy_of_a_plug_in_may_have_chosen_other_images(capped: int, ends: str) -> None:
+    totals = {"mine": {"capped": capped, "retrieved": 9, "final": 9 - capped}}
+    subject: Any = SimpleNamespace(reason=None, role="pool")
+    limits = _Limits(seed=0, balance=("target",), capped_sets=frozenset(), totals=totals)
+    reason = _left_out({"name": "mine", "strategy": "of_a_plug_in"}, subject, limits)
+    assert reason.startswith(f"its strategy chose other {ends}")
+
+
+def test_what_an_index_missed_is_not_said_to_be_far() -> None:
+    subject: Any = SimpleNamespace(reason=None, role="pool", matches=[], tables={})
+    limits = _Limits(seed=0, balance=(), capped_sets=frozenset(), totals={})
+    arm = {"name": "near", "strategy": "sample", "seeds": "birds", "k": 4}
+    assert _left_out(arm, subject, limits).startswith("`match` did not find it among the 4 nearest")
 
 
 def test_a_row_that_repeats_another_has_the_answer_of_that_one(store: OpenStore) -> None:

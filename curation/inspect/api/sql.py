@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,6 @@ CLOSED = {
 """What a query must not do: open files or addresses, load extensions, read variables of the program."""
 NO_STATEMENT = "Write one, as `FROM copies LIMIT 5`; `SHOW ALL TABLES` lists the tables"
 FIXES: Mapping[type[duckdb.Error], str] = {
-    duckdb.CatalogException: "`SHOW ALL TABLES` lists the tables",
     duckdb.BinderException: "`DESCRIBE TABLE` lists the columns of a table",
     duckdb.ConversionException: "Cast the value to a type that holds it, as `value::VARCHAR`",
     duckdb.ParserException: "Write a statement of DuckDB, as `FROM copies LIMIT 5`",
@@ -48,6 +47,8 @@ FIXES: Mapping[type[duckdb.Error], str] = {
     "to join them with other data",
 }
 """What to do about an error of DuckDB."""
+NO_TABLE = re.compile(r'Table with name "?([^"\n]+?)"? does not exist')
+"""How DuckDB says that there is no such table. What it suggests knows only the views that were made."""
 HIDDEN = "was_taken_down"
 """The SQL function that says whether an id was taken down."""
 
@@ -101,7 +102,7 @@ class SqlSession:
         self.make_views(sql)
         sql = _without_end(sql)
         relation: duckdb.DuckDBPyRelation | None = call_duckdb(
-            lambda: self._connection.sql(sql, params=params)
+            lambda: self._connection.sql(sql, params=params), self._tables
         )
         if relation is not None:
             return relation
@@ -223,8 +224,12 @@ class SqlSession:
         self._functions.add(name)
 
 
-def call_duckdb(function: Callable[[], Any]) -> Any:
+def call_duckdb(function: Callable[[], Any], tables: Iterable[str] = ()) -> Any:
     """Return what a call of DuckDB returns.
+
+    Args:
+        function: makes the call.
+        tables: those that a query may name, for the error.
 
     Raises:
         QueryError: DuckDB raised an error, whose message it has.
@@ -232,10 +237,15 @@ def call_duckdb(function: Callable[[], Any]) -> Any:
     try:
         return function()
     except duckdb.Error as error:
-        raise _query_error(error) from error
+        raise _query_error(error, tables) from error
 
 
-def _query_error(error: Exception) -> QueryError:
+def _query_error(error: Exception, tables: Iterable[str] = ()) -> QueryError:
+    missing = NO_TABLE.search(str(error))
+    if missing and tables:
+        return QueryError(
+            Detail(f"There is no table {missing[1]!r}", "query", missing[1], tuple(tables))
+        )
     fix = next((fix for kind, fix in FIXES.items() if type(error) is kind), "")
     return QueryError(Detail(f"{error}", "query", fix=fix))
 

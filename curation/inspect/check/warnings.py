@@ -195,7 +195,8 @@ def idle_threshold(score: str, threshold: Threshold, passing: int, rows: int, wh
     if passing:
         text, fix = f"all of {rows:,} {what} pass {shown_bounds}", "Remove it, or make it stricter"
     else:
-        text, fix = f"none of {rows:,} {what} passes {shown_bounds}", "Lower it, or remove it"
+        text = f"none of {rows:,} {what} passes {shown_bounds}"
+        fix = "Remove it, or make it less strict"
     return Finding("idle_threshold", f"select.{score}", text, fix)
 
 

@@ -142,11 +142,14 @@ def _left_out(arm: Arm, subject: Subject, limits: _Limits) -> str:
     if subject.reason is not None:
         return f"it is not eligible: {subject.reason}"
     explain = _LIMITS.get(arm["strategy"])
-    if explain and arm["strategy"] != "as_is" and subject.role != "pool":
+    if explain is None:
+        # What a strategy of a plug-in chooses is not known here.
+        return _either("its strategy chose other images", limits.capped(arm))
+    if arm["strategy"] != "as_is" and subject.role != "pool":
         return (
             f"the strategy {arm['strategy']} claims pool images, and this is a {subject.role} image"
         )
-    limit = explain(arm, subject, limits) if explain else None
+    limit = explain(arm, subject, limits)
     return limit or limits.capped(arm) or "its strategy chose other images"
 
 
@@ -162,7 +165,11 @@ def _sample(arm: Arm, subject: Subject, limits: _Limits) -> str | None:
     ranked = [row for row in subject.matches if row["seed_set"] == arm["seeds"]]
     if not ranked:
         kept = _kept(subject, arm)
-        return f"it is not among the {kept} nearest pool images of any image of {arm['seeds']}"
+        # An index does not find all of them.
+        return (
+            f"`match` did not find it among the {kept} nearest pool images of any image of "
+            f"{arm['seeds']}"
+        )
     best = min(ranked, key=lambda row: (row["rank"], -row["similarity"]))
     if best["rank"] > arm["k"]:
         too_far = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
@@ -67,7 +68,7 @@ def cluster(
 
     Raises:
         RecipeError: the training sample is so small that no image is in it.
-        StoreError: no eligible pool image has a vector.
+        StoreError: no image of the pool is eligible.
     """
     vectors = embeddings[str(params.encoder)]
     drift = measure_drift(eligible, vectors, params, context)
@@ -95,7 +96,7 @@ def _train(
         eligible, vectors, requested * params.max_points_per_centroid, params.seed, context
     )
     if not any(part.rows for part in sample.values()):
-        raise _empty_sample(eligible_rows(eligible), params)
+        raise _empty_sample(eligible, params)
     train = _train_finest if params.splits == 1 else train_splits
     finest = _without_empty_clusters(train(sample, params, context))
     sizes = params.levels[1:]
@@ -121,17 +122,20 @@ def _train(
     }
 
 
-def _empty_sample(eligible: int, params: ClusterStep) -> CurationError:
+def _empty_sample(eligible: Table, params: ClusterStep) -> CurationError:
     """Return why there is nothing to train on."""
-    if not eligible:
+    rows = eligible_rows(eligible)
+    if not rows:
+        reasons = Counter(eligible.manifest.counts.get("pool", {})).most_common()
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in reasons) or "it has no rows"
         return StoreError(
-            "No eligible pool image has a vector, so there is nothing to cluster",
-            fix="Read the reasons: `curation show eligible --store DIR` counts them",
+            f"No image of the pool is eligible ({dropped}), so there is nothing to cluster",
+            fix="Change what drops them: `curation show eligible --store DIR` shows their rows",
         )
     wanted = params.levels[0] * params.max_points_per_centroid
     return RecipeError(
         Detail(
-            f"none of the {eligible:,} eligible images is in a training sample of about {wanted:,}",
+            f"none of the {rows:,} eligible images is in a training sample of about {wanted:,}",
             "cluster.max_points_per_centroid",
             params.max_points_per_centroid,
             fix="Raise it, so that the sample has more images",

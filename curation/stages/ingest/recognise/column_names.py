@@ -54,7 +54,9 @@ def guess_columns(head: Head) -> dict[str, str]:
     texts = {name: [str(v) for v in of if v not in (None, "")] for name, of in head.values.items()}
     addresses = [name for name, of in texts.items() if _most(map(is_web, of), of)]
     hashes = [name for name, of in texts.items() if _most(map(_SHA256.fullmatch, of), of)]
-    files = [n for n, of in texts.items() if n not in addresses and _most(map(_is_file, of), of)]
+    files = [
+        n for n, of in texts.items() if n not in addresses and _most(map(is_picture_file, of), of)
+    ]
     mapping: dict[str, str] = {}
     _choose(mapping, "url", _pictures_first(addresses, texts))
     if head.images:
@@ -87,15 +89,17 @@ def _most(is_so: Iterable[Any], values: Sequence[Any]) -> bool:
     return bool(values) and sum(map(bool, is_so)) >= MOST * len(values)
 
 
-def _is_file(value: str) -> bool:
-    return value.rpartition(".")[2].lower() in IMAGE_ENDINGS and len(value) > 1
+def is_picture_file(value: str) -> bool:
+    """Whether a text ends as the name of a picture does; `jpg` alone is the name of a column."""
+    name, _, ending = value.rpartition(".")
+    return bool(name) and ending.lower() in IMAGE_ENDINGS
 
 
 def _pictures_first(addresses: Sequence[str], texts: Mapping[str, Sequence[str]]) -> list[str]:
     """Return columns of URLs, those whose URLs end as pictures do first: a list may name pages too."""
 
     def share(name: str) -> float:
-        return sum(_is_file(v.partition("?")[0]) for v in texts[name]) / len(texts[name])
+        return sum(is_picture_file(v.partition("?")[0]) for v in texts[name]) / len(texts[name])
 
     if not addresses:
         return []

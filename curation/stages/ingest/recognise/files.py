@@ -14,6 +14,10 @@ from curation.stages.ingest.sources.folder_images import ending_of
 
 _MEMBERS = 200
 """Members of a tar that are looked at."""
+_NO_URLS = (
+    "the lines of the text files are not all URLs. A list of paths, or a table, needs a first line "
+    "with the names of the columns, such as 'path', and the ending .csv or .tsv"
+)
 
 
 def folder(place: Place) -> Answer:
@@ -53,7 +57,7 @@ def text(place: Place) -> Answer:
     entries = [line.decode("utf-8", "replace") for line in read if line and line[:1] != b"#"]
     if not entries or not all(map(is_web, entries)):
         # Texts beside pictures are their captions.
-        return "the lines of the text files are not all URLs" if len(files) == 1 else None
+        return _NO_URLS if len(files) == 1 else None
     return Recognised({"format": "txt"}, LIST, len(files))
 
 

@@ -26,8 +26,8 @@ _STATUS_COLUMNS = {"key", "status", "error_message"}
 _JSON_FILES, _JSON_ITEMS = 3, 20
 """JSON files of a folder, and items of each, that are looked at: pictures may have JSON beside them."""
 _NO_IMAGES = (
-    "no JSON file lists images with `file_name`; write one array of rows as JSON Lines: "
-    "jq -c '.[]' rows.json > rows.jsonl"
+    "no JSON file lists images with `file_name`. Write an array of objects as JSON Lines: "
+    "jq -c '.[]' FILE.json > FILE.jsonl"
 )
 
 

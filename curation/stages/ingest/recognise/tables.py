@@ -27,7 +27,7 @@ from curation.stages.ingest.formats.boundary import UnreadableError
 from curation.stages.ingest.formats.lines import lines
 from curation.stages.ingest.formats.mapped import other_delimiter
 from curation.stages.ingest.formats.values import parse_json, shortened
-from curation.stages.ingest.recognise.column_names import Head, guess_columns
+from curation.stages.ingest.recognise.column_names import Head, guess_columns, is_picture_file
 from curation.stages.ingest.recognise.pictures_root import fields_of_root
 from curation.stages.ingest.recognise.place import LIST, PICTURES, Place, Recognised
 from curation.stages.ingest.sources.source_file import SourceFile
@@ -64,8 +64,11 @@ def _of_table(form: str, place: Place, files: int, head_of: Any) -> Answer:
     head = head_of(place.first_file(form))
     columns = guess_columns(head)
     if not {"url", "image", "path"} & columns.keys():
-        names = ", ".join([*head.values, *head.images]) or "none"
-        return f"no column holds URLs, paths of pictures or encoded images (columns: {names})"
+        names = ", ".join(head.values) or "none"
+        return (
+            "no column holds URLs, paths of pictures or encoded images (columns of text or numbers: "
+            f"{names})"
+        )
     certainty = PICTURES if "image" in columns else LIST
     root: dict[str, str] = {}
     notes: tuple[str, ...] = ()
@@ -84,15 +87,17 @@ def _delimited(form: str, place: Place, delimiter: str) -> Answer:
     fix = other_delimiter(first, delimiter)
     if fix is not None and (len(first) == 1 or first[0].startswith("sep=")):
         return f"its first line is {shortened(delimiter.join(first))!r}. {fix}"
-    if not any(map(is_web, first)):
+    addresses = [*map(is_web, first)]
+    if not any(addresses) and not any(map(is_picture_file, first)):
         return _of_table(form, place, len(files), lambda file: _delimited_head(rows))
-    preset = {0: "cc12m", 1: "cc3m"}.get([*map(is_web, first)].index(True))
-    if form == "tsv" and len(first) == 2 and preset:
+    if form == "tsv" and len(first) == 2 and any(addresses):
         note = "The files have no header: URL and caption are known by their places."
+        preset = ("cc12m", "cc3m")[addresses.index(True)]
         return Recognised({"format": preset}, LIST, len(files), (note,))
+    what, name = ("a URL", "url") if any(addresses) else ("the path of a picture", "path")
     return (
-        "the first line holds a URL, so there is no header. Add a first line with the names of the "
-        f"columns, such as {delimiter.join(['url', 'caption'][: len(first)])!r}"
+        f"the first line holds {what}, so there is no header. Add a first line with the names of the "
+        f"columns, such as {delimiter.join([name, 'caption'][: len(first)])!r}"
     )
 
 
