@@ -138,7 +138,7 @@ def read_manifest(content: bytes) -> Manifest:
     known = {k: v for k, v in header.items() if k not in (*COUNTED, "format")}
     try:
         return Manifest(**(known | {"fragments": tuple(_records(table))}))
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"it lacks a field or a column: {error}") from error
 
 
@@ -193,5 +193,5 @@ def record_from_json(content: bytes) -> FragmentRecord:
         raise OtherFormatError(f"format {spec.get('format')}")
     try:
         return FragmentRecord.from_json(spec)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"it lacks a field: {error}") from error

@@ -87,6 +87,18 @@ def test_files_of_others_are_not_counted(two_runs: TwoRuns) -> None:
     )
 
 
+def test_nothing_beyond_a_link_within_the_work_is_removed(two_runs: TwoRuns) -> None:
+    outside = two_runs.store.parent / "outside"
+    outside.mkdir()
+    (outside / "thesis.tex").write_text("mine")
+    os.utime(outside / "thesis.tex", (1e9, 1e9))
+    work = two_runs.store / "work" / "embed"
+    work.mkdir(parents=True, exist_ok=True)
+    (work / f"{7:032x}").symlink_to(outside)
+    gc(two_runs.store)
+    assert (outside / "thesis.tex").read_text() == "mine"
+
+
 @pytest.mark.parametrize("command", ["gc", "verify-store"])
 def test_a_place_without_a_store_is_refused(tmp_path: Path, command: str) -> None:
     for folder in (tmp_path, tmp_path / "missing"):

@@ -92,6 +92,28 @@ def test_files_beside_the_entries_of_a_log_are_no_entries(store: Store, name: st
     assert log.latest().tables == {"t": Committed("v", "k")}
 
 
+ODD_FIELDS: list[dict[str, object]] = [
+    {"rows": {"fetch": "\x1b[2J"}},
+    {"rows": None},
+    {"stages": ["fetch"]},
+    {"tables": [[[]]]},
+    {"tables": {"images": ["v"]}},
+    {"outcomes": {"fetch": 9}},
+    {"started": None},
+]
+
+
+@pytest.mark.parametrize("fields", ODD_FIELDS)
+def test_a_run_whose_fields_have_other_types_is_damaged(
+    store: Store, fields: dict[str, object]
+) -> None:
+    """Commands that show runs, as status, would end with a trace."""
+    with recorded_run(store, "recipe", "f") as run:
+        pass
+    changed(store, run.record.path, **fields)
+    assert list(read_runs(store)) == []
+
+
 def test_a_log_that_vanished_is_a_lost_lease(store: Store) -> None:
     log = StepLog(store, "step")
     with hold(log, this_process("mine"), "stage", {}, Waiting()) as lease:

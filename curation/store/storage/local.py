@@ -145,7 +145,9 @@ class LocalStorage:
         for entry in self._entries(folder):
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir():
-                files |= self.files(path, recursive) if recursive else {}
+                # What a link leads to is not the store's, and gc removes what is listed here.
+                if recursive and not entry.is_symlink():
+                    files |= self.files(path, recursive)
             else:
                 with suppress(FileNotFoundError):
                     status = entry.stat()
