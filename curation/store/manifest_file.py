@@ -103,7 +103,7 @@ def read_header(content: bytes) -> dict[str, Any]:
         metadata = pq.read_metadata(open_content(content)).metadata or {}
     except pa.ArrowException as error:
         raise ValueError(str(error)) from error
-    header: dict[str, Any] = json.loads(metadata.get(HEADER, b"{}"))
+    header: dict[str, Any] = load_json(metadata.get(HEADER, b"{}"))
     checksum = metadata.get(FILE_CHECKSUM.encode())
     if checksum is None and header and header.get("format") != FORMAT:
         raise OtherFormatError(f"format {header.get('format')}")
@@ -163,7 +163,7 @@ def _records(table: pa.Table) -> Iterable[FragmentRecord]:
 
     @cache
     def shared(text: str) -> Any:
-        return json.loads(text)
+        return load_json(text)
 
     for row in range(table.num_rows):
         values = {name: columns[name][row] for name in ("table_dir", "name", "memo")}
