@@ -145,9 +145,7 @@ class LocalStorage:
         for entry in self._entries(folder):
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir():
-                # What a link leads to is not the store's, and gc removes what is listed here.
-                if recursive and not entry.is_symlink():
-                    files |= self.files(path, recursive)
+                files |= self.files(path, recursive) if recursive else {}
             else:
                 with suppress(FileNotFoundError):
                     status = entry.stat()
