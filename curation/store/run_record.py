@@ -135,7 +135,7 @@ def parse_record(spec: Any) -> RunRecord | None:
     known = {name: value for name, value in spec.items() if name != "format"}
     try:
         checked = _TYPES.validate_python(known)
-        if not set(checked.stages) <= checked.rows.keys() & checked.stage_seconds.keys():
+        if not checked.rows.keys() >= set(checked.stages):
             return None
         holder = None if known["holder"] is None else Holder.from_json(known["holder"])
         progress = Progress.from_json(known.get("progress"))
