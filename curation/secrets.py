@@ -37,6 +37,7 @@ _QUOTED_ADDRESS = re.compile(r"(?i)([\"'])([a-z][a-z0-9+.-]{0,30}:[/\\]{2,}.{1,8
 NAMES = (
     r"(?i)secret|token(?!i)|passw|passphrase|[._-]pwd|credential|(access|account|private|api).?key"
     r"|connection.?string|(^|[._-])sas([._-]|$)|(storage|shared|encryption|fernet|signing).?key$"
+    r"|(^|[._-])(pass|jwt)$"
 )
 """What names of secret variables and settings have: a regular expression of Python and of Java."""
 _NAME = re.compile(NAMES)

@@ -114,6 +114,7 @@ def test_settings_are_secret_by_their_names(tmp_path: Path) -> None:
         "spark.hadoop.fs.azure.sas.container.account.blob.example": "sv=1&sig=aSecretNine",
         "REGISTRIES": ' [{"host": "h", "password": "aSecretTwelve"}]',
         "MYSQL_PWD": "aSecretEleven",
+        "DB_PASS": "aSecretThirteen",
         "DB_PASSWORD": "2026113020261130",
         "FSSPEC_S3": '{"key": "AKIA", "client": {"secret": "aSecretTen", "url": "s3://k:aSecretOf@b/"}}',
     }

@@ -22,11 +22,12 @@ from curation.engine.units import StageOutput, content_of
 from curation.errors import StoreError
 from curation.store.dataset_files import publish
 from curation.store.fragment import Fragment
-from curation.store.manifest import Committed
-from curation.store.manifest_file import HEADER
+from curation.store.manifest import Committed, FileEntry
+from curation.store.manifest_file import HEADER, read_manifest, write_manifest
 from curation.store.run_log import StageSummary, recorded_run
 from curation.store.sealed_json import seal, unseal
 from curation.store.store import Store
+from curation.store.verification import verify_store
 
 from .tables import commit, hand_made
 
@@ -151,6 +152,26 @@ def test_a_damaged_manifest_is_an_error_that_says_so(tmp_path: Path, damage: byt
     commit(store, "pairs", {})
     store.storage.write(f"tables/pairs/versions/{store.versions('pairs')[0]}.parquet", damage)
     with pytest.raises(StoreError, match=r"manifest of version .* is missing, damaged, or"):
+        open_table(store, "pairs")
+
+
+@pytest.mark.parametrize(
+    "place", ["{folder}/mine.parquet", "../mine.parquet", "tables/../../mine.parquet"]
+)
+def test_nothing_outside_of_a_store_is_touched_for_its_manifest(tmp_path: Path, place: str) -> None:
+    store, mine = Store(tmp_path / "store"), tmp_path / "mine.parquet"
+    mine.write_bytes(b"mine")
+    commit(store, "pairs", {"a": []})
+    (path,) = store.storage.files("tables/pairs/versions")
+    manifest = read_manifest(store.storage.read(path) or b"")
+    entry = FileEntry("x", 1, "0" * 64, 1)
+    object.__setattr__(entry, "path", place.format(folder=tmp_path))
+    (first, *others) = manifest.fragments
+    fragments = (replace(first, files=(entry,)), *others)
+    store.storage.write(path, write_manifest(replace(manifest, fragments=fragments)))
+    (problem, *_) = verify_store(store, set_aside=True)
+    assert (problem.path, mine.read_bytes()) == (path, b"mine")
+    with pytest.raises(StoreError, match="damaged"):
         open_table(store, "pairs")
 
 

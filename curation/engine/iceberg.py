@@ -41,6 +41,7 @@ from curation.engine.iceberg_files import (
 from curation.errors import StoreError, TakenDownError
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
+from curation.store.layout import without_linked
 from curation.store.manifest import Manifest
 from curation.store.open_files import (
     FOLDER,
@@ -311,7 +312,7 @@ def publish_all(store: Store, recipe: str, manifests: Sequence[Manifest], run: s
 def close(store: Store, recipe: str, table: str) -> str:
     """Delete the folder by which a table of a recipe opens; return its path. The next run writes it."""
     path = open_path(recipe, table)
-    store.storage.delete(store.storage.files(path, recursive=True))
+    store.storage.delete(without_linked(store.storage, store.storage.files(path, recursive=True)))
     return path
 
 

@@ -7,6 +7,8 @@ wrong folder. What has none of these names is never removed.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
 from curation.errors import Detail, StoreError, start_of_paths
 from curation.store.storage.base import Storage
@@ -46,6 +48,26 @@ _PARTS = frozenset({"runs", "steps", "tables", "tombstones"})
 def is_written_here(path: str) -> bool:
     """Whether a path within a store is that of a file which curation writes, and may remove again."""
     return _WRITTEN.fullmatch(path) is not None
+
+
+def without_linked(storage: Storage, paths: Iterable[str]) -> list[str]:
+    """Return the files to which no link within the store leads: it may lead to what others need.
+
+    The folders of a store themselves may be links, as `work` to another disk.
+    """
+    if not storage.is_local:
+        return list(paths)
+    linked: dict[str, bool] = {}
+
+    def is_linked(folder: str) -> bool:
+        if "/" not in folder:
+            return False
+        if folder not in linked:
+            above = is_linked(folder.rpartition("/")[0])
+            linked[folder] = above or Path(storage.root, folder).is_symlink()
+        return linked[folder]
+
+    return [path for path in paths if not is_linked(str(PurePosixPath(path).parent))]
 
 
 def is_report_folder(name: str) -> bool:

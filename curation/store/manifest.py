@@ -100,6 +100,17 @@ FORMAT = 4
 """The form of manifests and completion records; it grows when the form changes."""
 
 
+def check_within(*paths: str) -> None:
+    """Check that paths, or parts of paths, stay in the store: somebody else may have written it.
+
+    Raises:
+        ValueError: one leads out of it.
+    """
+    for path in paths:
+        if path.startswith("/") or "/../" in f"/{path}/":
+            raise ValueError(f"{path[:300]!r} leads out of the store")
+
+
 @dataclass(frozen=True)
 class FileEntry:
     """One committed file: path within the store, size in bytes, SHA-256, rows."""
@@ -108,6 +119,9 @@ class FileEntry:
     size: int
     sha256: str
     rows: int
+
+    def __post_init__(self) -> None:
+        check_within(self.path)
 
 
 @dataclass(frozen=True)
@@ -131,6 +145,9 @@ class FragmentRecord:
     counts: RowCounts = field(default_factory=dict)
     stats: dict[str, Any] = field(default_factory=dict)
     libraries: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_within(self.table_dir, self.name, self.memo)
 
     @property
     def rows(self) -> int:

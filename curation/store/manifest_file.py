@@ -103,7 +103,7 @@ def read_header(content: bytes) -> dict[str, Any]:
         metadata = pq.read_metadata(open_content(content)).metadata or {}
     except pa.ArrowException as error:
         raise ValueError(str(error)) from error
-    header: dict[str, Any] = json.loads(metadata.get(HEADER, b"{}"))
+    header: dict[str, Any] = load_json(metadata.get(HEADER, b"{}"))
     checksum = metadata.get(FILE_CHECKSUM.encode())
     if checksum is None and header and header.get("format") != FORMAT:
         raise OtherFormatError(f"format {header.get('format')}")
@@ -138,7 +138,7 @@ def read_manifest(content: bytes) -> Manifest:
     known = {k: v for k, v in header.items() if k not in (*COUNTED, "format")}
     try:
         return Manifest(**(known | {"fragments": tuple(_records(table))}))
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"it lacks a field or a column: {error}") from error
 
 
@@ -163,7 +163,7 @@ def _records(table: pa.Table) -> Iterable[FragmentRecord]:
 
     @cache
     def shared(text: str) -> Any:
-        return json.loads(text)
+        return load_json(text)
 
     for row in range(table.num_rows):
         values = {name: columns[name][row] for name in ("table_dir", "name", "memo")}
@@ -193,5 +193,5 @@ def record_from_json(content: bytes) -> FragmentRecord:
         raise OtherFormatError(f"format {spec.get('format')}")
     try:
         return FragmentRecord.from_json(spec)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"it lacks a field: {error}") from error

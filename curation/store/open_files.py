@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from curation.store.checksums import sha256_of
+from curation.store.manifest import check_within
 from curation.store.problem import Problem, unreadable
 from curation.store.sealed_json import seal, unseal
 from curation.store.storage.base import FileStatus
@@ -56,9 +57,14 @@ class Published:
         """
         spec: dict[str, Any] = unseal(content)
         try:
-            return cls(**spec)
-        except TypeError as error:
+            mark = cls(**spec)
+            texts = (mark.version, *mark.sha256.keys(), *mark.sha256.values())
+        except (AttributeError, TypeError) as error:
             raise ValueError(f"it has other fields: {error}") from error
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("its fields have other types")
+        check_within(*mark.sha256)
+        return mark
 
 
 def metadata_numbers(names: Collection[str]) -> dict[int, str]:

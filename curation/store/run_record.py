@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from curation.activity import Progress
 from curation.store.holder import Holder, this_process
 
@@ -88,6 +90,9 @@ class RunRecord:
         return asdict(self) | {"format": FORMAT}
 
 
+_TYPES = TypeAdapter(RunRecord)
+
+
 def new_run(
     recipe: str,
     fingerprint: str,
@@ -129,9 +134,12 @@ def parse_record(spec: Any) -> RunRecord | None:
         return None
     known = {name: value for name, value in spec.items() if name != "format"}
     try:
+        checked = _TYPES.validate_python(known)
+        if not checked.rows.keys() >= set(checked.stages):
+            return None
         holder = None if known["holder"] is None else Holder.from_json(known["holder"])
         progress = Progress.from_json(known.get("progress"))
         stages = tuple(known["stages"])
         return RunRecord(**(known | {"holder": holder, "stages": stages, "progress": progress}))
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValidationError):
         return None

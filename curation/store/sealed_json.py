@@ -49,7 +49,7 @@ def unseal(content: bytes) -> Any:
     return rest
 
 
-def load_json(content: bytes) -> Any:
+def load_json(content: bytes | str) -> Any:
     """Return the value of a JSON text.
 
     Raises:

@@ -100,7 +100,10 @@ def find_tag(store: Store, name: str) -> Tag | None:
         return None
     try:
         spec = unseal(content)
-        return Tag(spec["name"], spec["run"], spec["created"])
+        tag = Tag(spec["name"], spec["run"], spec["created"])
+        if not all(isinstance(text, str) for text in (tag.name, tag.run, tag.created)):
+            raise TypeError("its fields have other types")
+        return tag
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"{store.address(tag_path(name))} is damaged ({error})",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from curation.store.layout import without_linked
 from curation.store.store import Store
 
 EXECUTION_ONLY = True
@@ -35,7 +36,7 @@ class WorkFolder:
         storage = self.store.storage
         if storage.is_local:
             storage.delete_folder(self.attempt)
-        below = storage.files(self.path, recursive=True)
+        below = without_linked(storage, storage.files(self.path, recursive=True))
         beside = {path for path in below if "/" not in path.removeprefix(f"{self.path}/")}
         storage.delete(
             path for path in below if path in beside or path.startswith(f"{self.attempt}/")

@@ -95,6 +95,7 @@ BOUNDS: dict[str, list[str]] = {
     "JSON: lines": [mib(limits.LINE_BYTES), f"{limits.JSON_VALUES:,}", f"{limits.BOXES:,}"],
     "tar: long names": [kib(limits.MEMBER_HEADER_BYTES)],
     "tar: number": [f"{limits.MEMBERS:,} members", mib(limits.MEMBER_NAME_BYTES)],
+    "tar: texts of all members": [gib(limits.MEMBER_TEXTS_BYTES)],
     "tars and folders": [
         mi(limits.METADATA_CHARACTERS),
         f"{webdataset._MAX_LINKS}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 import time
@@ -162,6 +163,27 @@ def test_answers_are_kept_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert names._fresh == names._running == 0
 
     on_loop(body)
+
+
+def test_a_machine_that_cannot_ask_says_nothing_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolver of the system raises such an error if too many files are open."""
+    failures = [OSError(errno.EMFILE, "Too many open files")]
+
+    def answer(host: str, *_: Any) -> list[Any]:
+        if failures:
+            raise failures.pop()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (HOSTS[0], 0))]
+
+    async def ask() -> None:
+        resolver = Lookups(1.0)
+        with pytest.raises(OSError, match="Too many") as caught:
+            await resolver.addresses("h.example")
+        error = lookup_error(caught.value)
+        assert (error.reason, error.transient, error.whole_host) == ("dns_error", True, False)
+        assert await resolver.addresses("h.example")
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    asyncio.run(ask())
 
 
 def test_the_same_name_is_asked_for_once_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

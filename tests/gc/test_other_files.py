@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from curation.cli import app
+from curation.engine.iceberg import close
 from curation.errors import StoreError
 from curation.runner.gc.restore import tag_run
 from curation.runner.takedown.close import delete_reports
@@ -16,6 +17,7 @@ from curation.store.layout import is_written_here
 from curation.store.step_log import Waiting
 from curation.store.store import Store
 from curation.store.verification import verify_store
+from curation.store.work_folder import WorkFolder
 
 from .conftest import TwoRuns
 from .helpers import digest_of, gc
@@ -85,6 +87,35 @@ def test_files_of_others_are_not_counted(two_runs: TwoRuns) -> None:
     assert not any(
         tally.removed_files for n, tally in after.tallies.items() if n not in before.tallies
     )
+
+
+def test_nothing_beyond_a_link_within_a_store_is_removed(two_runs: TwoRuns) -> None:
+    outside = two_runs.store.parent / "outside"
+    outside.mkdir()
+    (outside / "thesis.tex").write_text("mine")
+    os.utime(outside / "thesis.tex", (1e9, 1e9))
+    memo = f"{7:032x}"
+    for link in (f"work/embed/{memo}", f"reports/{memo}", "open/birds/images"):
+        (two_runs.store / link).parent.mkdir(parents=True, exist_ok=True)
+        (two_runs.store / link).symlink_to(outside)
+    store = Store(two_runs.store)
+    gc(two_runs.store)
+    delete_reports(store)
+    close(store, "birds", "images")
+    WorkFolder(store, f"work/embed/{memo}", "attempt").delete()
+    assert (outside / "thesis.tex").read_text() == "mine"
+
+
+def test_a_folder_of_a_store_may_be_on_another_disk(two_runs: TwoRuns) -> None:
+    for top in ("work", "tables"):
+        (two_runs.store / top).rename(two_runs.store.parent / top)
+        (two_runs.store / top).symlink_to(two_runs.store.parent / top)
+    old = two_runs.store / "work" / "embed" / f"{7:032x}" / "a.bin"
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    os.utime(old, (1e9, 1e9))
+    gc(two_runs.store)
+    assert not old.exists()
 
 
 @pytest.mark.parametrize("command", ["gc", "verify-store"])

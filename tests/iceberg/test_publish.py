@@ -17,6 +17,8 @@ from curation.engine.iceberg import GRACE_S, OpenFolder, open_address, publish, 
 from curation.engine.table import Table, open_table
 from curation.errors import StoreError
 from curation.store.manifest import Manifest
+from curation.store.open_files import check_open_files
+from curation.store.sealed_json import seal, unseal
 from curation.store.storage.local import LocalStorage
 from curation.store.store import Store
 
@@ -212,6 +214,22 @@ def test_lost_metadata_is_written_again(tmp_path: Path, lost: str) -> None:
     (folder(store) / "metadata" / file).unlink()
     publish(store, "birds", manifest)
     assert opened(store) == rows_of(store, manifest)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"sha256": {"../../../../../mine": "0"}}, {"sha256": None}, {"version": [[]]}]
+)
+def test_a_mark_of_others_names_nothing_outside_of_its_folder(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    store = Store(tmp_path / "store")
+    publish(store, "birds", version(store, 0))
+    (mark,) = (folder(store) / "metadata").glob("*-published.json")
+    mark.write_bytes(seal(unseal(mark.read_bytes()) | fields))
+    (problem,) = check_open_files(store, None)
+    assert problem.path == mark.relative_to(store.uri).as_posix()
+    assert problem.to_set_aside == (problem.path,)
+    assert list(published(store)) == []
 
 
 def test_a_table_without_files_opens_as_empty(tmp_path: Path) -> None:

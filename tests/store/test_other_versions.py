@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from curation.errors import LeaseError, StoreError
@@ -12,11 +14,15 @@ from curation.runner.gc.collect import collect
 from curation.runner.gc.kept_runs import Retention
 from curation.store.holder import this_process
 from curation.store.manifest import Committed
+from curation.store.manifest_file import _records
 from curation.store.run_log import read_runs, recorded_run
 from curation.store.sealed_json import seal, unseal
 from curation.store.step_log import Entry, StepLog, Waiting, hold
 from curation.store.store import Store
+from curation.store.tags import add_tag, read_tags, tag_path
 from curation.store.tombstones import Tombstone, open_takedowns, put_tombstone, read_takedowns
+
+from ..tables import commit
 
 
 @pytest.fixture
@@ -90,6 +96,44 @@ def test_files_beside_the_entries_of_a_log_are_no_entries(store: Store, name: st
             take(log)
         lease.commit({"t": Committed("v", "k")})
     assert log.latest().tables == {"t": Committed("v", "k")}
+
+
+ODD_FIELDS: list[dict[str, object]] = [
+    {"rows": {"fetch": "\x1b[2J"}},
+    {"rows": None},
+    {"stages": ["fetch"]},
+    {"tables": [[[]]]},
+    {"tables": {"images": ["v"]}},
+    {"outcomes": {"fetch": 9}},
+    {"started": None},
+]
+
+
+@pytest.mark.parametrize("fields", ODD_FIELDS)
+def test_a_run_whose_fields_have_other_types_is_damaged(
+    store: Store, fields: dict[str, object]
+) -> None:
+    """Commands that show runs, as status, would end with a trace."""
+    with recorded_run(store, "recipe", "f") as run:
+        pass
+    changed(store, run.record.path, **fields)
+    assert list(read_runs(store)) == []
+
+
+def test_a_tag_whose_fields_have_other_types_is_damaged(store: Store) -> None:
+    add_tag(store, "v1", "20260101T000000.000000Z-abcdef")
+    changed(store, tag_path("v1"), run=[])
+    with pytest.raises(StoreError, match=r"is damaged .*other types"):
+        read_tags(store)
+
+
+def test_a_manifest_with_a_text_that_is_nested_without_end_is_damaged(store: Store) -> None:
+    commit(store, "pairs", {"a": []})
+    (path,) = store.storage.files("tables/pairs/versions")
+    rows = pq.read_table(io.BytesIO(store.storage.read(path) or b""))
+    at = rows.schema.get_field_index("stats")
+    with pytest.raises(ValueError, match="nested"):
+        list(_records(rows.set_column(at, "stats", [["[" * 500_000]])))
 
 
 def test_a_log_that_vanished_is_a_lost_lease(store: Store) -> None:

@@ -61,6 +61,8 @@ MEMBERS = 200_000
 """Members of an archive."""
 MEMBER_NAME_BYTES = 16 * MIB
 """Names of all members of an archive together, in bytes of memory: a character may take four."""
+MEMBER_TEXTS_BYTES = 4096 * MIB
+"""Texts of all members of an archive, in bytes: they are in a temporary file until it has been read."""
 PADDING_BYTES = MIB
 """Zeros after the last member of an archive, in bytes: programs fill the last record up with them."""
 MEMBER_HEADER_BYTES = 64 * 1024

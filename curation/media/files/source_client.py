@@ -12,6 +12,7 @@ from typing import BinaryIO, TypeVar
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from curation.media.files.temporary_files import on_temporary_disk
 from curation.media.web.content_coding import coding_of, decode_body
 from curation.media.web.failure_reasons import is_permanent
 from curation.media.web.fetch_error import FetchError, unforeseen
@@ -127,8 +128,9 @@ class SourceClient:
 
         async def save() -> int:
             loop, size = asyncio.get_running_loop(), 0
-            target.seek(0)
-            target.truncate()
+            with on_temporary_disk():
+                target.seek(0)
+                target.truncate()
             async with (
                 asyncio.timeout(self._outbound.timeout_s) as deadline,
                 self._get(self._address) as response,
@@ -139,7 +141,8 @@ class SourceClient:
                     size += len(chunk)
                     if size > limit:
                         raise FetchError("too_large_without_ranges")
-                    target.write(chunk)
+                    with on_temporary_disk():
+                        target.write(chunk)
             return size
 
         return await self._tried(save)

@@ -63,8 +63,11 @@ def lookup_error(error: Exception) -> FetchError:
         return FetchError("host_unreachable", transient=True, unanswered=True)
     if not isinstance(error, OSError):
         return unforeseen(error)
-    # A name may resolve later only if the resolver itself failed.
-    busy = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+    # A name may resolve later only if the resolver failed, or this machine, as by too many open files.
+    if isinstance(error, socket.gaierror):
+        busy = error.errno == socket.EAI_AGAIN
+    else:
+        busy = error.errno is not None
     return FetchError("dns_error", transient=busy, unanswered=True, whole_host=not busy)
 
 

@@ -16,6 +16,7 @@ from curation.runner.gc.needs import Needs
 from curation.runner.gc.removal_list import RemovalList
 from curation.runner.gc.step_logs import ReadLog
 from curation.store.dataset_files import dataset_folder
+from curation.store.layout import without_linked
 from curation.store.log_place import FOLDER as LOGS
 from curation.store.log_place import run_of
 from curation.store.manifest_file import read_names, record_from_json
@@ -195,7 +196,9 @@ class Sweep:
     def work(self, name: str) -> None:
         """Remove the unfinished work and the work tables of a stage, or of a table."""
         folder, label = f"work/{name}", f"work/{name}"
-        files = self.store.storage.files(folder, recursive=True)
+        listed = self.store.storage.files(folder, recursive=True)
+        # Files of work have any name.
+        files = {path: listed[path] for path in without_linked(self.store.storage, listed)}
         if name in self.needs.working or self.needs.is_working(name):
             self.removals.keep(label, files)
             return

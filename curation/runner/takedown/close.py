@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from curation.engine.iceberg import close, published
-from curation.store.layout import is_report_folder
+from curation.store.layout import is_report_folder, without_linked
 from curation.store.reports import FOLDER as REPORTS
 from curation.store.reports import version_of_report
 from curation.store.run_log import read_runs
@@ -29,7 +29,8 @@ def delete_reports(store: Store) -> int:
     for folder in folders:
         # Runs with the same dataset may differ in the other tables.
         if version_of_report(folder) not in clean - other:
-            paths = store.storage.files(f"{REPORTS}/{folder}", recursive=True)
+            files = store.storage.files(f"{REPORTS}/{folder}", recursive=True)
+            paths = without_linked(store.storage, files)
             store.storage.delete(paths)
             # Some object stores list a folder whose files are gone.
             deleted += bool(paths)

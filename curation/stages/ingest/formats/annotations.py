@@ -8,6 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from curation.media.files.temporary_files import on_temporary_disk
+
 _CACHE_KIB = 16 << 10
 _ID_CHARACTERS = 200
 _LEFT_OUT = ("id", "image_id", "category_id", "segmentation")
@@ -32,15 +34,20 @@ class Annotations:
     """Annotations and categories of one file; a context manager that removes them at its end."""
 
     def __enter__(self) -> Annotations:
-        self._folder = TemporaryDirectory()
-        self._database = sqlite3.connect(Path(self._folder.name, "annotations"))
-        self._database.executescript(_TABLES)
-        self._database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        with on_temporary_disk():
+            self._folder = TemporaryDirectory()
+            self._database = sqlite3.connect(Path(self._folder.name, "annotations"))
+            self._database.executescript(_TABLES)
+        self._execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         return self
 
     def __exit__(self, *error: object) -> None:
         self._database.close()
         self._folder.cleanup()
+
+    def _execute(self, statement: str, values: tuple[str | None, ...] = ()) -> sqlite3.Cursor:
+        with on_temporary_disk():
+            return self._database.execute(statement, values)
 
     def add(self, annotation: Any) -> str | None:
         """Add an annotation, and return what is wrong with it."""
@@ -51,14 +58,14 @@ class Annotations:
             return "it has no image_id"
         content = {k: v for k, v in annotation.items() if k not in _LEFT_OUT}
         row = (image, _identity(annotation.get("category_id")), json.dumps(content))
-        self._database.execute("INSERT INTO annotations VALUES (?, ?, ?)", row)
+        self._execute("INSERT INTO annotations VALUES (?, ?, ?)", row)
         return None
 
     def add_image(self, image: Any) -> None:
         """Note the id of an image of the list."""
         identity = _identity(image.get("id")) if isinstance(image, dict) else None
         if identity is not None:
-            self._database.execute(_ADD_IMAGE, (identity,))
+            self._execute(_ADD_IMAGE, (identity,))
 
     def add_category(self, category: Any) -> str | None:
         """Add a category, and return what is wrong with it."""
@@ -67,12 +74,12 @@ class Annotations:
         if identity is None or not isinstance(name, str):
             return "it has no id and name"
         row = (identity, json.dumps(name))
-        self._database.execute("INSERT OR IGNORE INTO categories VALUES (?, ?)", row)
+        self._execute("INSERT OR IGNORE INTO categories VALUES (?, ?)", row)
         return None
 
     def sort(self) -> None:
         """Make the annotations of an image quick to find, after all are added."""
-        self._database.execute("CREATE INDEX by_image ON annotations (image)")
+        self._execute("CREATE INDEX by_image ON annotations (image)")
 
     def of(self, image_id: Any, characters: int) -> tuple[list[dict[str, Any]], str | None]:
         """Return the annotations of an image with their categories, and why these are not all.
@@ -85,14 +92,14 @@ class Annotations:
         if image is None:
             return [], None
         query = "SELECT number FROM images WHERE id = ?"
-        (number,) = self._database.execute(query, (image,)).fetchone() or (1,)
+        (number,) = self._execute(query, (image,)).fetchone() or (1,)
         if number > 1:
             return (
                 [],
                 f"{number:,} images have its id, so nothing says which annotations are its own",
             )
         annotations: list[dict[str, Any]] = []
-        for content, category in self._database.execute(_OF_IMAGE, (image,)):
+        for content, category in self._execute(_OF_IMAGE, (image,)):
             characters -= len(content)
             if characters < 0:
                 return (
@@ -108,7 +115,7 @@ class Annotations:
     def stray(self) -> int:
         """Return the number of annotations of images that the list does not have."""
         query = "SELECT count(*) FROM annotations WHERE image NOT IN (SELECT id FROM images)"
-        count: int = self._database.execute(query).fetchone()[0]
+        count: int = self._execute(query).fetchone()[0]
         return count
 
 

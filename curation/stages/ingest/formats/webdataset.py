@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import IO, NamedTuple
 
+from curation.media.files.limits import MEMBER_TEXTS_BYTES
 from curation.media.files.location import FileSystemError, shown
 from curation.media.files.magic import HEAD_BYTES, is_picture
 from curation.media.files.tar import (
@@ -19,6 +20,7 @@ from curation.media.files.tar import (
     open_tar,
     what_follows,
 )
+from curation.media.files.temporary_files import on_temporary_disk
 from curation.stages.ingest.formats.boundary import Item, items_or_reason, unreadable
 from curation.stages.ingest.formats.samples import (
     Texts,
@@ -78,8 +80,9 @@ class _Scan:
     def content(self, text: _Text | None) -> bytes | None:
         if text is None:
             return None
-        self.spool.seek(text.start)
-        return self.spool.read(text.size)
+        with on_temporary_disk():
+            self.spool.seek(text.start)
+            return self.spool.read(text.size)
 
 
 def read(file: SourceFile) -> Iterator[Item]:
@@ -167,7 +170,10 @@ def _member(tar: tarfile.TarFile, member: Member, spool: IO[bytes]) -> _Member:
     if not is_text:
         return _Member(place)
     start = spool.tell()
-    spool.write(content)
+    if start + len(content) > MEMBER_TEXTS_BYTES:
+        raise tarfile.ReadError(f"its texts have more than {MEMBER_TEXTS_BYTES:,} bytes")
+    with on_temporary_disk():
+        spool.write(content)
     return _Member(place, text=_Text(start, len(content)))
 
 
