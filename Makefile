@@ -7,11 +7,11 @@ BIN := $(CURDIR)/.venv/bin
 # Spark's scripts look for Python there.
 export PATH := $(BIN):$(PATH)
 
-# Any Python from 3.9 on starts the set-up, which then looks for a 3.11, 3.12 or 3.13 itself.
-SETUP = set -e; for python in "$$PYTHON" python3 python3.12 python3.11 python3.13; do \
+# Any Python from 3.9 on starts the set-up, which then looks for a 3.11, 3.12, 3.13 or 3.14 itself.
+SETUP = set -e; for python in "$$PYTHON" python3 python3.12 python3.11 python3.13 python3.14; do \
 	if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; \
 	then exec "$$python" scripts/setup.py $(1); fi; done; \
-	echo "setup: no Python from 3.9 on is on PATH: install Python 3.11, 3.12 or 3.13" >&2; exit 1
+	echo "setup: no Python from 3.9 on is on PATH: install Python 3.11, 3.12, 3.13 or 3.14" >&2; exit 1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -185,4 +185,5 @@ PARTS = {
     "wheel": Part("the wheel, built and tried in a fresh environment", wheel),
     "python-3.12": Part("the unit tests under Python 3.12", unit_tests_under("3.12")),
     "python-3.13": Part("the unit tests under Python 3.13", unit_tests_under("3.13")),
+    "python-3.14": Part("the unit tests under Python 3.14", unit_tests_under("3.14")),
 }

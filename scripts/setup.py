@@ -1,7 +1,7 @@
 """Builds the project's environments: `.venv`, or with the argument `airflow`, `.venv-airflow`.
 
 `make setup` and `make setup-airflow` call it. It needs the standard library only and any Python
-from 3.9 on, since it looks for the Python 3.11, 3.12 or 3.13 that the environment is made with.
+from 3.9 on, since it looks for the Python 3.11 to 3.14 that the environment is made with.
 The environment variables that change what it does:
 
 PYTHON  the interpreter to build with (a name or a path), instead of the first fit one on PATH
@@ -31,9 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 VENV_AIRFLOW = ROOT / ".venv-airflow"
 STAMP = "curation-setup.json"
-PYTHON_VERSIONS = ((3, 11), (3, 12), (3, 13))
-PYTHON_NAMES = ("python3.12", "python3.11", "python3.13", "python3", "python")
-SUPPORTED = "3.11, 3.12 or 3.13"
+PYTHON_VERSIONS = ((3, 11), (3, 12), (3, 13), (3, 14))
+PYTHON_NAMES = ("python3.12", "python3.11", "python3.13", "python3.14", "python3", "python")
+SUPPORTED = "3.11, 3.12, 3.13 or 3.14"
 OLDEST_JAVA = 17
 
 PROBE = """\

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from robotstxt import RobotsMatcher
 
 from curation.media.web.urls import normalize
 from tests.fetch.helpers import rules_of
+
+# Its wheels stop at Python 3.13.
+RobotsMatcher = pytest.importorskip("robotstxt").RobotsMatcher
 
 SOON, LONG = 400, 4_000
 FIELDS = ["User-agent", "user-agent", "USERAGENT", "user agent", "Disallow", "Allow", "dissallow"]

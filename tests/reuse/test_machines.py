@@ -49,6 +49,21 @@ def test_groups_that_another_recipe_formed_keep_the_order_of_files() -> None:
         lists.teardown()
 
 
+def test_a_list_whose_rows_moved_to_another_leaves_nothing_to_do() -> None:
+    """Its group has no row in the new version, which is no reason to look for removed pairs again."""
+    lists = UrlLists()
+    try:
+        lists.build()
+        lists.run_recipe("a", 2)
+        lists.write("one", "4.parquet", [(1, "x"), (5, "y")])
+        lists.run_recipe("a", 2)
+        lists.remove("one", "4.parquet")
+        lists.write("one", "1.parquet", [(1, "x"), (5, "y")])
+        lists.run_recipe("a", 2)
+    finally:
+        lists.teardown()
+
+
 def test_a_version_with_the_same_rows_does_not_bring_back_an_older_history() -> None:
     """The rows of the last run are those of an earlier one, which removed the same pairs otherwise."""
     lists = UrlLists()

@@ -177,8 +177,11 @@ class RemovedPairs:
             group.name: digest([group.bits, content_of(files)]) for group, files in groups
         }
         by_source: dict[str, list[str]] = {}
-        for group, _ in groups:
-            by_source.setdefault(group.source, []).append(self._listing[group.name])
+        for group, files in groups:
+            listings = by_source.setdefault(group.source, [])
+            # One that lists nothing may be missing from the next run.
+            if files:
+                listings.append(self._listing[group.name])
         self._source = {source: digest(sorted(names)) for source, names in by_source.items()}
 
     def generation(self, group: Group) -> int:
