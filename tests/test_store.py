@@ -6,7 +6,7 @@ import io
 import json
 import pickle
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -163,7 +163,8 @@ def test_nothing_outside_of_a_store_is_touched_for_its_manifest(tmp_path: Path, 
     mine.write_bytes(b"mine")
     commit(store, "pairs", {"a": []})
     (path,) = store.storage.files("tables/pairs/versions")
-    manifest = read_manifest(store.storage.read(path) or b"")
+    content = store.storage.read(path) or b""
+    manifest = read_manifest(content, "pairs", PurePosixPath(path).stem)
     entry = FileEntry("x", 1, "0" * 64, 1)
     object.__setattr__(entry, "path", place.format(folder=tmp_path))
     (first, *others) = manifest.fragments

@@ -16,9 +16,9 @@ from curation.engine.parallel import Parallel
 from curation.engine.units import WORK, Output, StageOutput, Unit, content_of
 from curation.store.digest import digest
 from curation.store.fragment import Fragment
-from curation.store.manifest import FragmentRecord, Manifest
+from curation.store.manifest import FragmentRecord, Manifest, record_path
 from curation.store.step_log import StepLog
-from curation.store.store import Store, record_path
+from curation.store.store import Store
 from curation.store.used_work import SHARED
 
 EXECUTION_ONLY = True

@@ -11,11 +11,11 @@ from curation.errors import BoundsError, Detail, InvalidValueError, RecipeError
 from curation.flow import Step
 from curation.media.web.failure_reasons import check_failure
 from curation.runner.work import StepContext
-from curation.store.manifest import FragmentRecord, Manifest, count_outcomes
+from curation.store.manifest import FragmentRecord, Manifest, count_outcomes, record_path
 from curation.store.run_log import Recompute
 from curation.store.step_log import Entry
 from curation.store.storage.base import FileStatus
-from curation.store.store import Store, in_parallel, record_path
+from curation.store.store import Store, in_parallel
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""

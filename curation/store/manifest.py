@@ -111,6 +111,11 @@ def check_within(*paths: str) -> None:
             raise ValueError(f"{path[:300]!r} leads out of the store")
 
 
+def record_path(table_dir: str, memo: str) -> str:
+    """Return the path of the completion record of a fragment."""
+    return f"{table_dir}/done/{memo}.json"
+
+
 @dataclass(frozen=True)
 class FileEntry:
     """One committed file: path within the store, size in bytes, SHA-256, rows."""

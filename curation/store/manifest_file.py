@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from curation.store.manifest import FORMAT, FileEntry, FragmentRecord, Manifest
+from curation.store.manifest import FORMAT, FileEntry, FragmentRecord, Manifest, record_path
 from curation.store.sealed_json import CHECKSUM, load_json, seal, unseal
 from curation.store.storage.base import open_content
 
@@ -90,14 +90,14 @@ def _to_json(values: Iterable[Any]) -> list[str]:
     return [json.dumps(value, sort_keys=True) for value in values]
 
 
-def read_header(content: bytes) -> dict[str, Any]:
-    """Return everything of a manifest but its fragments.
+def read_header(content: bytes, table: str, version: str) -> dict[str, Any]:
+    """Return everything of the manifest of a version of a table but its fragments.
 
     `fragments`, `rows` and `bytes` are their numbers.
 
     Raises:
         OtherFormatError: another version of curation wrote it.
-        ValueError, OSError: the file is damaged.
+        ValueError, OSError: the file is damaged, or is that of another version.
     """
     try:
         metadata = pq.read_metadata(open_content(content)).metadata or {}
@@ -110,6 +110,8 @@ def read_header(content: bytes) -> dict[str, Any]:
     _check(content, checksum)
     if header.get("format") != FORMAT:
         raise OtherFormatError(f"format {header.get('format')}")
+    if (header.get("table"), header.get("version")) != (table, version):
+        raise ValueError(f"it is that of version {header.get('version')} of {header.get('table')}")
     return header
 
 
@@ -125,37 +127,37 @@ def _check(content: bytes, checksum: bytes | None) -> None:
         raise ValueError("its checksum is wrong")
 
 
-def read_manifest(content: bytes) -> Manifest:
-    """Return the manifest of a file.
+def read_manifest(content: bytes, table: str, version: str) -> Manifest:
+    """Return the manifest of a version of a table.
 
     Raises:
         OtherFormatError: another version of curation wrote it.
-        ValueError, OSError: the file is damaged.
+        ValueError, OSError: the file is damaged, or is that of another version.
     """
-    header = read_header(content)
+    header = read_header(content, table, version)
     with pq.ParquetFile(open_content(content)) as file:
-        table = file.read()
+        fragments = file.read()
     known = {k: v for k, v in header.items() if k not in (*COUNTED, "format")}
     try:
-        return Manifest(**(known | {"fragments": tuple(_records(table))}))
+        return Manifest(**(known | {"fragments": tuple(_records(fragments))}))
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"it lacks a field or a column: {error}") from error
 
 
-def read_names(content: bytes) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Return the paths of the files of a manifest, and the memos of its fragments, as text.
+def read_names(content: bytes, table: str, version: str) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Return the paths of the files of a version, and the memos of its fragments, as text.
 
     A manifest of 130,000 fragments takes a hundredth of the memory that `read_manifest` needs.
 
     Raises:
         OtherFormatError: another version of curation wrote it.
-        ValueError, OSError: the file is damaged.
+        ValueError, OSError: the file is damaged, or is that of another version.
     """
-    read_header(content)
+    read_header(content, table, version)
     with pq.ParquetFile(open_content(content)) as file:
-        table = file.read(columns=["memo", "files.list.element.path"])
-    files = pc.list_flatten(table.column("files"))
-    return pc.struct_field(files, "path"), table.column("memo")
+        fragments = file.read(columns=["memo", "files.list.element.path"])
+    files = pc.list_flatten(fragments.column("files"))
+    return pc.struct_field(files, "path"), fragments.column("memo")
 
 
 def _records(table: pa.Table) -> Iterable[FragmentRecord]:
@@ -178,12 +180,12 @@ def record_to_json(record: FragmentRecord) -> bytes:
     return seal(record.to_json())
 
 
-def record_from_json(content: bytes) -> FragmentRecord:
-    """Return the completion record of a file.
+def record_from_json(content: bytes, path: str) -> FragmentRecord:
+    """Return the completion record at a path.
 
     Raises:
         OtherFormatError: another version of curation wrote it.
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or is that of another fragment.
     """
     spec = load_json(content)
     # The oldest formats had no checksum.
@@ -192,6 +194,9 @@ def record_from_json(content: bytes) -> FragmentRecord:
     if spec.get("format") != FORMAT:
         raise OtherFormatError(f"format {spec.get('format')}")
     try:
-        return FragmentRecord.from_json(spec)
+        record = FragmentRecord.from_json(spec)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"it lacks a field: {error}") from error
+    if record_path(record.table_dir, record.memo) != path:
+        raise ValueError(f"it is that of fragment {record.name!r} of {record.table_dir}")
+    return record

@@ -269,6 +269,11 @@ def read_record(store: Store, path: str) -> RunRecord | None:
 def _parsed(store: Store, path: str) -> RunRecord | None:
     spec = store.read_json(path)
     record = parse_record(spec)
+    if record is not None and path not in names_of(f"{FOLDER}/{record.run}"):
+        logger.warning(
+            "%s is damaged: it is that of run %s. It is left out.", store.address(path), record.run
+        )
+        return None
     if record is None and spec is not None:
         logger.warning(
             "%s was written by another version of curation. The run is left out.",

@@ -153,6 +153,8 @@ class StepLog:
                 fix="Use the version that works on this store, or another store",
             )
         try:
+            if spec["number"] != number:
+                return None
             return Entry(
                 number,
                 spec["kind"],

@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from curation.store.checksums import sha256_of
-from curation.store.manifest import FileEntry, FragmentRecord, Manifest
+from curation.store.manifest import FileEntry, FragmentRecord, Manifest, record_path
 from curation.store.manifest_file import (
     OtherFormatError,
     read_header,
@@ -181,7 +181,7 @@ class Store:
         return {m: r for m, r in records.items() if all(f.path in paths for f in r.files)}
 
     def _read_record(self, path: str) -> FragmentRecord | None:
-        return self._read(path, record_from_json)
+        return self._read(path, lambda content: record_from_json(content, path))
 
     def _read(self, path: str, parse: Callable[[bytes], R]) -> R | None:
         """Return what a file of the store says; None if it is missing, damaged or of another format."""
@@ -277,19 +277,25 @@ class Store:
 
     def manifest(self, table: str, version: str) -> Manifest | None:
         """Return the manifest of a version; None if there is none that can be read."""
-        return self._read(manifest_path(table, version), read_manifest)
+        return self._read_version(table, version, read_manifest)
 
     def header(self, table: str, version: str) -> dict[str, Any] | None:
         """Return a manifest without its fragments (see `read_header`); None if there is none."""
-        return self._read(manifest_path(table, version), read_header)
+        return self._read_version(table, version, read_header)
 
     def paths(self, table: str, version: str) -> pa.ChunkedArray | None:
         """Return the paths of the files of a version; None if no manifest can be read.
 
         A manifest of 130,000 fragments takes a hundredth of the memory that `manifest` needs.
         """
-        names = self._read(manifest_path(table, version), read_names)
+        names = self._read_version(table, version, read_names)
         return None if names is None else names[0]
+
+    def _read_version(
+        self, table: str, version: str, parse: Callable[[bytes, str, str], R]
+    ) -> R | None:
+        path = manifest_path(table, version)
+        return self._read(path, lambda content: parse(content, table, version))
 
     def versions(self, table: str) -> list[str]:
         """Return the versions of a table, the one that was written last first."""
@@ -327,11 +333,6 @@ def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
     with ThreadPoolExecutor(min(READERS, len(chunks))) as pool:
         return [result for results in pool.map(call, chunks) for result in results]
-
-
-def record_path(table_dir: str, memo: str) -> str:
-    """Return the path of the completion record of a fragment."""
-    return f"{table_dir}/done/{memo}.json"
 
 
 def manifest_path(table: str, version: str) -> str:

@@ -103,6 +103,8 @@ def find_tag(store: Store, name: str) -> Tag | None:
         tag = Tag(spec["name"], spec["run"], spec["created"])
         if not all(isinstance(text, str) for text in (tag.name, tag.run, tag.created)):
             raise TypeError("its fields have other types")
+        if tag.name != name:
+            raise ValueError(f"it is that of tag {tag.name!r}")
         return tag
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(

@@ -43,10 +43,17 @@ R = TypeVar("R")
 
 
 class _Document(NamedTuple):
-    """A manifest or a completion record: its path, and its version, empty for a record."""
+    """A manifest or a completion record.
+
+    Attributes:
+        path: its path.
+        table: of a manifest; empty for a record.
+        version: of a manifest; empty for a record.
+    """
 
     path: str
-    version: str
+    table: str = ""
+    version: str = ""
 
     def records(self, store: Store) -> Sequence[FragmentRecord]:
         """Return the fragments that it names; none if it has vanished since it was listed.
@@ -58,9 +65,9 @@ class _Document(NamedTuple):
         if content is None:
             return ()
         with suppress(OtherFormatError):
-            return (
-                read_manifest(content).fragments if self.version else (record_from_json(content),)
-            )
+            if self.version:
+                return read_manifest(content, self.table, self.version).fragments
+            return (record_from_json(content, self.path),)
         return ()
 
 
@@ -201,11 +208,11 @@ def _documents(store: Store, name: str, version: str | None) -> list[_Document]:
     folder = name if name.startswith("work/") else f"tables/{name}"
     manifests = known_files(store, f"{folder}/versions", ".parquet")
     if version is not None:
-        return [_Document(p, version) for p in manifests if PurePosixPath(p).stem == version]
+        return [_Document(p, name, version) for p in manifests if PurePosixPath(p).stem == version]
     records = known_files(store, f"{folder}/done", ".json")
     records += known_files(store, f"{folder}/{SHARED}/done", ".json")
-    return [_Document(path, PurePosixPath(path).stem) for path in manifests] + [
-        _Document(path, "") for path in records
+    return [_Document(path, name, PurePosixPath(path).stem) for path in manifests] + [
+        _Document(path) for path in records
     ]
 
 

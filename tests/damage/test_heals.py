@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 import pytest
 
 from curation.engine.table import open_table
+from curation.errors import StoreError
 from curation.store.run_log import Recompute
 from curation.store.verification import verify_store
 
@@ -53,6 +54,27 @@ def problem_after(finished: Finished, path: str, damage: str, folder: Path) -> s
     return ", ".join(
         f"table {name} differs" for name in finished.tables if tables[name] != finished.tables[name]
     )
+
+
+@pytest.mark.parametrize("pattern", ["tables/*/versions/*.parquet", "**/done/*.json"])
+def test_documents_in_the_place_of_others_are_damaged(
+    finished: Finished, tmp_path: Path, pattern: str
+) -> None:
+    """Each is whole in itself, so its checksum is right."""
+    store = finished.copy(tmp_path / "store")
+    paths = sorted((tmp_path / "store").glob(pattern))
+    contents = [path.read_bytes() for path in paths]
+    assert len(contents) == len(set(contents)) > 15
+    for path, content in zip(paths, [*contents[1:], contents[0]], strict=True):
+        path.write_bytes(content)
+    reported = {problem.path for problem in verify_store(store, set_aside="done" in pattern)}
+    assert reported >= {str(path.relative_to(tmp_path / "store")) for path in paths}
+    for name in finished.tables if "versions" in pattern else ():
+        with pytest.raises(StoreError):
+            open_table(store, name)
+    run_recipe(finished.spec, store)
+    assert verify_store(store) == []
+    assert tables_of(finished.spec, store) == finished.tables
 
 
 def cases(finished: Finished) -> Iterator[tuple[str, str]]:

@@ -111,10 +111,13 @@ def test_json_without_a_checksum_is_not_believed(content: bytes) -> None:
 
 def test_a_manifest_is_not_believed_after_any_changed_byte() -> None:
     content = write_manifest(hand_made("x", "v1", [], {}))
-    assert read_manifest(content).version == "v1"
+    assert read_manifest(content, "x", "v1").version == "v1"
+    for other in (("y", "v1"), ("x", "v2")):
+        with pytest.raises(ValueError, match="version v1 of x"):
+            read_manifest(content, *other)
     for place in range(len(content)):
         changed = bytearray(content)
         changed[place] ^= 1
         with pytest.raises((ValueError, OSError)) as raised:
-            read_manifest(bytes(changed))
+            read_manifest(bytes(changed), "x", "v1")
         assert not isinstance(raised.value, OtherFormatError)

@@ -78,7 +78,7 @@ def facts(recipe: Recipe, rows: int = 1000, **known: Any) -> Facts:
     surveys = [surveyed(source, rows, **values) for source in recipe.sources]
     scores = {"min_side": [32, 128, 512], "caption_length": [2, 9, 30]}
     trial = Trial(3, stored_bytes=1e4, scores=scores)
-    machine = Machine("/java", "", (), 2, 16 * GIB, 100 * GIB)
+    machine = Machine("/java", "", (), 2, 16 * GIB, 100 * GIB, {"bf16": 74.0, "fp16": 1.5})
     estimate = Estimate(1e9, 1e9, 10, 0)
     parts: dict[str, Any] = {"trial": trial, "machine": machine, "estimate": estimate}
     return Facts(recipe, surveys, **(parts | known))
@@ -121,6 +121,22 @@ CASES: list[tuple[str, Spec, Spec]] = [
         {"trial": Trial(3, failed={"file_missing": 1}, scores={"min_side": [32, 512]})},
     ),
     ("failing_pictures", {}, {"curated": Trial(3, failed={"unreadable": 1})}),
+    (
+        "slow_precision",
+        {
+            "embed": {
+                "encoders": base()["embed"]["encoders"]
+                | {
+                    "semantic": {
+                        "model": "timm/vit_small_patch14_dinov2.lvd142m",
+                        "weights": "a.safetensors",
+                        "precision": "bf16",
+                    }
+                }
+            }
+        },
+        {},
+    ),
     ("disk", {}, {"estimate": Estimate(200 * GIB, 1e9, 10, 0)}),
     ("memory", {}, {"estimate": Estimate(1e9, 15 * GIB, 10, 0)}),
 ]

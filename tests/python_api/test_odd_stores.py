@@ -121,3 +121,14 @@ def test_a_first_run_that_keeps_no_image_says_why_and_can_be_read(tmp_path: Path
     (named,) = re.findall(r"--run ([^)]+)", str(no_run.value))
     with curation.open(store, run=named) as opened:
         assert opened.why("k3").rows[0]["select"]["reason"] == "caption_length"
+
+
+def test_a_query_says_that_a_file_has_vanished(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(len(KEYS), 4))
+    run_recipe(recipe(tmp_path, vectors, ("plain",)), tmp_path / "store")
+    (file, *_) = (tmp_path / "store" / "tables" / "pairs" / "data").glob("*.parquet")
+    file.unlink()
+    with curation.open(tmp_path / "store") as store:
+        with pytest.raises(StoreError, match=re.escape(file.name)):
+            store.sql("FROM pairs")
+        assert store.sql("FROM copies").fetchall()

@@ -105,7 +105,7 @@ def test_a_head_refuses_vectors_of_another_encoder(
     labels = read_labels(labels_of(tmp_path, rows[["pair_id", "label"]]))
     out = tmp_path / "head.safetensors"
     train_filter(table(folder / "store", "embeddings.semantic"), labels, out)
-    other = {"encoders": {"semantic": {"model": "vit_micro", "precision": "bf16"}}}
+    other = {"encoders": {"semantic": {"model": "copy_micro"}}}
     head = {"kind": "linear", "encoder": "semantic", "weights": str(out)}
     with pytest.raises(CurationError, match=r"was trained on vectors of .*train it again"):
         scored(tmp_path / "store", folder, head, embed=other)

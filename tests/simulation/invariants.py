@@ -54,7 +54,8 @@ def check_history(world: World) -> None:
 def check_version(world: World, table: str, version: str) -> str:
     """Check that a version is whole: every file is there as it was written; return its mark."""
     objects = world.server.objects
-    manifest = read_manifest(objects[f"tables/{table}/versions/{version}.parquet"][0])
+    content = objects[f"tables/{table}/versions/{version}.parquet"][0]
+    manifest = read_manifest(content, table, version)
     parts = []
     for record in manifest.fragments:
         for entry in record.files:

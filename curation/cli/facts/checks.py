@@ -65,6 +65,8 @@ class Machine(Facts):
     """Bytes of memory that may be used."""
     disk: int | None
     """Free bytes where the store is; null if it is not on this machine."""
+    slow_precisions: dict[str, float]
+    """How many times as long a layer takes as in fp32, by precision, where it takes longer."""
 
 
 class Warned(Facts):

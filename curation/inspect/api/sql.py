@@ -20,7 +20,7 @@ from duckdb.func import ARROW, SPECIAL
 
 from curation.engine.table import Table
 from curation.engine.table_name import TableName
-from curation.errors import CurationError, Detail, not_utf8
+from curation.errors import CurationError, Detail, StoreError, not_utf8
 from curation.inspect.api.columns import (
     dimension,
     stored_dtype,
@@ -302,17 +302,27 @@ def _base(name: str) -> str:
 
 
 def _scanned(table: Table, files: Sequence[FileEntry], schema: pa.Schema) -> Any:
-    """Return what DuckDB scans: files, of which it reads the columns and row groups that it needs."""
+    """Return what DuckDB scans: files, of which it reads the columns and row groups that it needs.
+
+    Raises:
+        StoreError: a file has vanished.
+    """
     if not files:
         return schema.empty_table()
     storage = table.store.storage
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    return ds.dataset(
-        [f"{storage.root}/{entry.path}" for entry in files],
-        schema=schema.remove_metadata(),
-        format=ds.ParquetFileFormat(default_fragment_scan_options=options),
-        filesystem=storage.filesystem,
-    )
+    try:
+        return ds.dataset(
+            [f"{storage.root}/{entry.path}" for entry in files],
+            schema=schema.remove_metadata(),
+            format=ds.ParquetFileFormat(default_fragment_scan_options=options),
+            filesystem=storage.filesystem,
+        )
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"A file of table {table.manifest.table} has vanished ({error})",
+            fix="Run the whole recipe again: it computes what is missing",
+        ) from error
 
 
 def _shown(schema: pa.Schema) -> str:

@@ -11,6 +11,7 @@ from numbers import Real
 from typing import Any
 
 from curation.inspect.check.findings import Facts, Finding
+from curation.inspect.check.machine_warnings import scarce_machine, slow_precisions
 from curation.inspect.check.survey import Survey
 from curation.inspect.weights import is_in_hub_cache
 from curation.media.encoders import ENCODERS
@@ -28,8 +29,6 @@ BAD_SHARE, FAILED_SHARE = 0.01, 0.1
 """Shares of rows that cannot be read, and of pictures that cannot be stored, that are normal."""
 METADATA_CHARACTERS = 4096
 """Characters of the unmapped columns of a row, on average, that are normal."""
-MEMORY_SHARE = 0.8
-"""Share of the memory that a run may plan for."""
 
 
 def first_run_encoders(facts: Facts) -> Iterator[Finding]:
@@ -296,29 +295,6 @@ _ELSEWHERE = (
 )
 
 
-def scarce_machine(facts: Facts) -> Iterator[Finding]:
-    """Yield that the run needs more disk or memory than there is."""
-    machine, estimate = facts.machine, facts.estimate
-    if machine is None or estimate is None:
-        return
-    if machine.disk is not None and estimate.stored > machine.disk:
-        yield Finding(
-            "disk",
-            "store",
-            f"the run writes about {estimate.stored / 1e9:,.1f} GB, and {machine.disk / 1e9:,.1f} GB "
-            "are free",
-            "Choose another place for the store, store smaller pictures (fetch.resize), or add disk",
-        )
-    if estimate.memory > MEMORY_SHARE * machine.memory:
-        yield Finding(
-            "memory",
-            "sources",
-            f"the driver needs about {estimate.memory / 1e9:,.1f} GB of memory, and the machine has "
-            f"{machine.memory / 1e9:,.1f} GB",
-            "Use a larger machine, or a smaller pool",
-        )
-
-
 Warn = Callable[[Facts], Iterator[Finding]]
 WARNINGS: tuple[Warn, ...] = (
     no_retrieve,
@@ -333,6 +309,7 @@ WARNINGS: tuple[Warn, ...] = (
     unreadable_rows,
     large_metadata,
     failing_pictures,
+    slow_precisions,
     scarce_machine,
 )
 """All kinds of warnings, in the order in which they are shown."""

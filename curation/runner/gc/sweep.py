@@ -161,7 +161,7 @@ class Sweep:
             try:
                 if content is None:
                     raise FileNotFoundError("it is missing")
-                columns = read_names(content)
+                columns = read_names(content, table, version)
             except (ValueError, OSError) as error:
                 logger.warning(
                     "Nothing of table %s is removed: a kept run needs version %s, and nobody knows "
@@ -188,7 +188,8 @@ class Sweep:
     def _files_of_record(self, path: str) -> list[str]:
         content = self.store.storage.read(path)
         try:
-            return [] if content is None else [f.path for f in record_from_json(content).files]
+            files = () if content is None else record_from_json(content, path).files
+            return [file.path for file in files]
         except ValueError:
             # Nobody can use it, so it keeps nothing.
             return []
