@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import Any
 
 from curation.store import tombstones
 from curation.store.layout import is_written_here
 from curation.store.problem import Problem, unreadable
 from curation.store.run_record import FOLDER as RUNS
+from curation.store.run_record import RUNNING_SUFFIX, SUFFIX
 from curation.store.sealed_json import unseal
 from curation.store.step_log import StepLog
 from curation.store.store import Store
@@ -21,6 +23,9 @@ EXECUTION_ONLY = True
 
 BACKUP = "Put the file back from a backup of the store"
 """What mends a record of what was taken down: nobody else knows what it said."""
+STEPS = "steps"
+_NAMES = {RUNS: "run", TAGS: "name", STEPS: "number"}
+"""The field that says which file of a folder a record is."""
 
 
 def check_notes(store: Store, name: str) -> list[Problem]:
@@ -42,7 +47,7 @@ def check_records(store: Store) -> Iterator[Problem]:
 
 def _check_steps(store: Store) -> Iterator[Problem]:
     """Yield the last entries of logs that cannot be read. Nothing reads earlier ones."""
-    for name in store.storage.folders("steps"):
+    for name in store.storage.folders(STEPS):
         log = StepLog(store, name)
         numbers = log.numbers()
         # Not to be set aside: the entry before it would then count, and may be an old lease.
@@ -79,8 +84,19 @@ def _damaged(store: Store, paths: Iterable[str], table: str = "") -> Iterator[Pr
     """Yield the files with a checksum that cannot be read, or do not hold what was written."""
     for path in paths:
         try:
-            unseal(store.storage.read(path) or b"")
+            _check_name(path, unseal(store.storage.read(path) or b""))
         except (ValueError, OSError) as error:
             # It may have vanished since it was listed.
             if store.storage.status(path) is not None:
                 yield unreadable(store, path, error, table)
+
+
+def _check_name(path: str, spec: Any) -> None:
+    """Raise ValueError if a record is that of another file."""
+    name = PurePosixPath(path).name.removesuffix(RUNNING_SUFFIX).removesuffix(SUFFIX)
+    field = _NAMES.get(path.partition("/")[0])
+    if field is None or not isinstance(spec, dict) or field not in spec:
+        return
+    written = spec[field]
+    if name != (f"{written:08d}" if isinstance(written, int) else written):
+        raise ValueError(f"it is that of {field} {written!r}")

@@ -21,6 +21,7 @@ from curation.store.step_log import Entry, StepLog, Waiting, hold
 from curation.store.store import Store
 from curation.store.tags import add_tag, read_tags, tag_path
 from curation.store.tombstones import Tombstone, open_takedowns, put_tombstone, read_takedowns
+from curation.store.verification import verify_store
 
 from ..tables import commit
 
@@ -124,6 +125,32 @@ def test_a_tag_whose_fields_have_other_types_is_damaged(store: Store) -> None:
     add_tag(store, "v1", "20260101T000000.000000Z-abcdef")
     changed(store, tag_path("v1"), run=[])
     with pytest.raises(StoreError, match=r"is damaged .*other types"):
+        read_tags(store)
+
+
+def test_a_record_in_the_place_of_another_is_damaged(store: Store) -> None:
+    """Each is whole in itself, so its checksum is right."""
+    for _ in range(2):
+        with recorded_run(store, "recipe", "f"):
+            pass
+    names = [record.run for record in read_runs(store)]
+    for tag, run in zip(("v1", "v2"), names, strict=True):
+        add_tag(store, tag, run)
+    log = StepLog(store, "step")
+    with hold(log, this_process("mine"), "stage", {}, Waiting()):
+        pass
+    assert verify_store(store) == []
+    lease, release = log.entries()
+    for path, other in (
+        (tag_path("v1"), tag_path("v2")),
+        (log.path(release.number), log.path(lease.number)),
+        *[sorted(store.storage.files("runs"))[:2]],
+    ):
+        store.storage.write(path, store.storage.read(other) or b"")
+        assert path in {problem.path for problem in verify_store(store)}
+    assert log.latest().is_damaged
+    assert len(list(read_runs(store))) == 1
+    with pytest.raises(StoreError, match="that of tag 'v2'"):
         read_tags(store)
 
 
