@@ -26,6 +26,8 @@ from .conftest import Run, audited
 from .test_audit import bits, pool_of, unit
 
 LEVELS = ("perceptual", "near")
+SIZE = 14
+"""Images that are audited, of which some have copies in the pool."""
 
 
 def words(audit: Audit) -> str:
@@ -43,12 +45,12 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def plain(committed: Run, out: Path) -> Audit:
     """Nothing is verified."""
-    return audited(committed, out / "plain", size=1000)
+    return audited(committed, out / "plain", size=SIZE)
 
 
 @pytest.fixture(scope="module")
 def verified(committed: Run, out: Path) -> Audit:
-    return audited(committed.with_dedup(verify={}), out / "verified", size=1000)
+    return audited(committed.with_dedup(verify={}), out / "verified", size=SIZE)
 
 
 def test_a_copy_is_found_if_a_level_finds_it_and_its_pixels_agree(

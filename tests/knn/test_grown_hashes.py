@@ -25,7 +25,7 @@ from curation.store.store import Store
 
 from ..tables import commit, commit_vectors, run_step
 from ..workers import Recording
-from .test_hamming import ROLE_PAIRS, merged, near_hashes, reference, world
+from .test_hamming import ROLE_PAIRS, Joined, World, merged, near_hashes, reference, world
 
 
 def part_of(images: Images, names: set[str]) -> Images:
@@ -37,26 +37,34 @@ def part_of(images: Images, names: set[str]) -> Images:
     return {role: named for role, named in parts.items() if named}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    seed=st.integers(0, 10**6),
-    k=st.integers(1, 6),
-    distance=st.sampled_from([0, 15, 24, 47]),
-    crowded=st.booleans(),
-    shares=st.lists(st.integers(1, 5), min_size=2, max_size=4),
-)
+@pytest.mark.parametrize("examples", [12, pytest.param(200, marks=pytest.mark.nightly)])
 def test_images_that_are_added_give_what_comparing_all_pairs_gives(
-    tmp_path_factory: pytest.TempPathFactory,
-    seed: int,
-    k: int,
-    distance: int,
-    crowded: bool,
-    shares: list[int],
+    examples: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Images are added in any order: equal ones, smaller ids, and whole roles that come later."""
-    images, store = world(seed, 24, crowded), Store(tmp_path_factory.mktemp("hashes"))
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        seed=st.integers(0, 10**6),
+        k=st.integers(1, 6),
+        distance=st.sampled_from([0, 15, 24, 47]),
+        crowded=st.booleans(),
+        shares=st.lists(st.integers(1, 5), min_size=2, max_size=4),
+    )
+    def check(seed: int, k: int, distance: int, crowded: bool, shares: list[int]) -> None:
+        store = Store(tmp_path_factory.mktemp("hashes"))
+        params = HammingParams(max_distance=distance, k=k)
+        images = world(seed, 24, crowded)
+        assert grown(images, store, params, shares, seed) == reference(images, distance, k)
+
+    check()
+
+
+def grown(
+    images: World, store: Store, params: HammingParams, shares: list[int], seed: int
+) -> Joined:
+    """The pairs of the last of several joins, each with some images more than the one before."""
     context = Context(store, InProcess(), "cells", None)
-    params = HammingParams(max_distance=distance, k=k)
     every = images.write(store)
     order = np.random.default_rng(seed).permutation([n for named in every.values() for n in named])
     ends = np.ceil(np.cumsum(shares) / sum(shares) * len(order)).astype(int)
@@ -72,7 +80,7 @@ def test_images_that_are_added_give_what_comparing_all_pairs_gives(
             by_role = part_of(every, set(order[:end].tolist()))
             search = search_hashes(by_role, ROLE_PAIRS, params, context, known)
             known = KnownHashes(contents_of(by_role), search.near_hashes)
-    assert merged(search, context) == reference(images, distance, k)
+    return merged(search, context)
 
 
 RECIPE: dict[str, Any] = {

@@ -25,14 +25,14 @@ from ..gc.helpers import run_recipe
 from .limited import ARMS, limited_recipe
 
 
-@pytest.fixture(params=["limited", "balanced"])
+@pytest.fixture(scope="module", params=["limited", "balanced"])
 def store(limited: Path, request: pytest.FixtureRequest) -> Iterator[OpenStore]:
     """The store as one of the recipes has it."""
     with curation.open(limited, recipe=request.param) as opened:
         yield opened
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def rows(store: OpenStore) -> list[dict[str, Any]]:
     """What is said of every row that was not dropped by `ingest`."""
     pairs = store.table("pairs").pandas()

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from curation.stages.verify.blocks import Floats
 from curation.stages.verify.reduced_image import ReducedImage
 
 MATCH_RATIO = 0.85
@@ -19,6 +20,7 @@ REPROJECTION_ERROR = 3.0
 MAX_AREA_RATIO = 10.0
 """Largest ratio of areas that a map may have, in either direction."""
 
+Positions = npt.NDArray[np.intp]
 Affine = npt.NDArray[np.float64]
 """Map from pixels (x, y) of the other image to pixels of this one, shape (2, 3)."""
 
@@ -31,14 +33,11 @@ def align_keypoints(this: ReducedImage, other: ReducedImage) -> Affine | None:
     """
     if this.keypoints is None or other.keypoints is None:
         return None
-    this_positions, this_descriptors = this.keypoints
-    other_positions, other_descriptors = other.keypoints
-    matches = cv2.BFMatcher().knnMatch(other_descriptors, this_descriptors, k=2)
-    good = [m[0] for m in matches if len(m) == 2 and m[0].distance < MATCH_RATIO * m[1].distance]
-    if len(good) < 4:
+    matched, nearest = _match_keypoints(other.keypoints[1], this.keypoints[1])
+    if len(matched) < 4:
         return None
-    source = other_positions[[m.queryIdx for m in good]]
-    target = this_positions[[m.trainIdx for m in good]]
+    source = other.keypoints[0][matched]
+    target = this.keypoints[0][nearest]
     # OpenCV returns None if no three matches agree, which its type stubs do not say.
     affine: Any = cv2.estimateAffine2D(
         source, target, method=cv2.RANSAC, ransacReprojThreshold=REPROJECTION_ERROR, maxIters=1000
@@ -49,6 +48,31 @@ def align_keypoints(this: ReducedImage, other: ReducedImage) -> Affine | None:
     if not 1 / MAX_AREA_RATIO < area_ratio < MAX_AREA_RATIO:
         return None
     return np.asarray(affine, dtype=np.float64)
+
+
+def _match_keypoints(queries: Floats, candidates: Floats) -> tuple[Positions, Positions]:
+    """Return the keypoints whose nearest candidate is much closer than the second nearest.
+
+    Descriptors hold whole numbers and have squares that add up to less than 2^24, so that all sums here
+    are exact in float32, whatever the order in which a processor adds.
+
+    Args:
+        queries: descriptors of shape (m, 128).
+        candidates: descriptors of shape (n, 128), at least two.
+
+    Returns:
+        Positions in `queries`, and for each of them the position of its nearest candidate.
+    """
+    rows = np.arange(len(queries))
+    # The larger, the nearer: 2qc - c² is q² less the squared distance.
+    closeness = 2 * (queries @ candidates.T) - (candidates**2).sum(axis=1)
+    nearest = closeness.argmax(axis=1)
+    first = closeness[rows, nearest]
+    closeness[rows, nearest] = -np.inf
+    squared = (queries**2).sum(axis=1)
+    distances = np.stack([squared - first, squared - closeness.max(axis=1)]).astype(np.float64)
+    matched = np.flatnonzero(distances[0] < MATCH_RATIO**2 * distances[1])
+    return matched, nearest[matched]
 
 
 def align_frames(this: ReducedImage, other: ReducedImage) -> Iterator[Affine]:

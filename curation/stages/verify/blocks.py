@@ -37,7 +37,8 @@ class Blocks(NamedTuple):
         """Return the blocks of an image, shape (height, width)."""
         blocks = _blocks(values)
         blocks -= blocks.mean(axis=2, keepdims=True)
-        return cls(blocks, np.sqrt((blocks**2).mean(axis=2)))
+        squares = np.einsum("ijk,ijk->ij", blocks, blocks)
+        return cls(blocks, np.sqrt(squares / blocks.shape[2]))
 
 
 def _blocks(values: Floats) -> Floats:
@@ -48,6 +49,64 @@ def _blocks(values: Floats) -> Floats:
     height, width = values.shape[0] // GRID, values.shape[1] // GRID
     blocks = values[: height * GRID, : width * GRID].reshape(GRID, height, GRID, width)
     return blocks.transpose(0, 2, 1, 3).reshape(GRID, GRID, -1).copy()
+
+
+class Windows(NamedTuple):
+    """Rectangles of one size in an image.
+
+    Attributes:
+        corners: first row and first column of each, shape (n, 2).
+        height: pixels.
+        width: pixels.
+    """
+
+    corners: npt.NDArray[np.int64]
+    height: int
+    width: int
+
+    def enlarged(self, margin: int) -> Windows:
+        """Return the rectangles with more pixels on each side."""
+        return Windows(self.corners - margin, self.height + 2 * margin, self.width + 2 * margin)
+
+    def slices(self) -> list[tuple[slice, slice]]:
+        """Return rows and columns of each."""
+        return [
+            (slice(top, top + self.height), slice(left, left + self.width))
+            for top, left in self.corners.tolist()
+        ]
+
+    def means(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return the mean of each, of values of shape (height, width)."""
+        return self._sums(cv2.integral(values)) / (self.height * self.width)
+
+    def contrasts(self, values: Floats) -> npt.NDArray[np.float64]:
+        """Return the standard deviation of each."""
+        sums, squares = (
+            self._sums(sums) / (self.height * self.width) for sums in cv2.integral2(values)
+        )
+        return np.sqrt(np.maximum(squares - sums**2, 0))
+
+    def _sums(self, integral: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        top, left = self.corners.T
+        bottom, right = top + self.height, left + self.width
+        below, above = integral[bottom, right] - integral[bottom, left], integral[top, right]
+        return np.asarray(below - above + integral[top, left])
+
+
+def block_windows(shape: tuple[int, ...], margin: int) -> Windows:
+    """Return the blocks of an image, moved inwards so that the image has a margin around each.
+
+    Args:
+        shape: height and width of the image, at least 2 * GRID + 2 * margin each.
+        margin: pixels.
+    """
+    size = shape[0] // GRID, shape[1] // GRID
+    starts = [
+        np.clip(np.arange(GRID) * pixels // GRID, margin, pixels - of_block - margin)
+        for pixels, of_block in zip(shape, size, strict=True)
+    ]
+    corners = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, 2)
+    return Windows(corners, *size)
 
 
 class Cover(NamedTuple):

@@ -42,6 +42,9 @@ ROUNDS = 4
 """Rounds of least squares, each with weights that fall with the residual of the round before."""
 BRIGHTNESS_SPANS = (0.9, 0.13, 0.02)
 """Logarithms by which the factor of brightness may differ from that of the round before."""
+LAB_ZERO = np.array([0, 128, 128], np.float32)
+LAB_SCALE = np.array([100 / 255, 1, 1], np.float32)
+"""What OpenCV's CIELAB in bytes has at zero, and the size of its steps."""
 OTHER = 32.0
 """Difference of a channel from which a pixel is another one, however much it differs."""
 
@@ -110,8 +113,7 @@ def _square(radius: int) -> Pixels:
 def _lab(pixels: Pixels) -> Floats:
     """Return an image in CIELAB, smoothed a little: lightness 0 to 100, a and b around 0."""
     lab = cv2.GaussianBlur(cv2.cvtColor(pixels, cv2.COLOR_BGR2LAB), (0, 0), 0.8)
-    scaled = (lab.astype(np.float32) - (0, 128, 128)) * (100 / 255, 1, 1)
-    return np.asarray(scaled, dtype=np.float32)
+    return np.asarray((lab - LAB_ZERO) * LAB_SCALE)
 
 
 def _sample(values: npt.NDArray[Any], inside: Bools) -> Floats:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from curation.algorithms.arrays.vectors import Bools
 from curation.stages.verify.align import Affine, align_frames, align_keypoints
-from curation.stages.verify.blocks import GRID, Blocks, Floats, cover, covered_pixels
+from curation.stages.verify.blocks import GRID, Blocks, Floats, block_windows, cover, covered_pixels
 from curation.stages.verify.colour import colour_difference
 from curation.stages.verify.reduced_image import ReducedImage
 
@@ -31,6 +31,8 @@ MIN_GAIN = 0.03
 """Correlation that a shift must add to count: a blurred block fits all near places equally well."""
 MIN_BLOCKS = 3
 """Textured blocks below which images cannot be compared."""
+MIN_COVERED = 0.98
+"""Share of a block and its surroundings that the other image must cover."""
 MIN_OVERLAP = 0.1
 """Share of this image that the other must cover."""
 MIN_AGREEMENT = 0.4
@@ -141,20 +143,10 @@ def _overlap_agreement(
         return 0.0, 0
     these, others = this.blocks, Blocks.of(_warp(this, other, affine))
     textured = covered.inside & (np.maximum(these.contrast, others.contrast) >= MIN_CONTRAST)
-    covariance = (these.values * others.values).mean(axis=2)
+    covariance = np.einsum("ijk,ijk->ij", these.values, others.values) / these.values.shape[2]
     norm = np.maximum(these.contrast * others.contrast, 1.0)
     agree = covariance[textured] > MIN_CORRELATION * norm[textured]
     return float(agree.mean()) if len(agree) else 0.0, len(agree)
-
-
-def _block_slices(shape: tuple[int, ...], margin: int) -> Iterator[tuple[slice, slice]]:
-    """Yield rows and columns of each block, moved inwards so that the image has a margin around it."""
-    height, width = shape[0] // GRID, shape[1] // GRID
-    for row in range(GRID):
-        top = min(max(row * shape[0] // GRID, margin), shape[0] - height - margin)
-        for column in range(GRID):
-            left = min(max(column * shape[1] // GRID, margin), shape[1] - width - margin)
-            yield slice(top, top + height), slice(left, left + width)
 
 
 def _measure(this: ReducedImage, other: ReducedImage, affine: Affine, mirrored: bool) -> Agreement:
@@ -197,24 +189,23 @@ def _match_blocks(
     """
     grey = _warp(this, other, affine)
     covered = covered_pixels(this.grey.shape, other.grey.shape, affine)
-    rows = []
-    margin = SEARCH_RADIUS
-    if min(this.grey.shape) < GRID * 2 + 2 * margin:
+    if min(this.grey.shape) < GRID * 2 + 2 * SEARCH_RADIUS:
         return np.empty((0, 6)), covered
-    for down, across in _block_slices(this.grey.shape, margin):
-        surrounding = (
-            slice(down.start - margin, down.stop + margin),
-            slice(across.start - margin, across.stop + margin),
+    blocks = block_windows(this.grey.shape, SEARCH_RADIUS)
+    fields = blocks.enlarged(SEARCH_RADIUS)
+    contrast = np.maximum(blocks.contrasts(this.smooth), fields.contrasts(grey))
+    is_covered = fields.means(covered.view(np.uint8)) >= MIN_COVERED
+    searched = np.flatnonzero(is_covered & (contrast >= MIN_CONTRAST)).tolist()
+    block_slices, field_slices, rows = blocks.slices(), fields.slices(), []
+    for number in searched:
+        down, across = block_slices[number]
+        scores = cv2.matchTemplate(
+            grey[field_slices[number]], this.smooth[down, across], cv2.TM_CCOEFF_NORMED
         )
-        if covered[surrounding].mean() < 0.98:
-            continue
-        block, field = this.smooth[down, across], grey[surrounding]
-        if max(block.std(), field.std()) < MIN_CONTRAST:
-            continue
-        scores = cv2.matchTemplate(field, block, cv2.TM_CCOEFF_NORMED)
         _, best, _, (x, y) = cv2.minMaxLoc(scores)
         centre = (across.start + across.stop) / 2, (down.start + down.stop) / 2
-        rows.append((*centre, x - margin, y - margin, float(scores[margin, margin]), best))
+        at_place = float(scores[SEARCH_RADIUS, SEARCH_RADIUS])
+        rows.append((*centre, x - SEARCH_RADIUS, y - SEARCH_RADIUS, at_place, best))
     return np.array(rows, dtype=np.float64).reshape(-1, 6), covered
 
 

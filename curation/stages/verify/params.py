@@ -22,6 +22,6 @@ STAGE = Stage(
     params=VerifyStep,
     writes="verified",
     reads=(Read("images"), Read("neighbours")),
-    version=5,
+    version=6,
     decodes=True,
 )

@@ -29,6 +29,8 @@ MIRRORED = np.arange(128).reshape(4, 4, 8)[::-1][..., -np.arange(8)].ravel()
 """Permutation that turns the SIFT descriptor of a keypoint into that of the mirrored image: the cells
 on the two sides of its direction are swapped, and gradients turn the other way."""
 
+DESCRIPTOR_NORM = 4000.0
+"""Length of a descriptor. Products of two are whole numbers that float32 holds exactly."""
 KEYPOINT = np.dtype([("position", "<f4", 2), ("descriptor", "u1", 128)])
 """A keypoint: x and y in pixels, and its SIFT descriptor."""
 
@@ -125,7 +127,7 @@ class ReducedImage:
         """Keypoints of the image; None if there are fewer than 4.
 
         Positions (x, y) in pixels of shape (n, 2), and RootSIFT descriptors of shape (n, 128) (Lowe
-        2004; Arandjelović and Zisserman 2012).
+        2004; Arandjelović and Zisserman 2012), of length DESCRIPTOR_NORM and rounded.
         """
         if self.mirror_of is not None:
             return self._mirrored_keypoints(self.mirror_of)
@@ -167,4 +169,4 @@ def _unpack_keypoints(packed: bytes) -> tuple[Floats, Floats] | None:
     points = np.frombuffer(packed, KEYPOINT)
     descriptors = points["descriptor"].astype(np.float32)
     root = np.sqrt(descriptors / (descriptors.sum(axis=1, keepdims=True) + 1e-7))
-    return np.ascontiguousarray(points["position"]), root.astype(np.float32)
+    return np.ascontiguousarray(points["position"]), np.rint(DESCRIPTOR_NORM * root)
