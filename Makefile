@@ -61,8 +61,9 @@ docs: setup ## build the documentation into site/; broken links are errors
 hooks: setup ## have git check what is committed, by .pre-commit-config.yaml
 	$(BIN)/pre-commit install
 
-# Two processes: a run that is killed again and again uses one core. A file stays in one process.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Three processes on two cores: many tests wait for a server, for Java, or for a run that is killed.
+# A file stays in one process.
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test: setup setup-airflow check docs ## everything CI runs
 	$(PYTEST) -m "not nightly" --durations 15
