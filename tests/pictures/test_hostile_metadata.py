@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from curation.media.pictures.metadata.columns import metadata_columns
 from curation.media.pictures.upright import make_upright
 from tests.pictures.files import PICTURE, chunk, encode, with_chunks
-from tests.pictures.metadata_files import ALL, FILES, RIGHTS, of_packet, xmp
+from tests.pictures.metadata_files import ALL, FILES, MINING, RIGHTS, of_packet, xmp
 
 KINDS = ("jpeg", "png", "webp", "gif", "tiff", "avif", "jpeg2000", "jxl", "heic")
 
@@ -136,3 +136,22 @@ def test_a_broken_chunk_hides_none_of_those_behind_it(broken: bytes) -> None:
     good = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(RIGHTS))
     picture = with_chunks(encode(PICTURE, "PNG"), broken, good)
     assert metadata_columns(picture, "png", ALL)["rights"]
+
+
+@pytest.mark.parametrize("history", [0, 2 * 2**20, 12 * 2**20])
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_an_opt_out_counts_after_a_long_history(history: int, is_packed: bool) -> None:
+    """Editors keep the history of a picture in its packet."""
+    ancestors = f"<x:DocumentAncestors>{'a1b2c3d4' * (history // 8)}</x:DocumentAncestors>"
+    mining = f'<plus:DataMining rdf:resource="{MINING}"/>'
+    packet = xmp(ancestors + mining, attributes="")
+    packed = b"\1\0\0\0" + zlib.compress(packet) if is_packed else bytes(4) + packet
+    picture = with_chunks(encode(PICTURE, "PNG"), chunk(b"iTXt", b"XML:com.adobe.xmp\0" + packed))
+    boxes = (
+        box(b"brob", b"xml " + brotli.compress(packet, quality=4))
+        if is_packed
+        else box(b"xml ", packet)
+    )
+    for content, kind in ((picture, "png"), (b"\0\0\0\x0cJXL \r\n\x87\n" + boxes, "jxl")):
+        columns = metadata_columns(content, kind, ALL)
+        assert columns["data_mining"] == MINING.rpartition("/")[2]

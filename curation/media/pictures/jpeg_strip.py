@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-from curation.media.pictures.jpeg import FRAMES, MANY_SCANS, segment_at, segments
+from curation.media.pictures.jpeg import FRAMES, MANY_SCANS, Segment, segment_at, segments
+from curation.media.pictures.jpeg_tables import TABLES, Tables, TableSegment
 
-_SOI, _EOI, _SOS, _DNL = b"\xff\xd8", 0xD9, 0xDA, 0xDC
-_TABLES = frozenset((0xC4, 0xCC, 0xDB, 0xDD, _DNL)) | FRAMES
+_SOI, _EOI, _SOS, _DRI = b"\xff\xd8", 0xD9, 0xDA, 0xDD
+_DRI_BYTES = 6
 _APP0, _APP14 = 0xE0, 0xEE
 _JFIF, _JFIF_BYTES = b"JFIF\0", 14
 _ADOBE, _ADOBE_BYTES = b"Adobe", 12
@@ -18,23 +20,41 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 def stripped(content: bytes) -> bytes | None:
     """Return a sound JPEG with only what its pixels need, or None if it must be encoded anew.
 
-    What remains says how to decode it: frames, tables, scans, and the headers of JFIF and Adobe, by
-    which decoders know the colours. A file with very many scans is not kept, since each further reading
-    of it would be slow.
+    What remains says how to decode it: frames, scans, the tables that they read, and the headers of
+    JFIF and Adobe, by which decoders know the colours. A file with very many scans is not kept, since
+    each further reading of it would be slow.
 
     Args:
         content: decodes without a warning.
     """
-    parts, first = [_SOI], 0
-    for marker, start, end in segments(content):
-        if marker == _SOS:
-            first = start
-        elif marker in _TABLES:
-            parts.append(content[start:end])
-        else:
-            parts.append(_colours(marker, content[start + 4 : end]))
-    scans = _scans(content, first)
-    return None if scans is None else b"".join([*parts, *scans])
+    tables = Tables()
+    try:
+        parts = [_kept(content[s.start : s.end], tables) for s in _segments(content)]
+    except ValueError:
+        return None
+    # Which tables of a segment are read shows in later ones.
+    kept = (part.kept() if isinstance(part, TableSegment) else part for part in parts)
+    return b"".join([_SOI, *kept])
+
+
+def _kept(segment: bytes, tables: Tables) -> bytes | TableSegment:
+    """Return what is kept of a segment.
+
+    Raises:
+        ValueError: it holds more or less than it should.
+    """
+    marker = segment[1]
+    if marker in TABLES:
+        return tables.define(segment)
+    if marker in FRAMES:
+        tables.read_frame(segment)
+    elif marker == _SOS:
+        tables.read_scan(segment[: segment_at(segment, 0).end])
+    elif marker == _DRI and len(segment) != _DRI_BYTES:
+        raise ValueError("an interval of restarts is one number")
+    elif marker not in (_EOI, _DRI):
+        return _colours(marker, segment[4:])
+    return segment
 
 
 def _colours(marker: int, data: bytes) -> bytes:
@@ -50,23 +70,27 @@ def _segment(marker: int, data: bytes) -> bytes:
     return bytes((0xFF, marker)) + (len(data) + 2).to_bytes(2) + data
 
 
-def _scans(content: bytes, at: int) -> list[bytes] | None:
-    """Return the scans from an offset on, with the tables between them, and the end."""
-    parts: list[bytes] = []
-    scans = 0
-    while True:
+def _segments(content: bytes) -> Iterator[Segment]:
+    """Yield all segments, the header of a scan with what it encodes, up to the end.
+
+    Raises:
+        ValueError: the file has no end, or very many scans.
+    """
+    *header, first = segments(content)
+    yield from header
+    at, scans = first.start, 0
+    while content[at + 1] != _EOI:
         marker, start, end = segment_at(content, at)
-        if marker == _EOI:
-            return [*parts, content[start : start + 2]]
-        if marker == _SOS:
-            scans += 1
-            following = _MARKER.search(content, end)
-            if scans > MANY_SCANS or following is None:
-                return None
-            end = following.start()
-        if marker == _SOS or marker in _TABLES:
-            parts.append(content[start:end])
-        following = _MARKER.search(content, end)
-        if following is None:
-            return None
-        at = following.start()
+        scans += marker == _SOS
+        at = _next_marker(content, end)
+        if scans > MANY_SCANS:
+            raise ValueError("very many scans")
+        yield Segment(marker, start, at if marker == _SOS else end)
+    yield Segment(_EOI, at, at + 2)
+
+
+def _next_marker(content: bytes, at: int) -> int:
+    following = _MARKER.search(content, at)
+    if following is None:
+        raise ValueError("no end")
+    return following.start()

@@ -38,6 +38,7 @@ _PNG_FIELDS = {
     "title": "description",
     "creation time": "taken",
 }
+_XMP = "xml:com.adobe.xmp"
 _RAW_PROFILE = "raw profile type "
 
 
@@ -90,19 +91,20 @@ def _add_png(texts: Texts, content: bytes) -> None:
         elif name in (b"tEXt", b"zTXt", b"iTXt") and left > 0:
             # A broken chunk must not hide an opt-out in a later one.
             with suppress(zlib.error, ValueError):
-                left -= _add_png_text(texts, name, data)
+                left -= _add_png_text(texts, name, data, left)
 
 
-def _add_png_text(texts: Texts, name: bytes, data: bytes) -> int:
-    """Add the text of a chunk, and return its bytes."""
+def _add_png_text(texts: Texts, name: bytes, data: bytes, left: int) -> int:
+    """Add the text of a chunk, of which XMP may take all bytes that are left, and return its bytes."""
     key, _, rest = data.partition(b"\0")
     keyword, value = decoded(key[:80]).lower(), rest
+    limit = left if keyword == _XMP else MAX_PACKET_BYTES
     if name == b"zTXt":
-        value = _unpacked(rest[1:])
+        value = _unpacked(rest[1:], limit)
     elif name == b"iTXt":
         is_packed, value = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
-        value = _unpacked(value) if is_packed else value
-    if keyword == "xml:com.adobe.xmp":
+        value = _unpacked(value, limit) if is_packed else value
+    if keyword == _XMP:
         add_xmp(texts, value)
     elif keyword.startswith(_RAW_PROFILE):
         _add_raw_profile(texts, value)
@@ -120,8 +122,8 @@ def _add_raw_profile(texts: Texts, value: bytes) -> None:
     add_xmp(texts, profile)
 
 
-def _unpacked(packed: bytes) -> bytes:
-    return zlib.decompressobj().decompress(packed, MAX_PACKET_BYTES)
+def _unpacked(packed: bytes, max_bytes: int) -> bytes:
+    return zlib.decompressobj().decompress(packed, max_bytes)
 
 
 def _add_webp(texts: Texts, content: bytes) -> None:
@@ -165,8 +167,12 @@ def _add_jxl(texts: Texts, content: bytes) -> None:
     """Add the texts of a JPEG XL, whose boxes may be compressed: its reference encoder does so."""
     _add_boxes(texts, content)
     packed = (data for kind, data in _boxes(content) if kind == b"brob")
+    left = MAX_TEXT_BYTES
     for data in islice(packed, MAX_PACKETS):
-        _add_boxes(texts, data[:4] + _decompressed(data[4:]))
+        is_xmp = data[:4] == b"xml "
+        box = data[:4] + _decompressed(data[4:], left if is_xmp else MAX_PACKET_BYTES)
+        left -= len(box) if is_xmp else 0
+        _add_boxes(texts, box)
 
 
 def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -182,17 +188,16 @@ def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         end = at + size if size else len(content)
         if end < start:
             return
-        yield kind, content[start : min(end, start + MAX_PACKET_BYTES)]
+        yield kind, content[start : min(end, start + MAX_TEXT_BYTES)]
         at = end
 
 
-def _decompressed(packed: bytes) -> bytes:
+def _decompressed(packed: bytes, max_bytes: int) -> bytes:
     """Return the beginning of data that brotli has compressed, as far as it is sound."""
-    content = b""
+    parts: list[bytes] = []
     with suppress(brotli.error):
-        for part in brotli_parts(packed, MAX_PACKET_BYTES):
-            content += part
-    return content[:MAX_PACKET_BYTES]
+        parts.extend(brotli_parts(packed, max_bytes))
+    return b"".join(parts)[:max_bytes]
 
 
 def _add_boxes(texts: Texts, content: bytes) -> None:
