@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 # Embedding nine thousand pictures takes minutes on two cores.
 pytestmark = pytest.mark.timeout(1800)
-A_QUARTER = {
-    "scenes": (0.82, 0.71),
-    "flowers": (0.84, 0.71),
-    "textures": (0.71, 0.48),
-    "products": (0.99, 0.27),
-    "objects10": (0.88, 0.82),
+AN_EIGHTH = {
+    "scenes": (0.84, 0.69),
+    "flowers": (0.77, 0.59),
+    "textures": (0.76, 0.49),
+    "products": (1.00, 0.21),
+    "objects10": (0.78, 0.71),
 }
-"""Domain and label precision of one of four rows, as measured once in float32."""
+"""Domain and label precision of one of eight rows, as measured once in float32."""
 
 
-@pytest.fixture(scope="module", params=[4, pytest.param(1, marks=pytest.mark.nightly)])
+@pytest.fixture(scope="module", params=[8, pytest.param(1, marks=pytest.mark.nightly)])
 def every(request: pytest.FixtureRequest) -> int:
     """One of how many rows is taken."""
     return int(request.param)
@@ -65,7 +65,7 @@ def run(spec: dict[str, Any], store: Store, spark: SparkSession) -> None:
 
 def test_precision_of_sample_equals_the_baseline(every: int, store: Store, shared: Path) -> None:
     share = precision(store, shared)
-    for name, (domain, label) in (BASELINE if every == 1 else A_QUARTER).items():
+    for name, (domain, label) in (BASELINE if every == 1 else AN_EIGHTH).items():
         assert share.loc[name, "domain"] == pytest.approx(domain, abs=0.02), share
         assert share.loc[name, "label"] == pytest.approx(label, abs=0.02), share
 
