@@ -122,7 +122,9 @@ def _run(arguments: argparse.Namespace) -> None:
     observers = telemetry.observers(store, submitted_settings() if telemetry.lineage_target else {})
     ended, report = _EndedSteps(), None
     # Lines of the log have the rows of each step.
-    printer = RunPrinter(recipe, store, Terminal(stderr=True, soft_wrap=True), with_rows=False)
+    console = Terminal(stderr=True, soft_wrap=True)
+    master = submitted_settings().get("spark.master", cluster.master)
+    printer = RunPrinter(recipe, store, console, master, with_rows=False)
     printer.before(steps)
     try:
         waiting = Waiting(wait=not arguments.no_wait)

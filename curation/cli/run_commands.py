@@ -188,7 +188,7 @@ def run(
     damaged = verify_inputs(steps, opened) if verify else []
     if not as_json:
         print_problems(damaged, opened)
-    printer = RunPrinter(loaded, opened, err)
+    printer = RunPrinter(loaded, opened, err, where.master)
     printer.before(steps)
     waiting = Waiting(wait=not no_wait, notify=err.print)
     with RunLogFile(opened, _print_log) as log:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from curation.cli.first_recipe_commands import print_warnings
 from curation.cli.outcomes import OutcomePrinter
+from curation.engine.cluster import is_local
 from curation.flow import Step, run_fingerprint
 from curation.recipe import Recipe
 from curation.recipe.pixels import left_out
@@ -24,14 +25,20 @@ class RunPrinter(OutcomePrinter):
         recipe: the recipe that runs.
         store: where it runs.
         console: what prints.
+        master: where Spark works, as in a cluster file; None for this machine.
         with_rows: whether the line with the rows of each step is printed, or only what follows it.
     """
 
     def __init__(
-        self, recipe: Recipe, store: Store, console: Terminal, with_rows: bool = True
+        self,
+        recipe: Recipe,
+        store: Store,
+        console: Terminal,
+        master: str | None = None,
+        with_rows: bool = True,
     ) -> None:
         super().__init__(console, with_rows)
-        self._recipe, self._store = recipe, store
+        self._recipe, self._store, self._master = recipe, store, master
 
     def before(self, steps: Sequence[Step]) -> None:
         """Print what is left out and, in the first run of a recipe, what is known before the work."""
@@ -43,7 +50,8 @@ class RunPrinter(OutcomePrinter):
         fingerprint = run_fingerprint(self._recipe)
         is_first = all(record.fingerprint != fingerprint for record in read_runs(self._store))
         if is_first and any(step.name == "ingest" for step in steps):
-            print_warnings(warnings_before_run(self._recipe), self._console)
+            is_here = self._master is None or is_local(self._master)
+            print_warnings(warnings_before_run(self._recipe, is_here), self._console)
 
     def step_ended(self, result: StepResult) -> None:
         """Print the result of one step, and thresholds that had no effect or left nothing."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -78,9 +79,11 @@ def facts(recipe: Recipe, rows: int = 1000, **known: Any) -> Facts:
     surveys = [surveyed(source, rows, **values) for source in recipe.sources]
     scores = {"min_side": [32, 128, 512], "caption_length": [2, 9, 30]}
     trial = Trial(3, stored_bytes=1e4, scores=scores)
-    machine = Machine("/java", "", (), 2, 16 * GIB, 100 * GIB, {"bf16": 74.0, "fp16": 1.5})
+    slow = {"bf16": 74.0, "fp16": 1.5}
+    machine = Machine("/java", "", (), 2, 16 * GIB, 100 * GIB, slow)
     estimate = Estimate(1e9, 1e9, 10, 0)
     parts: dict[str, Any] = {"trial": trial, "machine": machine, "estimate": estimate}
+    parts["slow_precisions"] = slow
     return Facts(recipe, surveys, **(parts | known))
 
 
@@ -432,6 +435,24 @@ def test_a_run_shows_the_warnings_once(
     for finding in expected:
         assert first.stderr.count(str(finding)) == 1
         assert str(finding) not in second.stderr
+
+
+def test_a_run_warns_of_a_slow_precision_where_it_embeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = Mock(return_value={"bf16": 9.0})
+    monkeypatch.setattr("curation.inspect.check.check.slow_precisions", measured)
+    plain, precise = base(), base()
+    encoder = {"model": "timm/vit_small_patch14_dinov2.lvd142m", "weights": "a.safetensors"}
+    for spec, precision in ((plain, "fp32"), (precise, "bf16")):
+        others = spec["embed"]["encoders"]
+        spec["embed"] = {"encoders": others | {"semantic": encoder | {"precision": precision}}}
+    shown = [
+        [finding.code for finding in warnings_before_run(parse_recipe(spec), here)]
+        for spec in (plain, precise)
+        for here in (False, True)
+    ]
+    assert ["slow_precision" in codes for codes in shown] == [False, False, False, True]
+    # It takes seconds, and is not asked of a recipe that names no precision.
+    assert measured.call_count == 1
 
 
 def test_the_warnings_of_a_run_need_neither_downloads_nor_decoders(root: Path) -> None:

@@ -23,7 +23,7 @@ from curation.errors import StoreError
 from curation.media.files import location
 from curation.media.files.location import FileSystemError
 from curation.media.web.urls import UrlRules
-from curation.stages.ingest.formats import boundary, jsonl, quoting, source_row
+from curation.stages.ingest.formats import boundary, jsonl, parquet, quoting, source_row
 from curation.stages.ingest.formats.boundary import FileBoundary
 from curation.stages.ingest.formats.quoting import Line, Lines, doubled
 from curation.stages.ingest.formats.source_row import SourceRow
@@ -271,6 +271,19 @@ def test_rows_of_much_text_are_staged_a_few_at_a_time(monkeypatch: pytest.Monkey
     monkeypatch.setattr(source_row, "BATCH_BYTES", 4000)
     rows = [SourceRow(url="u", size=300) for _ in range(10)]
     assert [len(chunk) for chunk in source_row._chunks(rows)] == [4, 4, 2]
+
+
+def test_nested_values_take_a_multiple_of_what_their_pages_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "l.parquet"
+    rows = [{"url": f"https://a.example/{n}", "boxes": [{"x": n, "y": [n]}]} for n in range(6)]
+    write(path, rows)
+    listed = source(path, columns={"url": "url"})
+    assert [row["reason"] for row in pairs(tmp_path / "whole", listed)] == [None] * 6
+    monkeypatch.setattr(parquet, "VALUES_RATIO", 0)
+    with pytest.raises(StoreError, match="its nested values take more than 0 bytes"):
+        pairs(tmp_path / "small", listed)
 
 
 def test_rows_that_fail_one_after_another_are_not_read_again_for_ever(

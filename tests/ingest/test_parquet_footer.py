@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.errors import StoreError
 from curation.media.files.parquet_footer import read_footer
 from curation.media.files.parquet_reading import BoundedParquet
 from curation.media.files.thrift import ThriftError
@@ -144,3 +145,31 @@ def test_footers_of_other_writers_are_read(tmp_path: Path, write: Callable[[Path
     with (tmp_path / "f.parquet").open("rb") as stream:
         parquet = BoundedParquet(pa.PythonFile(stream, "r")).file
         assert parquet.metadata.num_rows in (0, 2)
+
+
+@pytest.mark.parametrize("opening", [b"\x1c", b"\x19\x19"], ids=["structures", "lists"])
+@pytest.mark.parametrize("depth", [40, 20_000])
+def test_values_that_are_nested_deep_are_refused(opening: bytes, depth: int) -> None:
+    """The reader of a footer calls itself for each level."""
+    nested = opening[:1] + opening[-1:] * (depth - 1) + bytes(depth + 1)
+    content = b"PAR1" + nested + len(nested).to_bytes(4, "little") + b"PAR1"
+    with pytest.raises(ThriftError, match="nested too deep"):
+        read_footer(io.BytesIO(content))
+
+
+def test_columns_that_are_nested_deep_are_refused(tmp_path: Path) -> None:
+    """Arrow calls itself for each level of the schema, and has no bound."""
+
+    def read(depth: int) -> list[str | None]:
+        kind: pa.DataType = pa.int32()
+        for _ in range(depth):
+            kind = pa.struct([pa.field("a", kind)])
+        path = tmp_path / f"{depth}.parquet"
+        table = pa.table({"url": ["https://a.example/1.jpg"], "nested": pa.array([None], kind)})
+        pq.write_table(table, path)
+        listed = source(path, columns={"url": "url"})
+        return [row["reason"] for row in pairs(tmp_path / f"s{depth}", listed)]
+
+    assert read(20) == [None]
+    with pytest.raises(StoreError, match="nested in more than 32 others"):
+        read(40)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from curation.media.files import location, parquet_reading
+from curation.media.files import location, parquet_pages, parquet_reading
 from curation.media.files.location import FileSystemError, open_local
 from curation.media.files.parquet_images import leaves
 from curation.media.files.parquet_levels import rows_of
@@ -152,6 +152,20 @@ def test_pages_that_are_named_again_and_again_are_refused(monkeypatch: pytest.Mo
     assert all(whole[:4]) and not whole[-1]
     (last,) = times[-1]
     assert isinstance(last, Unread) and "more pages" in last.problem and not last.is_damaged
+
+
+def test_a_column_of_very_many_pages_costs_its_row_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_pages, "PARQUET_PAGES", 100)
+    for rows, is_read in ((100, True), (101, False)):
+        out = io.BytesIO()
+        numbers = pa.table({"n": pa.array(range(rows), pa.int64())})
+        pq.write_table(numbers, out, data_page_size=1, write_batch_size=1, use_dictionary=False)
+        bounded = BoundedParquet(pa.BufferReader(out.getvalue()))
+        parts = list(bounded.batches([0], 4096))
+        assert all(isinstance(part, Batch) for part in parts) == is_read
+        if not is_read:
+            (part,) = parts
+            assert isinstance(part, Unread) and "more than 100 pages" in part.problem
 
 
 def encoded(levels: list[int], width: int) -> bytes:

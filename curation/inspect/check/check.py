@@ -11,7 +11,7 @@ from typing import Any
 from curation.engine.params_base import derive_params
 from curation.errors import CurationError
 from curation.inspect.check.findings import Facts, Finding
-from curation.inspect.check.machine import this_machine
+from curation.inspect.check.machine import slow_precisions, this_machine
 from curation.inspect.check.survey import ROWS_READ, Survey, survey
 from curation.inspect.check.trial import PICTURES, Trial, try_pictures
 from curation.inspect.check.warnings import warnings_of
@@ -104,20 +104,28 @@ def check_recipe(recipe: Recipe, store: str | None = None, pictures: int = PICTU
         problems.append(machine.java_problem)
     is_whole = len(surveys) == len(recipe.sources)
     estimate = expected_needs(recipe, surveys, trial, machine) if is_whole else None
-    facts = Facts(recipe, surveys, trial, curated, machine, estimate)
+    slow = machine.slow_precisions
+    facts = Facts(recipe, surveys, trial, curated, machine, slow, estimate)
     return Checked(facts, needs_of(recipe, fetch=False), problems, warnings_of(facts))
 
 
-def warnings_before_run(recipe: Recipe) -> list[Finding]:
+def warnings_before_run(recipe: Recipe, on_this_machine: bool = False) -> list[Finding]:
     """Return the warnings that can be known in a moment: no picture is opened.
 
     Sources elsewhere than on this machine are not read: the run reads them anyway.
+
+    Args:
+        recipe: the recipe.
+        on_this_machine: whether it embeds here, and not on a cluster.
     """
     local = recipe.model_copy(
         update={"sources": [s for s in recipe.sources if "://" not in s.path]}
     )
     surveys, _ = _surveys(local, ROWS_OF_RUN)
-    return warnings_of(Facts(recipe, surveys))
+    precisions = {spec.precision for spec in recipe.embed.encoders.values()}
+    # Most recipes name none. The measurement takes the seconds in which torch is imported.
+    slow = slow_precisions() if on_this_machine and precisions != {"fp32"} else {}
+    return warnings_of(Facts(recipe, surveys, slow_precisions=slow))
 
 
 def _problems(recipe: Recipe, store: str | None) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,7 @@ class Facts:
         trial: what a sample of local pictures of the pool shows.
         curated: what one of those of seeds and held-out sets shows.
         machine: what the machine has; None if it was not looked at.
+        slow_precisions: as the attribute of `Machine`; empty where they were not measured.
         estimate: what the run would need; None if it was not estimated.
     """
 
@@ -53,6 +54,7 @@ class Facts:
     trial: Trial = field(default_factory=Trial)
     curated: Trial = field(default_factory=Trial)
     machine: Machine | None = None
+    slow_precisions: Mapping[str, float] = field(default_factory=dict)
     estimate: Estimate | None = None
 
     def of_role(self, role: str) -> list[Survey]:

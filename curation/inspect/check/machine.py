@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,17 +59,19 @@ def this_machine(store: str | None) -> Machine:
     except RecipeError as error:
         problem = str(error)
     gpus = tuple(device for device in local_devices() if device != CPU)
-    slow = {} if gpus else dict(_slow_precisions())
+    slow = slow_precisions()
     return Machine(java, problem, gpus, usable_cores(), usable_memory(), _free(store or "."), slow)
 
 
-def _slow_precisions() -> Iterator[tuple[str, float]]:
+def slow_precisions() -> dict[str, float]:
+    """Return the attribute of `Machine` of this name."""
+    if local_devices() != (CPU,):
+        return {}
     from curation.media.encoders.encoder import PRECISIONS
 
     seconds = {name: _seconds_of_layer(dtype) for name, dtype in PRECISIONS.items()}
-    for name, of_layer in seconds.items():
-        if of_layer > seconds["fp32"]:
-            yield name, round(of_layer / seconds["fp32"], 1)
+    ratios = {name: of_layer / seconds["fp32"] for name, of_layer in seconds.items()}
+    return {name: round(ratio, 1) for name, ratio in ratios.items() if ratio > 1}
 
 
 def _seconds_of_layer(dtype: torch.dtype) -> float:

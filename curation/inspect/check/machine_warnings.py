@@ -14,9 +14,8 @@ SLOW = 2
 
 def slow_precisions(facts: Facts) -> Iterator[Finding]:
     """Yield the encoders whose precision makes the processor slower, not faster."""
-    slow = facts.machine.slow_precisions if facts.machine else {}
     for name, spec in facts.recipe.embed.encoders.items():
-        times = slow.get(spec.precision, 0)
+        times = facts.slow_precisions.get(spec.precision, 0)
         if times > SLOW:
             yield Finding(
                 "slow_precision",
