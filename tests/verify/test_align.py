@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from curation.stages.verify.align import MATCH_RATIO, _match_keypoints
+from curation.stages.verify.align import MATCH_RATIO, match_keypoints
 from curation.stages.verify.reduced_image import DESCRIPTOR_NORM, ReducedImage, reduce_image
 
 from ..e2e.small import encoded
@@ -43,7 +43,7 @@ def test_matches_are_those_of_all_pairs(name: str, turned: float) -> None:
     queries, candidates = descriptors_of(name, turned), descriptors_of(name, 0)
     # Of two equal candidates none is much closer.
     candidates = np.concatenate([candidates, candidates[:20]])
-    matched, nearest = _match_keypoints(queries, candidates)
+    matched, nearest = match_keypoints(queries, candidates)
     found = list(zip(matched.tolist(), nearest.tolist(), strict=True))
     assert found and found == all_pairs(queries, candidates)
 

@@ -33,7 +33,7 @@ def align_keypoints(this: ReducedImage, other: ReducedImage) -> Affine | None:
     """
     if this.keypoints is None or other.keypoints is None:
         return None
-    matched, nearest = _match_keypoints(other.keypoints[1], this.keypoints[1])
+    matched, nearest = match_keypoints(other.keypoints[1], this.keypoints[1])
     if len(matched) < 4:
         return None
     source = other.keypoints[0][matched]
@@ -50,7 +50,7 @@ def align_keypoints(this: ReducedImage, other: ReducedImage) -> Affine | None:
     return np.asarray(affine, dtype=np.float64)
 
 
-def _match_keypoints(queries: Floats, candidates: Floats) -> tuple[Positions, Positions]:
+def match_keypoints(queries: Floats, candidates: Floats) -> tuple[Positions, Positions]:
     """Return the keypoints whose nearest candidate is much closer than the second nearest.
 
     Descriptors hold whole numbers and have squares that add up to less than 2^24, so that all sums here
