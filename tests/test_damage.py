@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,10 @@ import pytest
 
 from curation.engine.fragment_writer import FragmentWriter
 from curation.engine.parallel import InProcess
-from curation.engine.table import open_table
+from curation.engine.table import Table, open_table
 from curation.errors import DamagedFileError, StoreError
 from curation.flow import plan
+from curation.inspect.api.store import OpenStore
 from curation.recipe import parse_recipe
 from curation.runner.inputs import set_aside_damaged
 from curation.runner.step import StepResult
@@ -66,6 +69,47 @@ def flip(path: Path, group: int, column: str) -> None:
     content = bytearray(path.read_bytes())
     content[start + chunk.total_compressed_size // 2] ^= 0xFF
     path.write_bytes(content)
+
+
+def test_a_file_in_the_place_of_another_is_not_read(store: Store) -> None:
+    """Each is whole in itself, and both have as many rows."""
+    one, two = (file_of(store, "embeddings.semantic", f"web-{number}") for number in (0, 1))
+    contents = one.read_bytes(), two.read_bytes()
+    assert len(contents[0]) != len(contents[1])
+    one.write_bytes(contents[1])
+    two.write_bytes(contents[0])
+    fragment = open_table(store, "embeddings.semantic").fragments["web-1"]
+    readers: list[Callable[[], object]] = [
+        fragment.read,
+        fragment.schema,
+        lambda: list(fragment.batches(["image_id"])),
+        lambda: list(fragment.row_groups_with("image_id", ["a"])),
+        lambda: list(fragment.row_groups_between("image_id", "a", "b")),
+        lambda: OpenStore(store.uri, "hand").sql('FROM "embeddings.semantic"').fetchall(),
+    ]
+    for read in readers:
+        with pytest.raises(StoreError, match=r"data/web-[01]\..* its record says"):
+            read()
+    one.write_bytes(contents[0])
+    two.write_bytes(contents[1])
+    assert fragment.read().num_rows == ROWS_PER_BATCH * GROUPS
+
+
+def test_files_of_different_columns_are_no_table(store: Store) -> None:
+    """They may be of the same size and have as many rows, so that only their columns differ."""
+    table = open_table(store, "embeddings.semantic")
+    (entry,) = table.fragments["web-1"].record.files
+    other = pa.table({"image_id": ["a"] * entry.rows})
+    path = Path(store.address(entry.path))
+    pq.write_table(other, path)
+    record = replace(entry, size=path.stat().st_size)
+    fragments = [
+        replace(f.record, files=(record,)) if f.name == "web-1" else f.record
+        for f in table.fragments.values()
+    ]
+    mixed = Table(store, replace(table.manifest, fragments=tuple(fragments)))
+    with pytest.raises(StoreError, match="different columns.*verify-store --set-aside"):
+        mixed.read()
 
 
 @pytest.mark.parametrize("column", ["vector", "image_id"])

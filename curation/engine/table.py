@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,7 +63,15 @@ class Table:
         if not tables:
             empty = contract(self.manifest.table).arrow_schema().empty_table()
             return empty if columns is None else empty.select(list(columns))
-        return pa.concat_tables(tables)
+        try:
+            return pa.concat_tables(tables)
+        except pa.ArrowInvalid as error:
+            raise StoreError(
+                f"The files of table {self.manifest.table!r} in {self.store.uri} have different "
+                f"columns ({error})",
+                fix="Set damaged files aside (curation verify-store --set-aside --store "
+                f"{shlex.quote(self.store.uri)}) and run the recipe again",
+            ) from error
 
     def paths(self) -> list[str]:
         """Return the addresses of the Parquet files: local paths or URIs."""

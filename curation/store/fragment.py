@@ -73,9 +73,9 @@ class Fragment:
     def _open(self, entry: FileEntry) -> pq.ParquetFile:
         address = self.store.address(entry.path)
         try:
-            file = pq.ParquetFile(
-                open_source(self.store.storage, entry), page_checksum_verification=True
-            )
+            source = open_source(self.store.storage, entry)
+            size = source.size()
+            file = pq.ParquetFile(source, page_checksum_verification=True)
         except FileNotFoundError as error:
             raise DamagedFileError(
                 f"{address} has vanished",
@@ -87,8 +87,13 @@ class Fragment:
             self._raise_unless_damaged(entry, error)
             raise self._damaged(entry, f"{address} cannot be read ({error})") from error
         rows = file.metadata.num_rows
-        if rows != entry.rows:
-            raise self._damaged(entry, f"{address} holds {rows} rows, its record says {entry.rows}")
+        # The file of another fragment is whole in itself.
+        if (size, rows) != (entry.size, entry.rows):
+            problem = (
+                f"{address} has {size:,} bytes and {rows:,} rows, and its record says "
+                f"{entry.size:,} and {entry.rows:,}"
+            )
+            raise self._damaged(entry, problem)
         return file
 
     @contextmanager

@@ -305,24 +305,26 @@ def _scanned(table: Table, files: Sequence[FileEntry], schema: pa.Schema) -> Any
     """Return what DuckDB scans: files, of which it reads the columns and row groups that it needs.
 
     Raises:
-        StoreError: a file has vanished.
+        StoreError: a file has vanished, or another one is in its place.
     """
     if not files:
         return schema.empty_table()
+    whole = table.store.complete_files(files)
+    lost = next((entry.path for entry in files if entry.path not in whole), None)
+    if lost is not None:
+        raise StoreError(
+            f"{table.store.address(lost)} of table {table.manifest.table} has vanished, or has not "
+            "the size that its record says",
+            fix="Run the whole recipe again: it computes what is missing",
+        )
     storage = table.store.storage
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    try:
-        return ds.dataset(
-            [f"{storage.root}/{entry.path}" for entry in files],
-            schema=schema.remove_metadata(),
-            format=ds.ParquetFileFormat(default_fragment_scan_options=options),
-            filesystem=storage.filesystem,
-        )
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"A file of table {table.manifest.table} has vanished ({error})",
-            fix="Run the whole recipe again: it computes what is missing",
-        ) from error
+    return ds.dataset(
+        [f"{storage.root}/{entry.path}" for entry in files],
+        schema=schema.remove_metadata(),
+        format=ds.ParquetFileFormat(default_fragment_scan_options=options),
+        filesystem=storage.filesystem,
+    )
 
 
 def _shown(schema: pa.Schema) -> str:
