@@ -108,7 +108,7 @@ def test_files_of_different_columns_are_no_table(store: Store) -> None:
         for f in table.fragments.values()
     ]
     mixed = Table(store, replace(table.manifest, fragments=tuple(fragments)))
-    with pytest.raises(StoreError, match="different columns.*verify-store --set-aside"):
+    with pytest.raises(StoreError, match=r"different columns.*verify-store --set-aside"):
         mixed.read()
 
 

@@ -68,7 +68,7 @@ class Table:
         except pa.ArrowInvalid as error:
             raise StoreError(
                 f"The files of table {self.manifest.table!r} in {self.store.uri} have different "
-                f"columns ({error})",
+                "columns: one is in the place of another",
                 fix="Set damaged files aside (curation verify-store --set-aside --store "
                 f"{shlex.quote(self.store.uri)}) and run the recipe again",
             ) from error
