@@ -23,14 +23,22 @@ EXECUTION_ONLY = True
 
 BACKUP = "Put the file back from a backup of the store"
 """What mends a record of what was taken down: nobody else knows what it said."""
-STEPS = "steps"
-_NAMES = {RUNS: "run", TAGS: "name", STEPS: "number"}
-"""The field that says which file of a folder a record is."""
+STEPS, KEYS = "steps", "keys"
+_NAMES = {
+    RUNS: ("run", "state"),
+    TAGS: ("name", "created"),
+    STEPS: ("number", "kind"),
+    tombstones.FOLDER: ("name", "hashes"),
+    tombstones.HITS: ("name", "pairs"),
+    KEYS: ("key", "version"),
+    USED: ("step", "memos"),
+}
+"""The field that says which file of a folder a record is, and one that no other kind of record has."""
 
 
 def check_notes(store: Store, name: str) -> list[Problem]:
     """Return what is wrong with the keys of a table, or with the notes of a stage, `work/<stage>`."""
-    folder = f"{name}/{USED}" if name.startswith("work/") else f"tables/{name}/keys"
+    folder = f"{name}/{USED}" if name.startswith("work/") else f"tables/{name}/{KEYS}"
     return list(_damaged(store, known_files(store, folder, ".json"), name))
 
 
@@ -93,10 +101,23 @@ def _damaged(store: Store, paths: Iterable[str], table: str = "") -> Iterator[Pr
 
 def _check_name(path: str, spec: Any) -> None:
     """Raise ValueError if a record is that of another file."""
-    name = PurePosixPath(path).name.removesuffix(RUNNING_SUFFIX).removesuffix(SUFFIX)
-    field = _NAMES.get(path.partition("/")[0])
-    if field is None or not isinstance(spec, dict) or field not in spec:
+    fields = None if path == tombstones.KEY else _NAMES.get(_kind_of(path))
+    if fields is None:
         return
-    written = spec[field]
+    if not isinstance(spec, dict) or not spec.keys() >= {*fields}:
+        raise ValueError(f"it is of another kind, without {' and '.join(fields)}")
+    field, written = fields[0], spec[fields[0]]
+    name = PurePosixPath(path).name.removesuffix(RUNNING_SUFFIX).removesuffix(SUFFIX)
     if name != (f"{written:08d}" if isinstance(written, int) else written):
         raise ValueError(f"it is that of {field} {written!r}")
+    folder = PurePosixPath(path).parent.name
+    if field == "number" and spec.get("step", folder) != folder:
+        raise ValueError(f"it is that of step {spec['step']!r}")
+
+
+def _kind_of(path: str) -> str:
+    """Return the folder of a record without the names of a table, a stage or a step in it."""
+    first, *between, _ = path.split("/")
+    if first == STEPS:
+        return first
+    return between[-1] if first in ("tables", "work") else "/".join([first, *between])

@@ -130,7 +130,7 @@ class StepLog:
 
     def add(self, entry: Entry) -> bool:
         """Add an entry with its number; return False if another one has that number."""
-        spec = asdict(entry) | {"format": FORMAT}
+        spec = asdict(entry) | {"format": FORMAT, "step": self.name}
         return self.store.storage.create(self.path(entry.number), seal(spec))
 
     def counts(self, entry: Entry) -> bool:
@@ -145,7 +145,7 @@ class StepLog:
 
     def _read(self, number: int) -> Entry | None:
         spec = self.store.read_json(self.path(number))
-        if isinstance(spec, dict) and spec.get("format") != FORMAT:
+        if isinstance(spec, dict) and "number" in spec and spec.get("format") != FORMAT:
             # It may be the lease of a run that works.
             raise StoreError(
                 f"{self.store.address(self.path(number))} was written by another version of curation "
@@ -153,7 +153,8 @@ class StepLog:
                 fix="Use the version that works on this store, or another store",
             )
         try:
-            if spec["number"] != number:
+            # Entries of before do not name their step.
+            if (spec["number"], spec.get("step", self.name)) != (number, self.name):
                 return None
             return Entry(
                 number,

@@ -309,7 +309,7 @@ class Store:
 
     def put_key(self, table: str, key: str, version: str) -> None:
         """Record the version that a global stage wrote for everything that decides its rows."""
-        self.storage.write(_key_path(table, key), seal({"version": version}))
+        self.storage.write(_key_path(table, key), seal({"key": key, "version": version}))
 
     def keys(self, table: str) -> list[str]:
         """Return the keys that `put_key` recorded for a table."""
@@ -318,7 +318,8 @@ class Store:
     def version_for_key(self, table: str, key: str) -> str | None:
         """Return the version that `put_key` recorded, or None."""
         spec = self.read_json(_key_path(table, key))
-        return str(spec["version"]) if isinstance(spec, dict) and "version" in spec else None
+        is_of_key = isinstance(spec, dict) and spec.get("key") == key and "version" in spec
+        return str(spec["version"]) if is_of_key else None
 
 
 def in_parallel(function: Callable[[T], R], items: Sequence[T]) -> list[R]:

@@ -234,6 +234,9 @@ class Takedowns:
         return hmac.digest(self.key, seal(unsigned), hashlib.sha256).hex()
 
 
+N = TypeVar("N", Tombstone, Hits)
+
+
 def new_name() -> str:
     """Return a name for a file here that no other has; it begins with the time."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
@@ -248,9 +251,9 @@ def read_takedowns(storage: Storage) -> Takedowns | None:
     names = [p for p in sorted(storage.files(FOLDER)) if p.endswith(".json") and p != KEY]
     if not names:
         return None
-    tombstones = (_parsed(storage, path, _tombstone) for path in names)
+    tombstones = (_named(storage, path, _tombstone) for path in names)
     paths = [p for p in sorted(storage.files(HITS)) if p.endswith(".json")]
-    hits = (_parsed(storage, path, _hits) for path in paths)
+    hits = (_named(storage, path, _hits) for path in paths)
     return Takedowns(_key(storage), tuple(tombstones), tuple(hits))
 
 
@@ -293,6 +296,22 @@ def _read(storage: Storage, path: str) -> dict[str, Any]:
             f"{address} cannot be read ({error}), so nobody knows which rows were taken down",
             fix="Put the file back from a backup of the store",
         ) from error
+
+
+def _named(storage: Storage, path: str, parse: Callable[[Mapping[str, Any]], N]) -> N:
+    """Return what a record says.
+
+    Raises:
+        StoreError: as `_parsed`; or another record is in its place, so that its own is lost.
+    """
+    record = _parsed(storage, path, parse)
+    if path.rpartition("/")[2] != f"{record.name}.json":
+        raise StoreError(
+            f"{join_address(storage.uri, path)} is that of {record.name}, so nobody knows which rows "
+            "were taken down",
+            fix="Put the file back from a backup of the store",
+        )
+    return record
 
 
 def _parsed(storage: Storage, path: str, parse: Callable[[Mapping[str, Any]], T]) -> T:

@@ -19,7 +19,7 @@ SHARED = "shared"
 
 def put_used_memos(store: Store, stage: str, step: str, memos: Iterable[str]) -> None:
     """Note the memos of the work tables that a step used, unless the same ones are noted."""
-    content = seal({"memos": sorted(memos)})
+    content = seal({"step": step, "memos": sorted(memos)})
     path = used_path(stage, step)
     if store.storage.read(path) != content:
         store.storage.write(path, content)
@@ -28,7 +28,7 @@ def put_used_memos(store: Store, stage: str, step: str, memos: Iterable[str]) ->
 def used_memos(store: Store, stage: str, step: str) -> set[str]:
     """Return the memos that `put_used_memos` noted; none if there is no note that can be read."""
     spec = store.read_json(used_path(stage, step))
-    memos = spec.get("memos") if isinstance(spec, dict) else None
+    memos = spec.get("memos") if isinstance(spec, dict) and spec.get("step") == step else None
     return {str(memo) for memo in memos} if isinstance(memos, list) else set()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from itertools import product
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,6 +13,7 @@ import pytest
 from curation.errors import LeaseError, StoreError
 from curation.runner.gc.collect import collect
 from curation.runner.gc.kept_runs import Retention
+from curation.store.digest import digest
 from curation.store.holder import this_process
 from curation.store.manifest import Committed
 from curation.store.manifest_file import _records
@@ -20,7 +22,16 @@ from curation.store.sealed_json import seal, unseal
 from curation.store.step_log import Entry, StepLog, Waiting, hold
 from curation.store.store import Store
 from curation.store.tags import add_tag, read_tags, tag_path
-from curation.store.tombstones import Tombstone, open_takedowns, put_tombstone, read_takedowns
+from curation.store.tombstones import (
+    KEY,
+    Hits,
+    Tombstone,
+    open_takedowns,
+    put_hits,
+    put_tombstone,
+    read_takedowns,
+)
+from curation.store.used_work import put_used_memos, used_memos
 from curation.store.verification import verify_store
 
 from ..tables import commit
@@ -152,6 +163,60 @@ def test_a_record_in_the_place_of_another_is_damaged(store: Store) -> None:
     assert len(list(read_runs(store))) == 1
     with pytest.raises(StoreError, match="that of tag 'v2'"):
         read_tags(store)
+
+
+def test_no_record_passes_for_another_of_any_kind(store: Store) -> None:
+    """Whatever stands in the place of a record is reported, and readers do not take it for it."""
+    storage = store.storage
+    commit(store, "pairs", {"a": []})
+    runs = len(list(read_runs(store))) + 2
+    for number in range(2):
+        with recorded_run(store, "recipe", "f") as run:
+            pass
+        add_tag(store, f"v{number}", run.record.run)
+        store.put_key("pairs", digest(["key", number]), f"version {number}")
+        put_used_memos(store, "verify", digest(["step", number]), [f"memo {number}"])
+        with hold(StepLog(store, f"step{number}"), this_process("me"), "stage", {}, Waiting()):
+            pass
+        put_tombstone(storage, Tombstone(f"t{number}", "2026", "me", "why"))
+        put_hits(storage, Hits(f"h{number}", (f"t{number}",)))
+    open_takedowns(storage)
+    assert verify_store(store) == []
+    read_takedowns(storage)
+    paths = [p for p in sorted(storage.files("", recursive=True)) if p.endswith(".json")]
+    last = {StepLog(store, f"step{n}").path(2) for n in range(2)}
+    paths = [p for p in paths if not p.startswith("steps/") or p in last]
+    paths = [path for path in paths if "/done/" not in path]
+    assert len(paths) == runs + 13, paths
+    contents = {path: storage.read(path) or b"" for path in paths}
+    for path, other in product(paths, paths):
+        if path in (other, KEY) or contents[path] == contents[other]:
+            continue
+        storage.write(path, contents[other])
+        assert path in {problem.path for problem in verify_store(store)}, (path, other)
+        check_readers(store, path, runs)
+        storage.write(path, contents[path])
+    assert verify_store(store) == []
+
+
+def check_readers(store: Store, path: str, runs: int) -> None:
+    """What a damaged record said is unknown, or an error says so."""
+    folder, _, name = path.rpartition("/")
+    stem = name.removesuffix(".json")
+    if folder == "runs":
+        assert len(list(read_runs(store))) == runs - 1
+    elif folder == "tags":
+        with pytest.raises(StoreError, match="is damaged"):
+            read_tags(store)
+    elif folder.startswith("tombstones"):
+        with pytest.raises(StoreError, match="which rows were taken down"):
+            read_takedowns(store.storage)
+    elif folder.startswith("steps"):
+        assert StepLog(store, folder.partition("/")[2]).latest().is_damaged
+    elif folder.startswith("tables"):
+        assert store.version_for_key("pairs", stem) is None
+    else:
+        assert used_memos(store, "verify", stem) == set()
 
 
 def test_a_manifest_with_a_text_that_is_nested_without_end_is_damaged(store: Store) -> None:
