@@ -289,8 +289,9 @@ def test_duplicates_equal_those_of_a_plain_loop(
             "same_as_key": pa.array(keys, pa.binary(16)),
             "pair_id": pa.array(names),
         }
-        pq.write_table(pa.table(columns), tmp_path / f"{number}.parquet")
-        entry = FileEntry(f"{number}.parquet", 0, str(number), 60)
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table(columns), path)
+        entry = FileEntry(path.name, path.stat().st_size, str(number), 60)
         fragments.append(Fragment(store, FragmentRecord("t", str(number), "m", (entry,))))
     context = Context(store, InProcess(), "ingest", "salt")
     repeated = duplicates.find_duplicates(fragments, context)
