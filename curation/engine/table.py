@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ import pyarrow as pa
 
 from curation.engine.contract import contract
 from curation.errors import Detail, StoreError, TakenDownError
-from curation.store.fragment import Fragment
+from curation.store.fragment import Fragment, concatenated
 from curation.store.manifest import Manifest
 from curation.store.run_log import find_run, latest_run, read_runs
 from curation.store.run_record import RunRecord
@@ -63,15 +62,7 @@ class Table:
         if not tables:
             empty = contract(self.manifest.table).arrow_schema().empty_table()
             return empty if columns is None else empty.select(list(columns))
-        try:
-            return pa.concat_tables(tables)
-        except pa.ArrowInvalid as error:
-            raise StoreError(
-                f"The files of table {self.manifest.table!r} in {self.store.uri} have different "
-                "columns: one is in the place of another",
-                fix="Set damaged files aside (curation verify-store --set-aside --store "
-                f"{shlex.quote(self.store.uri)}) and run the recipe again",
-            ) from error
+        return concatenated(tables, self.store, self.manifest.table)
 
     def paths(self) -> list[str]:
         """Return the addresses of the Parquet files: local paths or URIs."""

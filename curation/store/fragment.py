@@ -136,10 +136,7 @@ class Fragment:
             f"{problem}; it is in fragment {self.name!r} of {self.record.table_dir}",
             path=entry.path,
             sha256=entry.sha256,
-            fix=(
-                "Set damaged files aside (curation verify-store --set-aside --store "
-                f"{shlex.quote(self.store.uri)}) and run the whole recipe again: {_REMEDY}"
-            ),
+            fix=_set_aside_fix(self.store),
         )
 
     def schema(self) -> pa.Schema | None:
@@ -171,7 +168,7 @@ class Fragment:
             with self._open_for_reading(entry, names) as file:
                 with_ids = self._with_ids(entry, names, file)
                 tables.append(self._kept(entry, file.read(columns=with_ids), names))
-        return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+        return concatenated(tables, self.store, self.record.table_dir)
 
     def batches(
         self, columns: Sequence[str] | None = None, rows: int = 1024
@@ -234,6 +231,29 @@ class Fragment:
 
     def _kept(self, entry: FileEntry, rows: Rows, names: list[str] | None) -> Rows:
         return rows if self.withheld is None else self.withheld.drop(entry.path, rows, names)
+
+
+def concatenated(tables: Sequence[pa.Table], store: Store, name: str) -> pa.Table:
+    """Return the rows of files of one table, one after the other.
+
+    Raises:
+        StoreError: they have different columns.
+    """
+    try:
+        return pa.concat_tables(tables)
+    except pa.ArrowInvalid as error:
+        raise StoreError(
+            f"The files of {name} in {store.uri} have different columns, so one is that of another "
+            "table",
+            fix=_set_aside_fix(store),
+        ) from error
+
+
+def _set_aside_fix(store: Store) -> str:
+    return (
+        "Set damaged files aside (curation verify-store --set-aside --store "
+        f"{shlex.quote(store.uri)}) and run the whole recipe again: {_REMEDY}"
+    )
 
 
 def _row_groups_with(

@@ -21,8 +21,6 @@ from curation.store.used_work import FOLDER as USED
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-BACKUP = "Put the file back from a backup of the store"
-"""What mends a record of what was taken down: nobody else knows what it said."""
 STEPS, KEYS = "steps", "keys"
 _NAMES = {
     RUNS: ("run", "state"),
@@ -67,10 +65,10 @@ def _check_takedowns(store: Store) -> Iterator[Problem]:
     """Yield what stops all readers and runs, because nobody knows what was taken down."""
     names = files_ending(store, tombstones.FOLDER, ".json")
     if names and tombstones.KEY not in names:
-        yield Problem(tombstones.KEY, "is missing", mend=BACKUP)
+        yield Problem(tombstones.KEY, "is missing", mend=tombstones.BACKUP)
     for folder in (tombstones.FOLDER, tombstones.HITS, tombstones.REMOVED):
         for problem in _damaged(store, files_ending(store, folder, ".json")):
-            yield _kept(problem, BACKUP)
+            yield _kept(problem, tombstones.BACKUP)
 
 
 def _kept(problem: Problem, mend: str) -> Problem:

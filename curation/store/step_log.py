@@ -153,7 +153,7 @@ class StepLog:
                 fix="Use the version that works on this store, or another store",
             )
         try:
-            # Entries of before do not name their step.
+            # Entries that an older version wrote do not name their step.
             if (spec["number"], spec.get("step", self.name)) != (number, self.name):
                 return None
             return Entry(

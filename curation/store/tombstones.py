@@ -34,6 +34,8 @@ HITS = f"{FOLDER}/hits"
 REMOVED = f"{FOLDER}/removed"
 KEY = f"{FOLDER}/key.json"
 KEY_BYTES = 32
+BACKUP = "Put the file back from a backup of the store"
+"""What mends a record of what was taken down: nobody else knows what it said."""
 HASH_DIGITS = 32
 IMAGE_ID_DIGITS = 32
 """An image_id is the beginning of the SHA-256 of the original bytes."""
@@ -42,6 +44,7 @@ Kind = Literal["url", "host", "image", "pair"]
 """What a hash is of. `image` is of an image_id, and `pair` of a pair_id."""
 
 T = TypeVar("T")
+Named = TypeVar("Named", "Tombstone", "Hits")
 
 
 @dataclass(frozen=True)
@@ -234,9 +237,6 @@ class Takedowns:
         return hmac.digest(self.key, seal(unsigned), hashlib.sha256).hex()
 
 
-N = TypeVar("N", Tombstone, Hits)
-
-
 def new_name() -> str:
     """Return a name for a file here that no other has; it begins with the time."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}"
@@ -294,11 +294,11 @@ def _read(storage: Storage, path: str) -> dict[str, Any]:
         address = join_address(storage.uri, path)
         raise StoreError(
             f"{address} cannot be read ({error}), so nobody knows which rows were taken down",
-            fix="Put the file back from a backup of the store",
+            fix=BACKUP,
         ) from error
 
 
-def _named(storage: Storage, path: str, parse: Callable[[Mapping[str, Any]], N]) -> N:
+def _named(storage: Storage, path: str, parse: Callable[[Mapping[str, Any]], Named]) -> Named:
     """Return what a record says.
 
     Raises:
@@ -309,7 +309,7 @@ def _named(storage: Storage, path: str, parse: Callable[[Mapping[str, Any]], N])
         raise StoreError(
             f"{join_address(storage.uri, path)} is that of {record.name}, so nobody knows which rows "
             "were taken down",
-            fix="Put the file back from a backup of the store",
+            fix=BACKUP,
         )
     return record
 

@@ -20,7 +20,7 @@ from curation.media.web.fetch_error import FetchError
 _APP2, _ICC = 0xE2, b"ICC_PROFILE\0"
 _SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", b"\xff\xda"
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
+PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _ADOBE = 0xEE
 _PIXEL_SEGMENTS = FRAMES | {0xC4, 0xCC, 0xDB, 0xDD, _ADOBE}
 _COEFFICIENTS = 64
@@ -172,7 +172,7 @@ def essential(content: bytes) -> bytes:
 
 def _scan_header(header: bytes, frame: int) -> bytes:
     """Return the header of a scan; a sequential frame has all coefficients in one scan."""
-    return header if frame in _PROGRESSIVE else header[:-3] + bytes((0, _COEFFICIENTS - 1, 0))
+    return header if frame in PROGRESSIVE else header[:-3] + bytes((0, _COEFFICIENTS - 1, 0))
 
 
 def first_scan(content: bytes) -> int:
@@ -247,7 +247,7 @@ def _is_complete(content: bytes) -> bool:
     if frame is None:
         return False
     components = content[frame.start + 10 : frame.end : 3]
-    is_progressive = frame.marker in _PROGRESSIVE
+    is_progressive = frame.marker in PROGRESSIVE
     if not is_progressive and content[start + 4] == len(components):
         return True
     missing = {component: np.full(_COEFFICIENTS, -1) for component in components}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from curation.media.pictures.jpeg import PROGRESSIVE
+
 QUANTIZATION, HUFFMAN, ARITHMETIC = 0xDB, 0xC4, 0xCC
 TABLES = frozenset((QUANTIZATION, HUFFMAN, ARITHMETIC))
-PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 _FIRST_ARITHMETIC_FRAME = 0xC9
 _HEADER = 4
 _AC = 0x10
