@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from curation.engine.contract import Contract
 from curation.engine.libraries import library_versions
 from curation.store.manifest import FileEntry, FragmentRecord, RowCounts, count_rows, sum_counts
+from curation.store.parquet_footer import footer_digest
 from curation.store.store import Store
 
 EXECUTION_ONLY = True
@@ -31,12 +32,19 @@ UNIQUE_COLUMNS = ("pair_id", "image_id")
 
 
 class _HashingSink(io.RawIOBase):
-    """A stream that counts and hashes the bytes that it writes to another."""
+    """A stream that counts and hashes the bytes that it writes to another.
+
+    Attributes:
+        size: number of bytes so far.
+        sha256: hash of them.
+        end: the bytes since it was set; None where they are not kept.
+    """
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
         self.sha256 = hashlib.sha256()
         self.size = 0
+        self.end: bytearray | None = None
 
     def writable(self) -> bool:
         return True
@@ -44,6 +52,8 @@ class _HashingSink(io.RawIOBase):
     def write(self, data: Any) -> int:
         self.sha256.update(data)
         self.size += len(data)
+        if self.end is not None:
+            self.end += data
         self._stream.write(data)
         return len(data)
 
@@ -137,11 +147,13 @@ class FragmentWriter:
         self._flush()
         if self._writer is None or self._sink is None:
             return
+        # Closing writes the footer.
+        self._sink.end = bytearray()
         self._writer.close()
         self._output.close()
-        self._files.append(
-            FileEntry(self._path, self._sink.size, self._sink.sha256.hexdigest(), self._rows)
-        )
+        footer = footer_digest(bytes(self._sink.end))
+        sha256 = self._sink.sha256.hexdigest()
+        self._files.append(FileEntry(self._path, self._sink.size, sha256, self._rows, footer))
         self._writer, self._sink, self._rows = None, None, 0
 
     def close(self, table_dir: str, memo: str, stats: dict[str, Any]) -> FragmentRecord:

@@ -20,7 +20,7 @@ from curation.errors import DamagedFileError, StoreError
 from curation.store.access import RETRY, is_out_of_reach
 from curation.store.checksums import sha256_of
 from curation.store.manifest import FileEntry, FragmentRecord
-from curation.store.small_files import open_source
+from curation.store.parquet_footer import open_parquet
 from curation.store.store import Store
 from curation.store.withheld import Withheld
 
@@ -73,9 +73,7 @@ class Fragment:
     def _open(self, entry: FileEntry) -> pq.ParquetFile:
         address = self.store.address(entry.path)
         try:
-            source = open_source(self.store.storage, entry)
-            size = source.size()
-            file = pq.ParquetFile(source, page_checksum_verification=True)
+            file = open_parquet(self.store.storage, entry)
         except FileNotFoundError as error:
             raise DamagedFileError(
                 f"{address} has vanished",
@@ -86,14 +84,6 @@ class Fragment:
         except Exception as error:
             self._raise_unless_damaged(entry, error)
             raise self._damaged(entry, f"{address} cannot be read ({error})") from error
-        rows = file.metadata.num_rows
-        # The file of another fragment is whole in itself.
-        if (size, rows) != (entry.size, entry.rows):
-            problem = (
-                f"{address} has {size:,} bytes and {rows:,} rows, and its record says "
-                f"{entry.size:,} and {entry.rows:,}"
-            )
-            raise self._damaged(entry, problem)
         return file
 
     @contextmanager
@@ -138,6 +128,15 @@ class Fragment:
             sha256=entry.sha256,
             fix=_set_aside_fix(self.store),
         )
+
+    def check(self) -> None:
+        """Check the sizes and the footers of the files; their pages are checked where they are read.
+
+        Raises:
+            StoreError: a file has vanished or is damaged.
+        """
+        for entry in self.record.files:
+            self._open(entry).close()
 
     def schema(self) -> pa.Schema | None:
         """Return the schema of the first file, or None if the fragment has no file.

@@ -118,12 +118,21 @@ def record_path(table_dir: str, memo: str) -> str:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One committed file: path within the store, size in bytes, SHA-256, rows."""
+    """One committed file.
+
+    Attributes:
+        path: within the store.
+        size: in bytes.
+        sha256: of all its bytes, in hexadecimal digits.
+        rows: number of rows; 0 where it is no Parquet file.
+        footer: `footer_digest` of a Parquet file; empty where none was recorded.
+    """
 
     path: str
     size: int
     sha256: str
     rows: int
+    footer: str = ""
 
     def __post_init__(self) -> None:
         check_within(self.path)

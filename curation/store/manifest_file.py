@@ -31,7 +31,13 @@ COUNTED = ("rows", "bytes")
 ROW_GROUP_ROWS = 65_536
 
 _FILE = pa.struct(
-    [("path", pa.string()), ("size", pa.int64()), ("sha256", pa.string()), ("rows", pa.int64())]
+    [
+        ("path", pa.string()),
+        ("size", pa.int64()),
+        ("sha256", pa.string()),
+        ("rows", pa.int64()),
+        ("footer", pa.string()),
+    ]
 )
 SCHEMA = pa.schema(
     [

@@ -20,7 +20,7 @@ from duckdb.func import ARROW, SPECIAL
 
 from curation.engine.table import Table
 from curation.engine.table_name import TableName
-from curation.errors import CurationError, Detail, StoreError, not_utf8
+from curation.errors import CurationError, Detail, not_utf8
 from curation.inspect.api.columns import (
     dimension,
     stored_dtype,
@@ -28,7 +28,9 @@ from curation.inspect.api.columns import (
     to_floats,
     vector_columns,
 )
+from curation.store.fragment import Fragment
 from curation.store.manifest import FileEntry
+from curation.store.store import in_parallel
 from curation.store.withheld import ID_COLUMNS, Withheld, nested_ids
 
 CLOSED = {
@@ -72,6 +74,7 @@ class SqlSession:
     def __init__(self, tables: Mapping[str, Table]) -> None:
         self._tables = tables
         self.made: set[str] = set()
+        self._checked: set[str] = set()
         # For sorts and joins that do not fit into memory.
         self._scratch = tempfile.TemporaryDirectory(prefix="curation-sql-")
         config: dict[str, str | bool | int | float | list[str]] = {**CLOSED}
@@ -122,11 +125,22 @@ class SqlSession:
         return [statement.query for statement in parsed]
 
     def make_views(self, sql: str) -> None:
-        """Make the views of the tables that a query names; of all tables if it names none."""
-        for name in self.named(sql) or self._tables:
+        """Make the views of the tables that a query names; of all tables if it names none.
+
+        Raises:
+            StoreError: a file of a table that it names has vanished or is damaged.
+        """
+        named = self.named(sql)
+        for name in named or self._tables:
             if name not in self.made:
                 self._make_view(name)
                 self.made.add(name)
+        # DuckDB checks the pages that it reads. Wrong statistics of a footer would leave out rows.
+        unchecked = [name for name in named if name not in self._checked]
+        in_parallel(
+            Fragment.check, [f for n in unchecked for f in self._tables[n].fragments.values()]
+        )
+        self._checked |= {*unchecked}
 
     def named(self, sql: str) -> list[str]:
         """Return the tables whose names are words of a query."""
@@ -134,7 +148,15 @@ class SqlSession:
         return [n for n in self._tables if re.search(rf"\b{re.escape(_base(n))}\b", lowered)]
 
     def relation(self, table: Table) -> duckdb.DuckDBPyRelation:
-        """Return a version of a table as a relation."""
+        """Return a version of a table as a relation.
+
+        Raises:
+            StoreError: a file of it has vanished or is damaged.
+        """
+        in_parallel(Fragment.check, list(table.fragments.values()))
+        return self._relation(table)
+
+    def _relation(self, table: Table) -> duckdb.DuckDBPyRelation:
         name, schema = table.manifest.table, stored_schema(table)
         files = table.manifest.files
         held = table.withheld
@@ -160,7 +182,7 @@ class SqlSession:
 
     def _make_view(self, name: str) -> None:
         table = TableName(name)
-        relation = self.relation(self._tables[name])
+        relation = self._relation(self._tables[name])
         if table.member is None:
             relation.create_view(name)
             return
@@ -302,21 +324,9 @@ def _base(name: str) -> str:
 
 
 def _scanned(table: Table, files: Sequence[FileEntry], schema: pa.Schema) -> Any:
-    """Return what DuckDB scans: files, of which it reads the columns and row groups that it needs.
-
-    Raises:
-        StoreError: a file has vanished, or another one is in its place.
-    """
+    """Return what DuckDB scans: files, of which it reads the columns and row groups that it needs."""
     if not files:
         return schema.empty_table()
-    whole = table.store.complete_files(files)
-    lost = next((entry.path for entry in files if entry.path not in whole), None)
-    if lost is not None:
-        raise StoreError(
-            f"{table.store.address(lost)} of table {table.manifest.table} has vanished, or has not "
-            "the size that its record says",
-            fix="Run the whole recipe again: it computes what is missing",
-        )
     storage = table.store.storage
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
     return ds.dataset(
