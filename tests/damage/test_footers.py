@@ -63,7 +63,7 @@ def flips(size: int, count: int, rng: random.Random) -> list[int]:
     return anywhere + [rng.randrange(max(0, size - FOOTER), size) for _ in range(count * 3 // 4)]
 
 
-@pytest.mark.parametrize("flipped", [FLIPS, pytest.param(5000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("flipped", [FLIPS, pytest.param(2000, marks=pytest.mark.nightly)])
 def test_any_flipped_bit_is_damage_or_nothing(
     finished: Finished, tmp_path: Path, flipped: int
 ) -> None:
