@@ -159,7 +159,9 @@ def test_a_row_of_another_source_counts_in_the_memo(
     assert vectors == {np.load(paths[first])[0].astype(np.float16).tobytes()}
 
 
-def test_an_image_is_not_lost_where_the_row_that_represents_it_has_no_vector(tmp_path: Path) -> None:
+def test_an_image_is_not_lost_where_the_row_that_represents_it_has_no_vector(
+    tmp_path: Path,
+) -> None:
     """Vectors are often made of the different images only, and a copy has the longer caption."""
     captions = ["a cat", "a cat on a mat", "a dog"]
     write_list(
