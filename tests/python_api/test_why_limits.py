@@ -115,6 +115,23 @@ def test_every_copy_has_a_chain_to_the_row_that_stands_for_it(
     assert longest == 3
 
 
+def test_what_the_dataset_lists_as_a_copy_is_in_it_by_the_row_that_lists_it(
+    store: OpenStore, rows: list[dict[str, Any]]
+) -> None:
+    """Also where the copy itself fails a threshold."""
+    listed = {
+        copy["pair_id"]: row["pair_id"]
+        for row in store.table("dataset").arrow().to_pylist()
+        if row["role"] == "pool"
+        for copy in row["copies"] or []
+    }
+    of_copies = [row for row in rows if row["pair_id"] in listed]
+    assert "caption_letters" in {row["select"]["reason"] for row in of_copies}
+    for row in of_copies:
+        assert row["dataset"]["is_in"]
+        assert row["dataset"]["pair_id"] == listed[row["pair_id"]]
+
+
 def test_an_eligible_row_fails_no_threshold(rows: list[dict[str, Any]]) -> None:
     passes = [
         (score["passes"], row["select"])

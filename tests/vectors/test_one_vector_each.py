@@ -1,4 +1,4 @@
-"""Rows of one image that come with different imported vectors: the image has always the same one."""
+"""Rows of one image that come with different imported vectors, or without: the image has always one."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class World:
         self.form = self.random.choice(["npy", "npy_shards", "list", "parquet_shards"])
         self.files: dict[str, list[list[tuple[str, str]]]] = {"web": [], "birds": []}
         self.vectors: dict[str, np.ndarray] = {}
+        self.missing: set[str] = set()
 
     def add_file(self, name: str) -> None:
         """Append a file of rows to a source."""
@@ -42,20 +43,27 @@ class World:
         write_list(self.folder / name / f"{number:03d}.parquet", keys, url=urls, caption=captions)
 
     def draw(self) -> None:
-        """Draw the vectors: many are equal, some cannot be used."""
+        """Draw the vectors: many are equal, some cannot be used, some are missing."""
         choice = self.numbers.integers(-3, 3, size=(6, DIM)).astype(np.float32)
         choice[0], choice[1, 2] = 0, np.nan
         for name, files in self.files.items():
             self.vectors[name] = choice[self.numbers.integers(6, size=sum(map(len, files)))]
+        keys = [key for files in self.files.values() for file in files for key, _ in file]
+        self.missing = set(self.random.sample(keys, len(keys) // 4 if self.join == "key" else 0))
 
     def recipe(self) -> Recipe:
         """A recipe that imports them."""
         paths: dict[str, str] = {}
         ids: dict[str, Any] = {"join": self.join}
         for name, files in self.files.items():
-            keys = None if self.join == "rows" else [key for file in files for key, _ in file]
+            keys = [key for file in files for key, _ in file]
             where = self.folder / f"v-{name}-{self.random.random()}"
-            spec = write_vectors(where, self.form, self.vectors[name], keys)
+            if self.join == "rows":
+                spec = write_vectors(where, self.form, self.vectors[name], None)
+            else:
+                some = [n for n, key in enumerate(keys) if key not in self.missing]
+                vectors = self.vectors[name][some]
+                spec = write_vectors(where, self.form, vectors, [keys[n] for n in some])
             paths[name] = spec["import"]
             for what, value in spec["ids"].items():
                 if what == "file":
@@ -74,7 +82,9 @@ class World:
         for name, vectors in self.vectors.items():
             unit, valid = as_stored(vectors)
             for number, vector in enumerate(unit):
-                stored[f"{name}{number}"] = vector.tobytes() if valid[number] else None
+                key = f"{name}{number}"
+                is_usable = valid[number] and key not in self.missing
+                stored[key] = vector.tobytes() if is_usable else None
         images = rows(store, "images")
         of_image: dict[str, tuple[str, bytes]] = {}
         for row in images:
@@ -90,8 +100,8 @@ class World:
         def of_row(row: dict[str, Any]) -> tuple[bytes | None, str | None]:
             if row["status"] != "ok":
                 return None, "no_pixels"
-            if stored[row["source_key"]] is None:
-                return None, "not_finite"
+            if row["image_id"] not in of_image:
+                return None, "missing" if row["source_key"] in self.missing else "not_finite"
             return of_image[row["image_id"]][1], None
 
         return [of_row(row) for row in images]
@@ -147,3 +157,24 @@ def test_a_row_of_another_source_counts_in_the_memo(
     run(store, recipe, until="embed")
     vectors = {row["vector"] for row in rows(store, "embeddings.semantic")}
     assert vectors == {np.load(paths[first])[0].astype(np.float16).tobytes()}
+
+
+def test_an_image_is_not_lost_where_the_row_that_represents_it_has_no_vector(
+    tmp_path: Path,
+) -> None:
+    """Vectors are often made of the different images only, and a copy has the longer caption."""
+    captions = ["a cat", "a cat on a mat", "a dog"]
+    write_list(
+        tmp_path / "web.parquet",
+        ["cat", "copy", "dog"],
+        sha256=["1" * 64, "1" * 64, "2" * 64],
+        caption=captions,
+    )
+    vectors = np.eye(2, DIM, dtype=np.float32)
+    spec = write_vectors(tmp_path / "vectors", "npy", vectors, ["cat", "dog"])
+    spec["ids"]["join"] = "key"
+    columns = {"key": "key", "sha256": "sha256", "caption": "caption"}
+    recipe = without_pixels(spec, source(tmp_path / "web.parquet", **columns))
+    run(tmp_path / "store", recipe, until="select")
+    reasons = [row["reason"] for row in rows(tmp_path / "store", "eligible")]
+    assert reasons == ["copy_exact", None, None]

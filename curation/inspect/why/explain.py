@@ -229,7 +229,7 @@ class _Explainer:
         image_id, select = answer["image_id"], answer["select"]
         if image_id is None or select is None:
             return {"seeds": [], "arms": [], "dataset": self._membership(None, [])}
-        subject = self._representative(copies) if _is_copy(select) else None
+        subject = self._representative(copies) if _is_copy(copies, answer["pair_id"]) else None
         if subject is None:
             cluster = (answer["cluster"] or {}).get("cluster_id")
             subject = Subject(self._tables, image_id, role, source, select["reason"], cluster)
@@ -271,8 +271,11 @@ class _Explainer:
         return None
 
 
-def _is_copy(select: Mapping[str, Any]) -> bool:
-    return (select["reason"] or "").startswith("copy_")
+def _is_copy(copies: Copies | None, pair_id: str) -> bool:
+    """Whether another row stands for a row, whatever `select` drops the row for first."""
+    if copies is None or copies.facts["contaminated"]:
+        return False
+    return bool(copies.facts["representative_pair_id"] != pair_id)
 
 
 _SHARED = ("pair_id", "image_id", "metadata")

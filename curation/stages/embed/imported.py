@@ -45,6 +45,8 @@ COLUMNS = {"key": "source_key", "sha256": "sha256"}
 """The column of `images` that holds what the ids are."""
 _STATE, _SAVED = "row vectors", RowVectors._fields
 """The saved state with the vector of each row, and its columns."""
+_STATE_VERSION = 2
+"""It is raised where the same files would give rows other vectors."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def _vectors(
     They are saved: a run that has nothing to do need not read the key and the image of every row.
     """
     fragments = [fragment for source in sources for fragment in source.fragments]
-    key = [fragments, [source.name for source in sources], content]
+    key = [_STATE_VERSION, fragments, [source.name for source in sources], content]
     # Another step may import the same vectors for the same rows.
     states = context.for_all_steps()
     saved = states.load_state(_STATE, key)

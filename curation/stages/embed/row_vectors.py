@@ -1,7 +1,8 @@
-"""Which imported vector each row has, where rows of one image come with different ones.
+"""Which imported vector each row has, where rows of one image come with different ones, or without.
 
 An image has one vector, as it has where an encoder computes it. Otherwise it would be its own
-neighbour, and the order of rows would decide what it is compared by.
+neighbour, and the order of rows would decide what it is compared by. It would also be lost where the
+row that represents it is one of those without a vector.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class RowVectors(NamedTuple):
     Attributes:
         source: the number of the source whose vectors hold it.
         number: its number among them; −1 for none.
-        is_replaced: whether it is that of another row.
+        is_replaced: whether it is that of another row of the image.
     """
 
     source: npt.NDArray[np.int32]
@@ -57,7 +58,7 @@ class RowVectors(NamedTuple):
 
 
 class _Candidates(NamedTuple):
-    """Rows of images that have a vector in several rows, sorted by image and pair; each of shape (n,).
+    """Rows of images that have several rows, sorted by image and pair; each of shape (n,).
 
     Attributes:
         row: number of the row in all fragments.
@@ -75,42 +76,60 @@ class _Candidates(NamedTuple):
 
 
 def one_vector_each(sources: Sequence[ImportSource], vectors: RowVectors) -> RowVectors:
-    """Return vectors such that all rows of an image that have one have the same.
+    """Return vectors such that all rows of an image have the same.
 
-    It is that of the row with the smallest pair_id among those whose vector can be used. A row without
-    a vector, or whose vector cannot be used, stays as it is.
+    It is that of the row with the smallest pair_id among those whose vector can be used. If there is
+    no such row, each stays as it is.
 
     Args:
         sources: they hold all vectors, and the rows in the order of their fragments.
         vectors: of each row.
     """
     fragments = [fragment for source in sources for fragment in source.fragments]
-    rows = _rows_of_repeated_images(fragments, vectors.number >= 0)
+    rows = _rows_of_repeated_images(fragments)
     candidates = _with_several_vectors(_candidates(fragments, rows, vectors))
-    digests, can_be_used = _digests(sources, candidates.vectors)
-    usable = candidates.select(can_be_used)
-    digests = digests[can_be_used]
-    if not len(usable.row):
+    digests = _digests(sources, candidates.vectors)
+    can_be_used = digests != b""
+    images, usable = candidates.image, np.flatnonzero(can_be_used)
+    position, known = positions_in(images, images[usable])
+    if not known.any():
         return vectors
-    first = _first_of_image(usable.image)
-    differs = digests != digests[first]
-    if differs.any():
-        logger.warning(
-            "embed: %d rows of %d images come with another vector than the row of the same image with "
-            "the smallest pair_id; they get the vector of that row",
-            *(int(differs.sum()), int(run_starts(usable.image[differs]).sum())),
-        )
+    first = usable[position[known]]
+    differs = digests[known] != digests[first]
+    replaced, by = candidates.select(known).select(differs), candidates.select(first[differs])
+    _report(replaced, can_be_used[known][differs])
     result = vectors.select(np.arange(len(vectors.number)))
-    replaced, by = usable.row[differs], usable.vectors.select(first[differs])
-    result.source[replaced], result.number[replaced] = by.source, by.number
-    result.is_replaced[replaced] = True
+    result.source[replaced.row], result.number[replaced.row] = by.vectors.source, by.vectors.number
+    result.is_replaced[replaced.row] = True
     return result
 
 
-def _rows_of_repeated_images(fragments: Sequence[Fragment], has_vector: Bools) -> RowNumbers:
+def _report(replaced: _Candidates, had_another: Bools) -> None:
+    """Log how many rows get the vector of another row.
+
+    Args:
+        replaced: these rows.
+        had_another: which of them come with a vector that could be used, too, (n,).
+    """
+    others = replaced.image[had_another]
+    if len(others):
+        logger.warning(
+            "embed: %d rows of %d images come with another vector than the row of the same image with "
+            "the smallest pair_id; they get the vector of that row",
+            *(len(others), int(run_starts(others).sum())),
+        )
+    if not had_another.all():
+        logger.info(
+            "embed: %d rows come without a vector that can be used, and get that of another row of "
+            "the same image",
+            int((~had_another).sum()),
+        )
+
+
+def _rows_of_repeated_images(fragments: Sequence[Fragment]) -> RowNumbers:
     """Return the rows that may share their image with another row; 8 bytes a row are held."""
-    hashes = np.empty(len(has_vector), np.uint64)
-    has_image = np.zeros(len(has_vector), bool)
+    rows = sum(fragment.rows for fragment in fragments)
+    hashes, has_image = np.empty(rows, np.uint64), np.zeros(rows, bool)
     start = 0
     for batch in _batches(fragments, ["image_id"]):
         end, column = start + len(batch), batch.column("image_id")
@@ -119,12 +138,12 @@ def _rows_of_repeated_images(fragments: Sequence[Fragment], has_vector: Bools) -
         hashes[start:end] = words[:, 0] * np.uint64(0x9E3779B97F4A7C15) + words[:, 1]
         has_image[start:end] = column.is_valid()
         start = end
-    known = np.sort(hashes[has_vector & has_image])
+    known = np.sort(hashes[has_image])
     repeated = known[~run_starts(known)] if len(known) else known
     if not len(repeated):
         return np.empty(0, np.int64)
     repeated = repeated[run_starts(repeated)]
-    return np.flatnonzero(positions_in(hashes, repeated)[1] & has_vector & has_image)
+    return np.flatnonzero(positions_in(hashes, repeated)[1] & has_image)
 
 
 def _batches(fragments: Sequence[Fragment], columns: Sequence[str]) -> Iterator[Any]:
@@ -164,9 +183,7 @@ def _ids(fragment: Fragment, rows: RowNumbers) -> tuple[Ids, Ids]:
 
 
 def _with_several_vectors(candidates: _Candidates) -> _Candidates:
-    """Return the candidates whose images have more than one vector, by their numbers."""
-    if not len(candidates.row):
-        return candidates
+    """Return the candidates of images whose rows do not all have one vector, by its number."""
     place, vectors = _first_of_image(candidates.image), candidates.vectors
     first = vectors.select(place)
     differs = (vectors.source != first.source) | (vectors.number != first.number)
@@ -182,12 +199,11 @@ def _first_of_image(images: Ids) -> RowNumbers:
     return first
 
 
-def _digests(sources: Sequence[ImportSource], vectors: RowVectors) -> tuple[Ids, Bools]:
-    """Return a digest of each vector as it is stored, and which of them can be used; each (n,)."""
-    digests = np.zeros(len(vectors.number), f"S{_DIGEST_BYTES}")
-    can_be_used = np.zeros(len(vectors.number), bool)
+def _digests(sources: Sequence[ImportSource], vectors: RowVectors) -> npt.NDArray[np.bytes_]:
+    """Return a digest of each vector as it is stored, (n,); blank for none that can be used."""
+    digests = np.zeros(len(vectors.number), f"S{2 * _DIGEST_BYTES}")
     for number, source in enumerate(sources):
-        of_source = np.flatnonzero(vectors.source == number)
+        of_source = np.flatnonzero((vectors.source == number) & (vectors.number >= 0))
         # Files are read from their beginning to their end.
         order = of_source[np.argsort(vectors.number[of_source], kind="stable")]
         at_once = max(VECTOR_BYTES // (8 * source.vectors.dim), 1)
@@ -195,7 +211,12 @@ def _digests(sources: Sequence[ImportSource], vectors: RowVectors) -> tuple[Ids,
             some = order[start : start + at_once]
             stored, reasons = source.vectors.take(vectors.number[some])
             digests[some] = [
-                blake2b(vector.tobytes(), digest_size=_DIGEST_BYTES).digest() for vector in stored
+                _digest(vector) if reason is None else ""
+                for vector, reason in zip(stored, reasons, strict=True)
             ]
-            can_be_used[some] = [reason is None for reason in reasons]
-    return digests, can_be_used
+    return digests
+
+
+def _digest(vector: npt.NDArray[Any]) -> str:
+    # Bytes that end with zeros would lose them in an array.
+    return blake2b(vector.tobytes(), digest_size=_DIGEST_BYTES).hexdigest()
