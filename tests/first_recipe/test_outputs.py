@@ -87,6 +87,8 @@ def test_an_output_of_clip_retrieval_needs_urls(tmp_path: Path, has_urls: bool) 
         with pytest.raises(RecipeError, match="holds vectors and no pictures"):
             recognise(place)
         return
-    fields = recognise(place).fields
+    recognised = recognise(place)
+    fields = recognised.fields
+    assert "vectors are left alone" in recognised.notes[0]
     assert fields == {"format": "clip_retrieval", "columns": {"url": "url"}}
     assert Source(name="a", role="pool", path=str(tmp_path), **fields).reader == "clip_retrieval"
