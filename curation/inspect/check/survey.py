@@ -82,8 +82,9 @@ class Survey:
 
     @property
     def remote_images(self) -> int:
-        """How many of the rows that were read have their image on the web."""
-        return sum(bool(row.url or row.path) and not is_local(f, row) for f, row in self.read)
+        """How many of the rows that were read have an image on the web that is requested."""
+        rows = [row for file, row in self.read if not is_local(file, row) and row.reason is None]
+        return sum(bool(row.url or row.path) for row in rows)
 
     @property
     def bad(self) -> list[SourceRow]:
