@@ -182,7 +182,7 @@ def test_before_there_is_a_dataset_nothing_is_said_of_it(limited: Path, tmp_path
 
 def test_a_claim_without_evidence_ends_with_its_arm(store: OpenStore) -> None:
     answer = store.why("p1")
-    arm = {"arm": "all", "strategy": "everything", "left_out": None, "claims": [{}]}
+    arm: dict[str, Any] = {"arm": "all", "strategy": "everything", "left_out": None, "claims": [{}]}
     lines = str(replace(answer, rows=[answer.rows[0] | {"arms": [arm]}])).splitlines()
     assert [line for line in lines if line.endswith("all (everything) claims it")]
 
