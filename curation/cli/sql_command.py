@@ -158,8 +158,8 @@ def _statements() -> Iterator[str]:
         word = line.strip().rstrip("; ")
         if not lines and word in (".quit", ".exit", "quit", "exit"):
             return
-        # No statement begins with a full stop.
-        if not lines and word.startswith("."):
+        # No statement begins with a full stop, nor is this word one.
+        if not lines and (word.startswith(".") or word == "help"):
             out.print(HELP)
             continue
         if line.strip() or lines:

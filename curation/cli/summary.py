@@ -34,7 +34,7 @@ def summarise(
             summary[DATASET] = {
                 "version": manifest.version,
                 "rows": manifest.rows,
-                "address": store.address(dataset_folder(manifest.version)),
+                "address": store.address(_folder(manifest)),
             }
     if report is not None:
         summary["report"] = store.address(report)
@@ -52,6 +52,13 @@ def _claims(results: Sequence[StepResult], store: Store) -> Manifest | None:
     return None
 
 
+def _folder(manifest: Manifest) -> str:
+    """Return the folder of a table; of the dataset that of its version, in which its files are."""
+    if manifest.table == DATASET:
+        return dataset_folder(manifest.version)
+    return f"tables/{manifest.table}"
+
+
 def _stage(result: StepResult, store: Store) -> dict[str, Any]:
     return {
         "stage": result.step.name,
@@ -60,6 +67,6 @@ def _stage(result: StepResult, store: Store) -> dict[str, Any]:
         "seconds": round(result.seconds, 1),
         "computed": result.computed,
         "reused": result.reused,
-        "tables": {m.table: store.address(f"tables/{m.table}") for m in result.manifests},
+        "tables": {m.table: store.address(_folder(m)) for m in result.manifests},
         "versions": {m.table: m.version for m in result.manifests},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 
 from curation.store.storage.base import Storage
 
@@ -21,6 +22,17 @@ _NAMES = (
 )
 OUT_OF_REACH = frozenset(getattr(errno, name) for name in _NAMES if hasattr(errno, name))
 """Numbers of errors of rights, limits of the machine, and network disks."""
+
+
+def set_aside_fix(uri: str, then: str) -> str:
+    """Return what to do about a damaged file of a store, as a fix; a shell takes its command as it is.
+
+    Args:
+        uri: address of the store.
+        then: what to do afterwards.
+    """
+    command = f"curation verify-store --set-aside --store {shlex.quote(uri)}"
+    return f"Set damaged files aside ({command}), then {then}"
 
 
 def is_out_of_reach(storage: Storage, error: OSError) -> bool:

@@ -6,7 +6,6 @@ between them is a zip.
 
 from __future__ import annotations
 
-import shlex
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curation.errors import DamagedFileError, StoreError
-from curation.store.access import RETRY, is_out_of_reach
+from curation.store.access import RETRY, is_out_of_reach, set_aside_fix
 from curation.store.checksums import sha256_of
 from curation.store.manifest import FileEntry, FragmentRecord
 from curation.store.parquet_footer import open_parquet
@@ -249,10 +248,7 @@ def concatenated(tables: Sequence[pa.Table], store: Store, name: str) -> pa.Tabl
 
 
 def _set_aside_fix(store: Store) -> str:
-    return (
-        "Set damaged files aside (curation verify-store --set-aside --store "
-        f"{shlex.quote(store.uri)}) and run the whole recipe again: {_REMEDY}"
-    )
+    return set_aside_fix(store.uri, f"run the whole recipe again: {_REMEDY}")
 
 
 def _row_groups_with(

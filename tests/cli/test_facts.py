@@ -57,6 +57,9 @@ def planned(run: Command, world: World, folder: Path) -> Iterator[Any]:
 def up_to_date(run: Command, world: World, folder: Path) -> Iterator[Any]:
     summary = run("run", world.recipe, "--store", world.store)
     assert summary["up_to_date"] and summary["dataset"]["rows"] > 0
+    folders = {name: path for s in summary["stages"] for name, path in s["tables"].items()}
+    assert folders["dataset"] == summary["dataset"]["address"]
+    assert all(next(Path(folder).rglob("*.parquet"), None) for folder in folders.values())
     assert Path(summary["report"]).is_file()
     yield summary
     part = run("run", world.recipe, "--store", world.store, "--until", "screen")

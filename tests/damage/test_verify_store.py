@@ -16,6 +16,7 @@ from curation.flow import plan
 from curation.launch import verify_inputs
 from curation.recipe import parse_recipe
 from curation.runner.gc.restore import restore_run
+from curation.store.access import set_aside_fix
 from curation.store.run_log import read_runs
 from curation.store.step_log import Waiting
 from curation.store.store import Store
@@ -87,6 +88,12 @@ def test_the_text_says_the_same(store: Store) -> None:
     version = open_table(store, "images").manifest.version
     for part in (path, "table images", version, "other bytes", "--set-aside, then curation run"):
         assert part in text, text
+
+
+def test_a_shell_takes_the_command_of_an_error_for_any_store() -> None:
+    uri = "/data/it's a store"
+    command = set_aside_fix(uri, "run curation gc").partition("(")[2].rpartition(")")[0]
+    assert shlex.split(command) == ["curation", "verify-store", "--set-aside", "--store", uri]
 
 
 def test_the_command_that_mends_it_works(finished: Finished, store: Store) -> None:

@@ -394,6 +394,37 @@ def test_types_of_columns_are_checked(tmp_path: Path) -> None:
     assert "has the type string" in "\n".join(check_recipe(recipe).problems)
 
 
+@pytest.mark.parametrize(
+    ("mapped", "values", "why"),
+    [
+        ("path", ("https://a.example/1.jpg", "https://a.example/2.jpg"), "map its column to `url`"),
+        ("url", ("a.example/1.jpg", "//a.example/2.jpg"), "bad_scheme (a.example/1.jpg)"),
+        ("url", ("http://", "http://[1/2.jpg"), "bad_url"),
+    ],
+)
+def test_rows_that_ingest_would_drop_are_bad_rows(
+    mapped: str, values: tuple[str, str], why: str, tmp_path: Path
+) -> None:
+    """A sound row beside them is a row of its own; without one the run would stop."""
+    checked = {}
+    for sound in ([], ["https://a.example/3.jpg"]):
+        rows = [{mapped: value} for value in values] + [{"url": url} for url in sound]
+        lists = tmp_path / f"{len(sound)}.jsonl"
+        lists.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+        source = {"name": "l", "role": "pool", "format": "jsonl", "path": str(lists)}
+        columns = {"url": "url", mapped: mapped} if sound else {mapped: mapped}
+        spec = {"name": "a", "sources": [source | {"columns": columns}]}
+        recipe = parse_recipe(spec | {"fetch": {"contact": "crawl@a.example"}})
+        checked[len(sound)] = check_recipe(recipe, pictures=0)
+    for result in checked.values():
+        (bad,) = (each for each in result.warnings if each.code == "unreadable_rows")
+        assert why in bad.text
+        assert result.to_json()["sources"][0]["bad_rows"] == 2
+        assert result.to_json()["sources"][0]["with_local_image"] == 0
+    assert [why in problem for problem in checked[0].problems] == [True]
+    assert checked[1].problems == []
+
+
 def test_java_is_looked_for(photos: Spec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -261,6 +261,7 @@ def test_text_of_strangers_stays_in_its_comment(tmp_path: Path) -> None:
     ("values", "columns"),
     [
         ({"image": ["http://a/1.jpg", "http://a/2.jpg"]}, {"url": "image"}),
+        ({"u": [" http://a/1.jpg", "http://a/2.jpg "]}, {"url": "u"}),
         ({"image": ["x/1.jpg", "x/2.png"]}, {"path": "image"}),
         (
             {"page": ["http://a/p", "http://a/q"], "img": ["http://a/1.jpg", "http://a/2.jpg"]},

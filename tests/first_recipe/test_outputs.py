@@ -11,9 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from curation.engine.yaml_text import load_yaml
 from curation.errors import RecipeError
+from curation.inspect.check.check import check_recipe
 from curation.inspect.check.survey import survey
+from curation.inspect.first_recipe.draft import draft
+from curation.inspect.first_recipe.text import recipe_text
 from curation.media.web.params import OutboundParams
+from curation.recipe import parse_recipe
 from curation.stages.ingest.recognise import recognise
 from curation.stages.ingest.recognise.place import place_of
 from curation.stages.ingest.sources.source import Source
@@ -74,6 +79,18 @@ def test_an_output_of_img2dataset_is_recognised(tmp_path: Path) -> None:
     assert found(tmp_path / "a") == ({"format": "img2dataset"}, 2, 2)
 
 
+def test_what_img2dataset_did_not_get_is_not_requested_and_needs_no_contact(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a")
+    rows = pq.read_table(tmp_path / "a" / "00000.parquet").to_pylist()
+    failed = {"key": "9", "status": "failed_to_download", "error_message": "HTTP Error 404"}
+    rows.append(rows[0] | failed)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a" / "00000.parquet")
+    drafted = draft([str(tmp_path / "a")])
+    assert (drafted.pool_rows, drafted.contact) == (3, "")
+    recipe = parse_recipe(load_yaml(recipe_text(drafted, "a.yaml")))
+    assert check_recipe(recipe, pictures=0).problems == []
+
+
 @pytest.mark.parametrize("has_urls", [True, False])
 def test_an_output_of_clip_retrieval_needs_urls(tmp_path: Path, has_urls: bool) -> None:
     for name in ("img_emb", "metadata"):
@@ -87,6 +104,8 @@ def test_an_output_of_clip_retrieval_needs_urls(tmp_path: Path, has_urls: bool) 
         with pytest.raises(RecipeError, match="holds vectors and no pictures"):
             recognise(place)
         return
-    fields = recognise(place).fields
+    recognised = recognise(place)
+    fields = recognised.fields
+    assert "vectors are left alone" in recognised.notes[0]
     assert fields == {"format": "clip_retrieval", "columns": {"url": "url"}}
     assert Source(name="a", role="pool", path=str(tmp_path), **fields).reader == "clip_retrieval"

@@ -184,7 +184,7 @@ def test_the_shell_runs_statements_until_it_ends(made: Made, root: Path) -> None
         os.environ["PYTHONPATH"] = str(root)
         os.execv(sys.executable, command)
     typed = (
-        "SELECT nothing;\n.tables\nSELECT 40 +\n2 AS answer;\n"
+        "SELECT nothing;\n.tables\nhelp\nSELECT 40 +\n2 AS answer;\n"
         "SELECT 'first;\nsecond' AS text;\nSELECT 6 * /* not yet;\n*/ 9 AS product; -- the end\n"
         "quit;\n\x04"
     )
@@ -206,7 +206,7 @@ def test_the_shell_runs_statements_until_it_ends(made: Made, root: Path) -> None
     assert "first;" in text.split("AS text;")[-1]
     assert "54" in text
     # What a user of another shell types is no statement.
-    assert text.count("Statements end with a semicolon") == 2
+    assert text.count("Statements end with a semicolon") == 3
     assert "syntax error" not in text
 
 

@@ -197,6 +197,13 @@ def test_before_there_is_a_dataset_nothing_is_said_of_it(limited: Path, tmp_path
         assert "\ndataset" not in str(answer)
 
 
+def test_a_claim_without_evidence_ends_with_its_arm(store: OpenStore) -> None:
+    answer = store.why("p1")
+    arm: dict[str, Any] = {"arm": "all", "strategy": "everything", "left_out": None, "claims": [{}]}
+    lines = str(replace(answer, rows=[answer.rows[0] | {"arms": [arm]}])).splitlines()
+    assert [line for line in lines if line.endswith("all (everything) claims it")]
+
+
 def test_a_score_that_is_missing_says_what_that_means(store: OpenStore) -> None:
     text = str(store.why("listed again"))
     assert "\nscore" not in text.partition("pair")[2].partition("select")[0]

@@ -93,6 +93,7 @@ def check_recipe(recipe: Recipe, store: str | None = None, pictures: int = PICTU
     problems += [problem for problem in more if not any(problem in known for known in problems)]
     problems += _without_contact(recipe, surveys)
     problems += filter(None, map(partial(_without_files, recipe), surveys))
+    problems += filter(None, map(_without_rows, surveys))
     trial = curated = Trial()
     try:
         trial = try_pictures(recipe, surveys, pictures)
@@ -172,6 +173,18 @@ def _without_contact(recipe: Recipe, surveys: Sequence[Survey]) -> list[str]:
         "able to reach you. Set it to an e-mail address or a web page, as in fetch: {contact: "
         "crawl@example.org}."
     ]
+
+
+def _without_rows(survey: Survey) -> str | None:
+    """Return a problem if no row of a source can be used; None otherwise, or if more follow."""
+    if not survey.is_exact or not all(row.bad or row.reason for _, row in survey.read):
+        return None
+    _, example = survey.read[0]
+    why = shown(example.unreadable or example.reason or "")
+    return (
+        f"Source {survey.source.name!r}: no row can be used, such as {shown(example.where)}: {why}. "
+        "Mend the files, or see whether `format` and `columns` of the source fit them."
+    )
 
 
 def _without_files(recipe: Recipe, survey: Survey) -> str | None:

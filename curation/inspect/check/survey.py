@@ -9,11 +9,14 @@ from typing import Any
 import pyarrow as pa
 
 from curation.errors import RecipeError, StoreError
+from curation.masking import mask_address
 from curation.media.files.limits import ROWS
+from curation.media.files.location import shown
 from curation.media.files.parquet_reading import BoundedParquet
 from curation.media.web.params import OutboundParams
+from curation.media.web.urls import UrlRules
 from curation.stages.ingest.formats.boundary import FileBoundary
-from curation.stages.ingest.formats.source_row import SourceRow
+from curation.stages.ingest.formats.source_row import SourceRow, bad_row, problem_of_path
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.listing import list_source
 from curation.stages.ingest.sources.notices import Notice, Notices, note
@@ -62,6 +65,10 @@ class Survey:
         self.metadata += len(text)
         self.longest_metadata = max(self.longest_metadata, text, key=len)
         row.metadata = None
+        problem = problem_of_path(file, row) or _problem_of_url(row)
+        if problem is not None:
+            row, size = bad_row(b"", row.where, problem), row.size
+            row.size = size
         self.read.append((file, row))
 
     def count(self, attribute: str) -> int:
@@ -75,13 +82,22 @@ class Survey:
 
     @property
     def remote_images(self) -> int:
-        """How many of the rows that were read have their image on the web."""
-        return sum(bool(row.url or row.path) and not is_local(f, row) for f, row in self.read)
+        """How many of the rows that were read have an image on the web that is requested."""
+        rows = [row for file, row in self.read if not is_local(file, row) and row.reason is None]
+        return sum(bool(row.url or row.path) for row in rows)
 
     @property
     def bad(self) -> list[SourceRow]:
         """The rows that were read and cannot be used."""
         return [row for _, row in self.read if row.bad]
+
+
+def _problem_of_url(row: SourceRow) -> str | None:
+    """Return why the URL of a row cannot be requested; None if it can, or a file has the image."""
+    if row.url is None or row.path is not None or row.member is not None:
+        return None
+    _, reason = UrlRules().check(row.url)
+    return f"{reason} ({shown(mask_address(row.url))})" if reason else None
 
 
 def is_local(file: SourceFile, row: SourceRow) -> bool:

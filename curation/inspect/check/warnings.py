@@ -228,14 +228,14 @@ def _reads(source: Source) -> dict[str, Any]:
 
 
 def unreadable_rows(facts: Facts) -> Iterator[Finding]:
-    """Yield the sources of which many rows cannot be read."""
+    """Yield the sources of which many rows cannot be used."""
     for survey in facts.surveys:
         if len(survey.bad) > BAD_SHARE * len(survey.read):
             example = survey.bad[0]
             yield Finding(
                 "unreadable_rows",
                 f"sources.{survey.source.name}",
-                f"{len(survey.bad):,} of {len(survey.read):,} rows cannot be read, such as "
+                f"{len(survey.bad):,} of {len(survey.read):,} rows cannot be used, such as "
                 f"{shown(example.where)}: {shown(example.unreadable or '')}",
                 "Mend the file, or see whether `format`, `columns` and `quoting` fit it",
             )

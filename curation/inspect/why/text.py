@@ -154,8 +154,9 @@ def _arms(row: Part) -> Iterator[str]:
         if arm["left_out"]:
             yield from _line("arm", f"{arm['arm']} left it out: {arm['left_out']}")
         for claim in arm["claims"]:
-            evidence = ", ".join(f"{n.replace('_', ' ')} {_number(v)}" for n, v in claim.items())
-            yield from _line("arm", f"{arm['arm']} ({arm['strategy']}) claims it: {evidence}")
+            facts = ", ".join(f"{n.replace('_', ' ')} {_number(v)}" for n, v in claim.items())
+            evidence = f": {facts}" if facts else ""
+            yield from _line("arm", f"{arm['arm']} ({arm['strategy']}) claims it{evidence}")
     dataset = row["dataset"]
     if dataset is None:
         return

@@ -27,7 +27,10 @@ def open_npy(path: Path) -> Any:
         # Its header is an expression of Python, whose parser raises errors of many kinds.
         raise RecipeError(
             f"{str(path)!r} cannot be read as an array ({error})",
-            fix="Write it again with numpy.save, without objects",
+            fix=(
+                "Write it again with numpy.save, without objects: texts as those of np.array(ids, "
+                "dtype=str)"
+            ),
         ) from error
     raise RecipeError(
         f"{str(path)!r} is no .npy file: it does not begin as numpy.save writes one (an .npz holds "

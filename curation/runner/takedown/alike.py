@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,6 +15,7 @@ from curation.algorithms.arrays.vectors import comparable_rows, vector_matrix
 from curation.errors import StoreError
 from curation.media.encoders.params import EMBEDDINGS
 from curation.progress import ProgressBar
+from curation.store.access import set_aside_fix
 from curation.store.manifest import FragmentRecord
 from curation.store.storage.base import open_input
 from curation.store.store import Store
@@ -98,10 +98,7 @@ def cosines_of(
         raise StoreError(
             f"{store.address(path)} cannot be read ({error}), so nobody knows whether it holds a "
             "copy of what was taken down",
-            fix=(
-                "Set damaged files aside (curation verify-store --set-aside --store "
-                f"{shlex.quote(store.uri)}), then run the same command again"
-            ),
+            fix=set_aside_fix(store.uri, "run the same command again"),
         ) from error
 
 

@@ -33,6 +33,7 @@ from curation.stages.dedup.params import DedupParams, Verify
 from curation.stages.fetch.params import FetchParams
 from curation.stages.verify.compare import compare
 from curation.stages.verify.reduced_image import ReducedImage, reduce_image
+from curation.store.access import set_aside_fix
 from curation.store.storage.base import open_input
 from curation.store.store import Store
 from curation.store.tombstones import Descriptor
@@ -280,10 +281,7 @@ def _pictures(store: Store, images: Collection[str]) -> Iterator[tuple[str, byte
         except OSError as error:
             raise StoreError(
                 f"{store.address(path)} cannot be read ({error})",
-                fix=(
-                    "Set damaged files aside (curation verify-store --set-aside --store "
-                    f"{store.uri}), then run the same command again"
-                ),
+                fix=set_aside_fix(store.uri, "run the same command again"),
             ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from curation.errors import StoreError
 from curation.progress import ProgressBar
 from curation.runner.takedown.alike import alike_images, vector_files
 from curation.runner.takedown.file_search import FileHits, FileSearch
+from curation.store.access import set_aside_fix
 from curation.store.storage.base import FileStatus
 from curation.store.store import DATASET, SET_ASIDE_SUFFIX, Store
 from curation.store.tombstones import Hits, Takedowns, new_name, put_hits, sorted_hashes
@@ -192,10 +192,7 @@ def _search_file(store: Store, search: FileSearch, path: str, result: _SearchRes
         raise StoreError(
             f"{store.address(path)} cannot be read ({error}), so nobody knows whether it "
             "holds what was taken down. The tombstone is in force",
-            fix=(
-                "Set damaged files aside (curation verify-store --set-aside --store "
-                f"{shlex.quote(store.uri)}), then run curation gc"
-            ),
+            fix=set_aside_fix(store.uri, "run curation gc"),
         ) from error
 
 

@@ -98,7 +98,7 @@ def _fix_of_columns(file: SourceFile, names: Sequence[str]) -> str:
     """Return how a missing column is mended: in the recipe, or in a file with another delimiter."""
     mark = {"csv": ",", "tsv": "\t"}.get(file.source.reader)
     fix = mark and len(names) in (1, 2) and other_delimiter(names, mark)
-    return fix or "Correct `columns` in the recipe"
+    return fix or "Correct `columns` in the recipe, or name the files that have the column"
 
 
 def other_delimiter(names: Sequence[str], mark: str) -> str | None:

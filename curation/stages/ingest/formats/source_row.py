@@ -213,10 +213,8 @@ def _staged_row(
 ) -> dict[str, Any]:
     """Return one staged row by column name; columns that are left out are null."""
     checked = rules.check(row.url) if row.url else (None, None)
-    if row.path is not None and len(row.path) > PATH_BYTES:
-        raise ValueError(f"the path has more than {PATH_BYTES:,} characters")
-    if row.path is not None and row.url is None and is_web(row.path) and not file.source.is_web:
-        raise ValueError("the path is an address on the web: map its column to `url`")
+    if (problem := problem_of_path(file, row)) is not None:
+        raise ValueError(problem)
     pair_id = identities.pair_id(row, checked[0])
     location, url, reason = _place(file, row, rules, file_location, checked)
     is_local = location is not None
@@ -247,6 +245,17 @@ def _staged_row(
         DUPLICATE_KEY: None if reason else _duplicate_key(scope, requested),
         NAMED_PATH: _named_path(file, row),
     }
+
+
+def problem_of_path(file: SourceFile, row: SourceRow) -> str | None:
+    """Return why the path of a row cannot be one; None if it can."""
+    if row.path is None:
+        return None
+    if len(row.path) > PATH_BYTES:
+        return f"the path has more than {PATH_BYTES:,} characters"
+    if row.url is None and is_web(row.path) and not file.source.is_web:
+        return "the path is an address on the web: map its column to `url`"
+    return None
 
 
 def _named_path(file: SourceFile, row: SourceRow) -> str | None:

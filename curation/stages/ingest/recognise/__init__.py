@@ -19,9 +19,9 @@ from curation.terminal import one_line
 
 _SHOWN_NAMES = 5
 _USUAL_FIX = (
-    "Give a list a column of URLs, of paths, or of encoded images. Set other columns, and other "
-    "endings of files, in a recipe by hand; your-vectors.md in `curation where docs` has one for "
-    "vectors without pictures"
+    "Give a list a column of URLs, of paths with endings, or of encoded images. Set other columns, "
+    "and other endings of files, in a recipe by hand; your-vectors.md in `curation where docs` has "
+    "one for vectors without pictures"
 )
 _FIXES = {
     (".zip", ".7z", ".rar"): "Unpack the archive, and name its folder",

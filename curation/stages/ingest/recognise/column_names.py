@@ -52,7 +52,8 @@ def guess_columns(head: Head) -> dict[str, str]:
     A name decides only among columns whose values fit: an `image` of URLs is a URL.
     """
     texts = {name: [str(v) for v in of if v not in (None, "")] for name, of in head.values.items()}
-    addresses = [name for name, of in texts.items() if _most(map(is_web, of), of)]
+    # Blanks around a URL are no part of it, as `ingest` reads it.
+    addresses = [n for n, of in texts.items() if _most((is_web(v.strip()) for v in of), of)]
     hashes = [name for name, of in texts.items() if _most(map(_SHA256.fullmatch, of), of)]
     files = [
         n for n, of in texts.items() if n not in addresses and _most(map(is_picture_file, of), of)

@@ -71,7 +71,11 @@ def clip_retrieval(place: Place) -> Answer:
             "under embed.encoders"
         )
     fields = {"format": "clip_retrieval", "columns": {"url": "url"}}
-    return Recognised(fields, MARKER, len(place.files))
+    note = (
+        "Its vectors are left alone, and the pictures are downloaded. your-vectors.md in `curation "
+        "where docs` says how to start from the vectors."
+    )
+    return Recognised(fields, MARKER, len(place.files), (note,))
 
 
 def annotated(place: Place) -> Answer:
