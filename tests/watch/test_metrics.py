@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from curation.errors import RecipeError
 from curation.runner.observer import RunObserver
 from curation.runner.step import StepResult
+from curation.store.run_record import new_run
 from curation.telemetry.metrics import Metric, MetricsFile, Sample, exposition
 
 from .conftest import RECIPE, Watch
@@ -138,6 +140,17 @@ def test_a_run_that_fails_says_so(tmp_path: Path, watch: Watch) -> None:
     families = parse(path.read_text())
     assert state_of(families) == "failed"
     assert {dict(k)["stage"] for k in families["curation_stage_seconds"]} == {"ingest"}
+
+
+def test_a_clock_that_is_set_back_changes_no_time_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = MetricsFile(str(tmp_path / "run.prom"))
+    file.run_started(new_run(RECIPE, "f", {}, []), [])
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    file.run_ended(None)
+    (seconds,) = parse((tmp_path / "run.prom").read_text())["curation_run_seconds"].values()
+    assert 0 <= seconds < 60
 
 
 def test_a_file_that_cannot_be_written_is_an_error_before_any_work(tmp_path: Path) -> None:
