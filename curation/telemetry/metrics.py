@@ -7,6 +7,7 @@ which node_exporter reads and which has no other type that both know by the same
 from __future__ import annotations
 
 import logging
+import os
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -81,7 +82,10 @@ class MetricsFile(RunObserver):
 
     def run_started(self, run: RunRecord, steps: Sequence[Step]) -> None:
         """See `RunObserver.run_started`."""
-        self._labels, self._run, self._planned = {"recipe": run.recipe}, run.run, steps
+        # Of two files, node_exporter takes no series twice, and tasks of Airflow share a recipe.
+        file = os.fsencode(self._path.stem).decode("utf-8", "replace")
+        self._labels = {"recipe": run.recipe, "file": file}
+        self._run, self._planned = run.run, steps
         self._started, self._began, self._results = time.time(), time.monotonic(), []
         self._write("running")
 

@@ -27,7 +27,7 @@ _SHORTER = "Choose a store with a shorter path."
 HOW_TO_MEND = {
     errno.EACCES: _OTHER_STORE,
     errno.EPERM: _OTHER_STORE,
-    errno.EROFS: "The disk is read-only; choose another store.",
+    errno.EROFS: "The disk is read-only: mount it for writing, or choose another store.",
     errno.ENOSPC: _FREE_SPACE,
     errno.EDQUOT: _FREE_SPACE,
     errno.EFBIG: "Raise the limit of the size of a file (`ulimit -f`), or choose another disk.",
