@@ -41,7 +41,14 @@ def set_run_fields(fields: Mapping[str, str]) -> None:
 
 
 class LogFormatter(logging.Formatter):
-    """Formats log records; the lines after the first are indented, so none passes for a record."""
+    """Formats log records; the lines after the first are indented, so none passes for a record.
+
+    Times are UTC, as in records of runs: machines of several time zones may write into one store.
+    """
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        """Return the time of a record."""
+        return _time(record.created)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as text that can be printed."""
@@ -67,9 +74,13 @@ def json_line(fields: Mapping[str, Any]) -> str:
     Args:
         fields: `time` in seconds since 1970, `level`, and others.
     """
-    time = datetime.fromtimestamp(fields["time"], UTC).isoformat(timespec="milliseconds")
-    shown = {**fields, "time": time, "level": str(fields["level"]).lower()}
+    shown = {**fields, "time": _time(fields["time"]), "level": str(fields["level"]).lower()}
     return json.dumps({key: _shown(value) for key, value in shown.items()})
+
+
+def _time(seconds: float) -> str:
+    """Return a time since 1970 in UTC, ISO 8601."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def _shown(value: Any) -> Any:

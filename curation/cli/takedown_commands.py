@@ -228,7 +228,7 @@ def _forgotten_facts(done: Forgotten, taken: facts.OptOutsTakenDown | None) -> f
 
 def _print_forgotten(done: Forgotten) -> None:
     out.print(f"tombstone  {done.tombstone.name}")
-    _print_counts("rows in all files, by table", done.hits.rows)
+    _print_counts("rows of all takedowns that gc has not removed, by table", done.hits.rows)
     for each in done.copies:
         out.print(
             f"{len(each.images):,} stored copies by encoder {one_line(each.encoder)}, "

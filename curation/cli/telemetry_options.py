@@ -87,8 +87,12 @@ class TelemetryOptions:
     def _lineage(self, target: str, store: Store, spark: Mapping[str, str]) -> RunObserver:
         from curation.telemetry.event_sink import open_sink
         from curation.telemetry.openlineage import LineageEvents
-        from curation.telemetry.parent_run import parent_of_settings, parse_parent
+        from curation.telemetry.parent_run import ParentRun, parent_of_settings, parse_parent
 
-        named = self.parent or os.environ.get(PARENT_VARIABLE)
-        parent = parse_parent(named) if named else parent_of_settings(spark)
+        if self.parent:
+            parent: ParentRun | None = parse_parent(self.parent)
+        elif named := os.environ.get(PARENT_VARIABLE):
+            parent = parse_parent(named, PARENT_VARIABLE)
+        else:
+            parent = parent_of_settings(spark)
         return LineageEvents(store, open_sink(target), parent)

@@ -6,16 +6,17 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from curation.engine.explain import explain
 from curation.engine.params_base import StrictModel
 from curation.engine.resources import resource_dir
 from curation.engine.spark_settings import LOOPBACK
 from curation.engine.yaml_text import load_yaml
-from curation.errors import Detail, RecipeError, unknown
+from curation.errors import Detail, InvalidValueError, RecipeError, unknown
 from curation.secrets import note_secrets, note_settings, note_spec
 
 EXECUTION_ONLY = True
@@ -24,6 +25,11 @@ EXECUTION_ONLY = True
 SECRET, SECRET_VARIABLE = "spark.authenticate.secret", "CURATION_SPARK_SECRET"
 """The setting of the secret of a standalone cluster, and the variable that a run takes it from."""
 _LOCAL = re.compile(r"local(?:\[(\*|\d+)\])?")
+_OTHER_PLACES = {
+    "spark.master": "Write it as `master`, beside `conf`",
+    "spark.submit.deployMode": "Give --deploy-mode to spark-submit",
+}
+"""Settings that have no effect here, with where they have one."""
 ATTEMPTS = 4
 """Attempts of a task on this machine; as many as Spark makes on a cluster."""
 
@@ -43,6 +49,27 @@ class Cluster(StrictModel):
     takes about as long; 0 starts it with the first work. Other clusters do not use it."""
     conf: dict[str, str | int | bool | float] = {}
     """Spark configuration properties by name."""
+
+    @field_validator("conf", mode="before")
+    @classmethod
+    def _check_conf(cls, conf: Any) -> Any:
+        details = [_problem(str(n), v) for n, v in conf.items()] if isinstance(conf, dict) else []
+        if any(details):
+            raise InvalidValueError(*filter(None, details))
+        return conf
+
+
+def _problem(name: str, value: Any) -> Detail | None:
+    """Return what is wrong with a setting of Spark, which ignores what it does not know."""
+    if name in _OTHER_PLACES:
+        return Detail("it has no effect here", name, value, fix=_OTHER_PLACES[name])
+    if re.fullmatch(r"spark\.\S+", name) is None:
+        message = "Spark ignores it: its settings begin with `spark.` and have no blanks"
+        return Detail(message, name, fix="Write the whole name, such as spark.driver.memory")
+    if not isinstance(value, str | int | float):
+        fix = "Write a text, a number, true or false"
+        return Detail(f"the setting has no such value as {value!r}", name, value, fix=fix)
+    return None
 
 
 def load_cluster(name: str) -> Cluster:

@@ -46,7 +46,7 @@ class Context:
         used: memos of the work tables that were used.
         measured: what the `units` function of a stage of kind `map` measures of the whole table, by
             the names of TABLE_STATS.
-        kept: memos of saved states that gc keeps as long as it keeps a run of the step.
+        kept: memos of saved states and work tables that gc keeps as long as it keeps a run of the step.
         inherited: kinds of states of earlier runs on which rows depend (see `inherit_state`).
         isolated: units never run in the process of the run (see `Parallel.map`).
         stale: what is computed again. Where that is everything, nothing of earlier runs is found here.
@@ -205,6 +205,8 @@ class Context:
     def keep_tables(self, name: str, tables: Mapping[str, Sequence[Fragment]]) -> None:
         """Note work tables from which the next run of the step may take rows; replaces the last note.
 
+        gc keeps them as long as it keeps a run of the step.
+
         Args:
             name: the kind of tables.
             tables: the work tables, by a key by which the next run finds them.
@@ -214,12 +216,14 @@ class Context:
         keys = pa.array([key for key, _ in noted], pa.string())
         batch = pa.record_batch({"key": keys, "record": pa.array(records, pa.string())})
         self.save_state(f"tables {name}", None, batch)
+        self.keep_state(f"tables {name}", None)
+        self.kept.update(fragment.record.memo for parts in tables.values() for fragment in parts)
 
     def kept_tables(self, name: str) -> dict[str, list[Fragment]]:
         """Return the work tables that the last run of the step noted, by their keys, in its order.
 
-        No row may depend on them: they are gone after `gc`. Those with a file that has vanished, or
-        changed its size, are left out.
+        No row may depend on them: some may be gone, as after a takedown. Those with a file that has
+        vanished, or changed its size, are left out.
         """
         noted = self.load_state(f"tables {name}", None)
         if noted is None:

@@ -7,6 +7,7 @@ which node_exporter reads and which has no other type that both know by the same
 from __future__ import annotations
 
 import logging
+import os
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -66,7 +67,7 @@ class MetricsFile(RunObserver):
         self._path = Path(path).absolute()
         self._labels: dict[str, str] = {}
         self._run = ""
-        self._started = time.time()
+        self._started, self._began = time.time(), time.monotonic()
         self._planned: Sequence[Step] = ()
         self._results: list[StepResult] = []
         try:
@@ -81,8 +82,11 @@ class MetricsFile(RunObserver):
 
     def run_started(self, run: RunRecord, steps: Sequence[Step]) -> None:
         """See `RunObserver.run_started`."""
-        self._labels, self._run, self._planned = {"recipe": run.recipe}, run.run, steps
-        self._started, self._results = time.time(), []
+        # Of two files, node_exporter takes no series twice, and tasks of Airflow share a recipe.
+        file = os.fsencode(self._path.stem).decode("utf-8", "replace")
+        self._labels = {"recipe": run.recipe, "file": file}
+        self._run, self._planned = run.run, steps
+        self._started, self._began, self._results = time.time(), time.monotonic(), []
         self._write("running")
 
     def step_ended(self, result: StepResult) -> None:
@@ -106,14 +110,17 @@ class MetricsFile(RunObserver):
         logger.warning("The metrics %s were not written: %s", self._path, error)
 
     def _of_run(self, state: str) -> list[Metric]:
-        now = time.time()
+        # A clock that is set right meanwhile does not change how long the run takes.
+        seconds = time.monotonic() - self._began
         states = [Sample({"state": each}, int(each == state)) for each in STATES]
         return [
             Metric("run", "The run that these metrics describe.", [Sample({"run": self._run}, 1)]),
             Metric("run_state", "1 for the state of the run, 0 for the others.", states),
             Metric("run_started_timestamp_seconds", "When it began.", [Sample({}, self._started)]),
-            Metric("run_updated_timestamp_seconds", "When this was written.", [Sample({}, now)]),
-            Metric("run_seconds", "Its time so far.", [Sample({}, now - self._started)]),
+            Metric(
+                "run_updated_timestamp_seconds", "When this was written.", [Sample({}, time.time())]
+            ),
+            Metric("run_seconds", "Its time so far.", [Sample({}, seconds)]),
             Metric("run_stages_planned", "Its stages.", [Sample({}, len(self._planned))]),
             Metric("run_stages_ended", "Stages that ended.", [Sample({}, len(self._results))]),
         ]

@@ -54,8 +54,12 @@ class ParentRun:
         return self.run.to_json() | {"root": self.root.to_json()}
 
 
-def parse_parent(text: str) -> ParentRun:
+def parse_parent(text: str, where: str = "--openlineage-parent") -> ParentRun:
     """Return the parent that is written as `namespace/job/run id`, as Airflow's macro writes it.
+
+    Args:
+        text: the parent.
+        where: the option or the variable that has it.
 
     Raises:
         RecipeError: it is not.
@@ -67,7 +71,7 @@ def parse_parent(text: str) -> ParentRun:
             raise ValueError("a part is missing")
     except ValueError as error:
         raise RecipeError(
-            f"--openlineage-parent {text!r} is no parent ({error})",
+            f"{where} {text!r} is no parent ({error})",
             fix=(
                 "Write NAMESPACE/JOB/RUN-ID, with a UUID as the id, as the macro "
                 "lineage_parent_id of Airflow's provider does"

@@ -148,7 +148,8 @@ def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None
     assert stages_of_others == [("screen",), ("ingest", "fetch"), ("ingest", "fetch")]
     for task in done:
         metrics = (telemetry / f"small-{task}.prom").read_text()
-        assert 'curation_run_state{recipe="small",state="finished"} 1' in metrics
+        labels = f'recipe="small",file="small-{task}",state="finished"'
+        assert f"curation_run_state{{{labels}}} 1" in metrics
     events = [json.loads(line) for line in (telemetry / "events.jsonl").read_text().splitlines()]
     complete = {e["job"]["name"] for e in events if e["eventType"] == "COMPLETE"}
     assert {f"small.{stage}" for stage in stages} <= complete

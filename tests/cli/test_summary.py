@@ -18,6 +18,9 @@ def test_a_run_of_the_last_stages_says_what_arms_lack(
     run = ("run", recipe, "--store", world.store)
     whole = command(*run)
     assert set(whole["shortfalls"]) == {"near"}
+    tables = whole["stages"][-1]["tables"]
+    assert tables == {"dataset": whole["dataset"]["address"]}
+    assert list(Path(tables["dataset"]).glob("*.parquet"))
     for part in (["--only", "assemble"], ["--from", "assemble", "--force"], ["--from", "select"]):
         again = command(*run, *part)
         assert again["shortfalls"] == whole["shortfalls"]

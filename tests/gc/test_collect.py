@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,6 +24,9 @@ from curation.inspect.lineage import trace
 from curation.inspect.report.build import write_report
 from curation.runner.gc.kept_runs import Retention
 from curation.runner.gc.restore import read_manifests
+from curation.stages.verify import measured_pairs
+from curation.stages.verify.compare import Agreement
+from curation.stages.verify.compare import compare as compare_pictures
 from curation.store.holder import Holder
 from curation.store.run_log import Recompute, read_runs, recorded_run
 from curation.store.run_record import RunRecord
@@ -33,6 +37,7 @@ from curation.store.tags import add_tag, delete_tag
 from curation.store.verification import verify_store
 
 from .. import runs
+from ..e2e.small import encoded, picture
 from ..fetch.conftest import Web, answer
 from ..ingest.helpers import jpeg, source, write
 from ..workers import StopsBefore
@@ -97,6 +102,29 @@ def test_what_stays_is_up_to_date_and_nothing_is_left_for_a_second_gc(two_runs: 
     # folders by which other programs open its tables name the new address.
     new = set(files_of(two_runs.store)) - set(before)
     assert len([path for path in new if not path.startswith("open/")]) == 1
+
+
+def test_the_next_change_compares_only_new_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[None] = []
+
+    def counted(*pictures: Any) -> Agreement:
+        compared.append(None)
+        return compare_pictures(*pictures)
+
+    monkeypatch.setattr(measured_pairs, "compare", counted)
+    spec, store = build_tiny(tmp_path / "web"), tmp_path / "store"
+    run_recipe(spec, store, until="verify")
+    pairs = len(compared)
+    assert pairs
+    gc(store)
+    new = encoded(picture(0, np.random.default_rng(9), side=80))
+    row = {"key": "new", "image": new, "caption": "one more"}
+    write(tmp_path / "web" / "pool" / "b.parquet", [row])
+    record, _ = run_recipe(spec, store, until="verify")
+    rows = open_table(Store(store), "verified", record.tables["verified"]).rows
+    assert 0 < len(compared) - pairs == rows - pairs
 
 
 def test_a_dataset_can_be_compared_after_the_tables_of_its_first_run_went(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import curation
 from curation.cli import app
 from curation.errors import CurationError, RecipeError, TakenDownError
 from curation.runner.gc.forget import Request, _tombstone, read_list
-from curation.store.tombstones import Takedowns
+from curation.store.store import Store
+from curation.store.tombstones import Takedowns, read_takedowns
 
 from ..gc.helpers import run_recipe
 from .conftest import Tiny
@@ -97,6 +98,15 @@ def test_a_list_may_have_comments(line: str, named: dict[str, list[str]], tmp_pa
     assert {
         n: v for n, v in vars(request).items() if v and n in ("urls", "hosts", "images")
     } == named
+
+
+def test_the_name_of_a_column_takes_no_top_level_domain_down(tiny: Tiny, tmp_path: Path) -> None:
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"link\n{url_of('p1')}\n")
+    done = call("forget", "--store", str(tiny.store), "--list", str(listed), *BY)
+    assert done.exit_code and isinstance(done.exception, RecipeError)
+    assert "'link' (without a dot" in str(done.exception)
+    assert read_takedowns(Store(tiny.store).storage) is None
 
 
 def test_what_cannot_take_effect_is_refused(tiny: Tiny) -> None:

@@ -64,3 +64,12 @@ def test_a_host_is_found_and_no_other(form: str) -> None:
     text = FORMS[form]("https://img.a.example/1,2.jpg")
     assert mentions(text, taken_down(host="a.example"))
     assert mentions(text, taken_down(host="b.example")) == []
+
+
+def test_a_url_is_found_in_a_long_list_and_before_a_url_that_it_holds() -> None:
+    """Where nothing but commas parts URLs, each of them might go on to the end of the text."""
+    urls = [f"https://a.example/{n},{n}.jpg" for n in range(700)]
+    proxy = "https://proxy.example/?of=https://archive.example/https://b.example/1,2.jpg"
+    text = ",".join([*urls[:350], proxy, *urls[350:]])
+    for url in (urls[0], urls[400], urls[-1], proxy):
+        assert mentions(text, taken_down(url=without_scheme(normalize(url)))) == [url]

@@ -201,6 +201,7 @@ def test_a_tombstone_says_who_when_and_why_and_holds_nothing_else(tiny: Tiny) ->
         {},
         {"urls": ["ftp://a.example/x"]},
         {"hosts": ["https://a.example/"]},
+        {"hosts": ["a.example", "example"]},
         {"images": ["abc"]},
         {"likes": [Path(__file__)]},
     ],

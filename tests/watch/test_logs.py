@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.logs import JsonFormatter, JsonLines, set_run_fields
+from curation.logs import JsonFormatter, JsonLines, LogFormatter, set_run_fields
 from tests.test_streams import ADDRESS, EVIL, SECRET, WRITERS
 from tests.test_terminal import acting
 
@@ -52,6 +53,21 @@ def test_what_is_written_in_parts_becomes_whole_records(parts: list[str]) -> Non
     messages = [record["message"] for record in parse(out.getvalue())]
     written = [line for line in "".join(parts).split("\n") if line]
     assert [line for message in messages for line in message.split("\n") if line] == written
+
+
+def test_times_are_of_one_zone_wherever_a_log_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machines of several time zones write into one store, whose records are in UTC."""
+    record = logging.LogRecord("n", logging.INFO, "", 0, "said", (), None)
+    written = []
+    for zone in ("Asia/Tokyo", "America/Los_Angeles"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        written.append(LogFormatter("%(asctime)s %(message)s").format(record))
+    monkeypatch.undo()
+    time.tzset()
+    assert written[0] == written[1]
+    said = datetime.fromisoformat(written[0].removesuffix(" said"))
+    assert said == datetime.fromisoformat(parse(JsonFormatter().format(record))[0]["time"])
 
 
 def test_records_say_run_and_stage_and_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from hypothesis import strategies as st
 from curation.errors import RecipeError
 from curation.runner.observer import RunObserver
 from curation.runner.step import StepResult
+from curation.store.run_record import new_run
 from curation.telemetry.metrics import Metric, MetricsFile, Sample, exposition
 
 from .conftest import RECIPE, Watch
 
+OF_FILE = {("recipe", RECIPE), ("file", "run")}
+"""Labels of every sample."""
 Labels = frozenset[tuple[str, str]]
 _LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\["\\n])*"'
 _SAMPLE = re.compile(
@@ -101,13 +105,11 @@ def test_each_stage_is_written_when_it_ends_and_says_what_its_manifests_say(
     results = watch(file, states)
     assert states.read[0] == {}
     assert [state_of(f) for f in states.read[1:]] == ["running"] * 4 + ["finished"]
-    ended = [
-        f["curation_run_stages_ended"][frozenset({("recipe", RECIPE)})] for f in states.read[1:]
-    ]
+    ended = [f["curation_run_stages_ended"][frozenset(OF_FILE)] for f in states.read[1:]]
     assert ended == [0, 1, 2, 3, 3]
     last = states.read[-1]
     for result in results:
-        stage = {("recipe", RECIPE), ("stage", result.step.name)}
+        stage = {*OF_FILE, ("stage", result.step.name)}
         assert last["curation_stage_seconds"][frozenset(stage)] == result.seconds
         computed = frozenset({*stage, ("how", "computed")})
         assert last["curation_stage_fragments"][computed] == result.computed > 0
@@ -117,7 +119,7 @@ def test_each_stage_is_written_when_it_ends_and_says_what_its_manifests_say(
         outcome: last["curation_stage_outcome_rows"][
             frozenset(
                 {
-                    *(("recipe", RECIPE), ("stage", "fetch"), ("table", "images")),
+                    *(*OF_FILE, ("stage", "fetch"), ("table", "images")),
                     *(("role", "pool"), ("outcome", outcome)),
                 }
             )
@@ -131,6 +133,18 @@ def test_each_stage_is_written_when_it_ends_and_says_what_its_manifests_say(
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
 
 
+def test_two_tasks_of_a_recipe_share_no_series(tmp_path: Path) -> None:
+    """A collector that reads a folder of such files takes no series twice."""
+    series = []
+    for name in ("birds-ingest-fetch.prom", "birds-screen-assemble.prom", "vögel-\udcff.prom"):
+        file = MetricsFile(str(tmp_path / name))
+        file.run_started(new_run(RECIPE, "f", {}, []), [])
+        file.run_ended(None)
+        families = parse((tmp_path / name).read_text())
+        series += [(family, labels) for family, samples in families.items() for labels in samples]
+    assert len(set(series)) == len(series) > 20
+
+
 def test_a_run_that_fails_says_so(tmp_path: Path, watch: Watch) -> None:
     path = tmp_path / "run.prom"
     with suppress(RuntimeError):
@@ -138,6 +152,17 @@ def test_a_run_that_fails_says_so(tmp_path: Path, watch: Watch) -> None:
     families = parse(path.read_text())
     assert state_of(families) == "failed"
     assert {dict(k)["stage"] for k in families["curation_stage_seconds"]} == {"ingest"}
+
+
+def test_a_clock_that_is_set_back_changes_no_time_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = MetricsFile(str(tmp_path / "run.prom"))
+    file.run_started(new_run(RECIPE, "f", {}, []), [])
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    file.run_ended(None)
+    (seconds,) = parse((tmp_path / "run.prom").read_text())["curation_run_seconds"].values()
+    assert 0 <= seconds < 60
 
 
 def test_a_file_that_cannot_be_written_is_an_error_before_any_work(tmp_path: Path) -> None:

@@ -174,6 +174,8 @@ def test_parents_are_read_or_refused() -> None:
     for text in ("", "a/b", f"a/{run_id}", "a/b/no-uuid", f"/b/{run_id}"):
         with pytest.raises(RecipeError, match="NAMESPACE/JOB/RUN-ID"):
             parse_parent(text)
+    with pytest.raises(RecipeError, match=r"^OPENLINEAGE_PARENT_ID 'a/b' is no parent"):
+        parse_parent("a/b", "OPENLINEAGE_PARENT_ID")
     with pytest.raises(RecipeError, match=r"Set all of spark\.openlineage\.parentJobNamespace"):
         parent_of_settings({"spark.openlineage.parentRunId": run_id})
 

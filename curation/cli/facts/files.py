@@ -90,7 +90,7 @@ class Forgotten(Facts):
     tombstone: str | None = None
     """Name of the tombstone; null if there was nothing to take down."""
     rows: dict[str, int] = {}
-    """Rows that are taken down, in all files, by table."""
+    """Rows in all files that are taken down, now or before, by table."""
     files: int = 0
     """Files with such rows."""
     reports_deleted: int = 0

@@ -240,7 +240,11 @@ def _host(text: str) -> str:
         raise ValueError("it is no host")
     if "*" in text:
         raise ValueError("a host is named without *, and stands for its subdomains too")
-    return canonical_host(text.strip().lower())
+    host = canonical_host(text.strip().lower())
+    # A list may begin with the name of its column: id, link and name are top-level domains.
+    if not {".", "["}.intersection(host) and host != "localhost":
+        raise ValueError("without a dot it stands for a whole top-level domain")
+    return host
 
 
 def _image(text: str) -> str:

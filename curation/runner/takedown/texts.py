@@ -14,6 +14,8 @@ EXECUTION_ONLY = True
 
 MAX_URL = 8192
 """Characters of a URL that are looked at."""
+MAX_WITHIN = 4
+"""URLs within a URL up to which its end is looked for. Beyond them, a text is a list of URLs."""
 _URL = re.compile(rf"(?=(https?://[^\s\"<>]{{1,{MAX_URL}}}))", re.IGNORECASE)
 """Also one that stands within another one, or right behind it."""
 _MARK = re.compile(r"[^A-Za-z0-9/_~%+=@-]+")
@@ -44,10 +46,11 @@ def _gone(text: str, takedowns: Takedowns) -> str | None:
 def _beginnings(text: str) -> Iterator[str]:
     """Yield a text that begins with a URL, and what stands before each mark that may end the URL."""
     yield text
-    start = text.index("://") + len("://")
-    for mark in reversed([*_MARK.finditer(text, start)]):
+    first, *others = text.split("://", MAX_WITHIN + 2)
+    near = "://".join([first, *others[: MAX_WITHIN + 1]])
+    for mark in reversed([*_MARK.finditer(near, len(first) + len("://"))]):
         for end in range(mark.end() - 1, mark.start() - 1, -1):
-            yield text[:end]
+            yield near[:end]
 
 
 def _without_escapes(text: str) -> str:

@@ -21,13 +21,16 @@ EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
 _OTHER_STORE = "Give this user the right to write there, or choose another store."
-_FREE_SPACE = "Free some space and run again: what is finished is kept."
+_FREE_SPACE = (
+    "Free some space and run again: what is finished is kept. Of a store, the files under logs/ may be "
+    "deleted, so that curation gc has room to begin."
+)
 _BROKEN = "Mend the disk or the connection to it, and run again: what is finished is kept."
 _SHORTER = "Choose a store with a shorter path."
 HOW_TO_MEND = {
     errno.EACCES: _OTHER_STORE,
     errno.EPERM: _OTHER_STORE,
-    errno.EROFS: "The disk is read-only; choose another store.",
+    errno.EROFS: "The disk is read-only: mount it for writing, or choose another store.",
     errno.ENOSPC: _FREE_SPACE,
     errno.EDQUOT: _FREE_SPACE,
     errno.EFBIG: "Raise the limit of the size of a file (`ulimit -f`), or choose another disk.",
