@@ -70,10 +70,3 @@ def _stage(result: StepResult, store: Store) -> dict[str, Any]:
         "tables": {m.table: store.address(_folder(m)) for m in result.manifests},
         "versions": {m.table: m.version for m in result.manifests},
     }
-
-
-def _folder(manifest: Manifest) -> str:
-    """Return the folder of the store with the files of a table."""
-    if manifest.table == DATASET:
-        return dataset_folder(manifest.version)
-    return f"tables/{manifest.table}"
