@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,26 @@ def test_only_regular_files_of_some_size_are_copied(
     (tmp_path / "config.json").write_bytes(b" " * (2**24 + 1))
     with pytest.raises(RecipeError, match="at most 16,777,216"):
         PrivateCopy(str(tmp_path), ["config.json"])
+    monkeypatch.undo()
+    for size in (2**24 + 1, 2**28 + 1):
+        (tmp_path / "tokenizer.json").open("wb").truncate(size)
+        refused = pytest.raises(RecipeError, match="at most 268,435,456")
+        with refused if size > 2**28 else nullcontext():
+            PrivateCopy(str(tmp_path), ["tokenizer.json"]).close()
+
+
+def test_all_files_of_a_model_are_bounded_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph may name thousands of files."""
+    monkeypatch.setattr("curation.media.encoders.private_copy.MAX_BYTES", 100)
+    names = [f"{n}.bin" for n in range(3)]
+    for name, size in zip(names, (60, 40, 1), strict=True):
+        (tmp_path / name).write_bytes(b"x" * size)
+    with PrivateCopy(str(tmp_path), names[:2]) as copy:
+        assert len(list(copy.path.iterdir())) == 2
+        with pytest.raises(RecipeError, match="have more than 100 bytes together"):
+            copy.add(names[2:])
 
 
 def test_copies_are_removed_and_made_where_files_cannot_share_bytes(
