@@ -14,15 +14,18 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from PIL import Image
 
 from curation.media.pictures.decoder_worker import Limits
 from curation.media.pictures.formats import FORMATS
+from curation.media.pictures.pixels import Pixels
 from curation.media.web.fetch_error import FetchError
-from curation.stages.fetch.faces import MAX_BLURRED_AREA, MAX_BOXES
-from curation.stages.fetch.params import FetchParams
+from curation.stages.fetch.detectors import haar
+from curation.stages.fetch.faces import MAX_BLURRED_AREA, MAX_BOXES, find_faces
+from curation.stages.fetch.params import FaceParams, FetchParams
 from curation.stages.fetch.picture import columns_of, header_of, store_picture
 from tests.pictures.asking import ask_decoder
 from tests.pictures.files import (
@@ -174,6 +177,19 @@ def test_wide_pictures_reach_no_detector_and_end_no_run(shape: tuple[int, int]) 
         for faces in ({"detector": "haar"}, {}):
             expected = (None, "bad_dimensions") if max(shape) <= 65_500 else ("bad_dimensions",)
             assert reason(content, resize=resize, faces=faces) in expected, (resize, faces)
+
+
+def test_a_detector_gets_a_small_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def detect(image: Pixels, *_: Any) -> list[Any]:
+        shapes.append(image.shape)
+        return []
+
+    monkeypatch.setattr(haar, "detect", detect)
+    for height, width in ((640, 480), (641, 480), (3_000, 30_000)):
+        find_faces(np.zeros((height, width), np.uint8), FaceParams(detector="haar"))
+    assert shapes == [(640, 480, 3), (640, 479, 3), (64, 640, 3)]
 
 
 def boxes(count: int, side: float) -> str:

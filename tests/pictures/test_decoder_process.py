@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import struct
 import threading
 import time
@@ -92,9 +93,10 @@ def test_the_limit_of_memory_is_that_of_one_picture_and_not_of_all() -> None:
 
 
 def test_the_limit_of_time_is_that_of_one_picture_and_not_of_all() -> None:
-    number = fine()
+    number, before = fine(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     limits = LIMITS._replace(wall_s=30.0)
     assert reason("loop", limits=limits) == "decoder_timeout"
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 15
     assert fine() == number
 
 
