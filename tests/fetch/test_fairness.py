@@ -18,6 +18,7 @@ from curation.flow import plan
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.lookups import Lookups
 from curation.media.web.opt_outs import robots_cache
+from curation.media.web.opt_outs.policy import opt_out_policy
 from curation.media.web.opt_outs.robots_cache import SMALL_BYTES as SMALL_ROBOTS
 from curation.media.web.opt_outs.robots_cache import RobotsCache
 from curation.media.web.opt_outs.site import SiteRules, read_rules
@@ -28,9 +29,10 @@ from curation.stages.fetch import robots_gate, turns
 from curation.stages.fetch import scheduler as scheduler_module
 from curation.stages.fetch.byte_budget import SMALL_BYTES, ByteBudget, Reservation
 from curation.stages.fetch.hosts import Hosts, Standing
-from curation.stages.fetch.params import FetchParams, PerHost
+from curation.stages.fetch.params import FetchParams, FetchStep, PerHost
 from curation.stages.fetch.request import FetchRequest, HttpRequest
 from curation.stages.fetch.scheduler import HostScheduler
+from curation.stages.fetch.seen_opt_outs import seen_opt_outs
 from curation.stages.fetch.turns import Turns
 from curation.store.store import Store
 from tests.fetch.conftest import HOSTS, Web, answer
@@ -309,6 +311,22 @@ def test_rules_that_take_long_cost_their_host_alone(
     assert rows[-1]["reason"] is None
     assert "robots_unreadable" in {row["reason"] for row in rows}
     assert time.process_time() - started < 5
+
+
+def test_rules_that_take_long_withhold_the_stored_rows_of_their_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params, urls = FetchStep(), ["http://h.example/a", "http://h.example/no"]
+    key = robots_gate.cache_key("http://h.example", opt_out_policy(params))
+    robots_gate.ROBOTS_CACHE.put(key, rules_of(b"User-agent: *\nDisallow: /no\n"))
+    rows = [FetchRequest(number, url, None, None) for number, url in enumerate(urls)]
+    withheld = list(seen_opt_outs(rows, {}, params))
+    assert [(each.request.url, each.reason) for each in withheld] == [
+        (urls[1], "robots_disallowed")
+    ]
+    monkeypatch.setattr(robots_gate, "MAX_RULES_S", -1.0)
+    withheld = list(seen_opt_outs(rows, {}, params))
+    assert [each.reason for each in withheld] == ["robots_unreadable"] * 2
 
 
 @pytest.mark.parametrize(("slots", "timeout_s"), [(1, 20.0), (None, 1.0)])
