@@ -43,6 +43,8 @@ REASONS = {None, "empty", "not_an_image", "unsupported_format", "too_many_pixels
 REASONS |= {"truncated", "undecodable", "decoder_memory", "decoder_timeout"}
 SMALL = Limits(memory_bytes=2**26, processor_s=20, wall_s=60.0)
 """Limits that a modest picture exceeds, so that the test needs little memory."""
+QUICK = Limits(processor_s=10)
+"""Half of the time that a picture may take, by the clock of its process: the machine may be busy."""
 
 
 def reason(
@@ -212,9 +214,8 @@ def boxes(count: int, side: float) -> str:
 def test_boxes_are_bounded_in_number_and_area(
     count: int, side: float, expected: str | None
 ) -> None:
-    content, started = encode(textured(800, 600).resize((4000, 3000))), time.monotonic()
-    assert reason(content, boxes(count, side), resize={"mode": "no"}) == expected
-    assert time.monotonic() - started < 10
+    content = encode(textured(800, 600).resize((4000, 3000)))
+    assert reason(content, boxes(count, side), QUICK, resize={"mode": "no"}) == expected
 
 
 @pytest.mark.parametrize(
