@@ -318,7 +318,9 @@ def test_rules_that_take_long_withhold_the_stored_rows_of_their_host(
 ) -> None:
     params, urls = FetchStep(), ["http://h.example/a", "http://h.example/no"]
     key = robots_gate.cache_key("http://h.example", opt_out_policy(params))
-    robots_gate.ROBOTS_CACHE.put(key, rules_of(b"User-agent: *\nDisallow: /no\n"))
+    cache = RobotsCache()
+    cache.put(key, rules_of(b"User-agent: *\nDisallow: /no\n"))
+    monkeypatch.setattr(robots_gate, "ROBOTS_CACHE", cache)
     rows = [FetchRequest(number, url, None, None) for number, url in enumerate(urls)]
     withheld = list(seen_opt_outs(rows, {}, params))
     assert [(each.request.url, each.reason) for each in withheld] == [
