@@ -163,5 +163,10 @@ def test_a_configuration_of_timm_reaches_nothing(case: str, tmp_path: Path) -> N
 def test_numbers_and_sizes_of_usual_models_pass() -> None:
     check_numbers({"layers": 96, "vocab_size": 256_000, "eps": 1e-30, "a": [None, True, "x"]}, "c")
     check_size(lambda: torch.nn.Linear(1000, 1000), 2_000_000, "c")
+    for name, largest in (("num_layers", 1_000), ("depth", 1_000), ("width", 10_000_000)):
+        for sign in (1, -1):
+            check_numbers({name: sign * largest}, "c")
+            with pytest.raises(RecipeError, match=f"largest number there is {largest:,}"):
+                check_numbers({name: sign * (largest + 1)}, "c")
     with pytest.raises(RecipeError, match="of another model"):
         check_size(lambda: torch.nn.Linear(10_000, 10_000), 30_000_000, "c")

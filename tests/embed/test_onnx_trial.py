@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ from curation.media.encoders.encoder import load_encoder
 from curation.media.encoders.params import EncoderSpec
 
 SIDE = 8
-ENORMOUS = 2**34
+ENORMOUS = 2**30
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA is Linux's")
 
 
 def save(path: Path, nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]) -> EncoderSpec:
@@ -38,7 +41,7 @@ def constant(name: str, value: object, kind: type = np.int64) -> onnx.TensorProt
 
 
 def expanding(*, by_picture: bool) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """A number that is repeated 2³⁴ times, and summed: a constant, or the sum of the picture."""
+    """A number that is repeated 2³⁰ times, and summed: a constant, or the sum of the picture."""
     nodes = [helper.make_node("ReduceSum", ["pixels"], ["sum"], keepdims=0)] if by_picture else []
     nodes += [
         helper.make_node("Expand", ["sum" if by_picture else "one", "size"], ["large"]),
@@ -72,11 +75,26 @@ def endless() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     return nodes, [constant("rounds", 2**62), constant("yes", True, bool)]
 
 
+@LINUX
 @pytest.mark.parametrize("by_picture", [False, True])
 def test_what_expands_beyond_its_file_is_refused(tmp_path: Path, by_picture: bool) -> None:
     spec = save(tmp_path / "m.onnx", *expanding(by_picture=by_picture))
     with pytest.raises(RecipeError, match=r"it takes more memory.*without constants that expand"):
         load_encoder(spec, "cpu")
+
+
+@LINUX
+@pytest.mark.parametrize(("size", "is_refused"), [(2**20, True), (2**27, False)])
+def test_a_graph_may_take_a_multiple_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, is_refused: bool
+) -> None:
+    """It takes 256 MiB."""
+    monkeypatch.setattr(onnx_trial, "MEMORY_MORE", 2**27)
+    nodes, constants = expanding(by_picture=True)
+    constants[0] = constant("size", [2**26])
+    save(tmp_path / "m.onnx", nodes, constants)
+    with pytest.raises(RecipeError, match="more memory") if is_refused else nullcontext():
+        onnx_trial.check_graph(tmp_path / "m.onnx", "m.onnx", size, None, 1)
 
 
 def test_a_loop_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,30 @@ def test_only_regular_files_of_some_size_are_copied(
         PrivateCopy(str(tmp_path), ["config.json"])
 
 
+def test_a_tokenizer_may_be_larger_than_other_json(tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    file.touch()
+    os.truncate(file, 2**24 + 1)
+    PrivateCopy(str(tmp_path), [file.name]).close()
+    os.truncate(file, 2**28 + 1)
+    with pytest.raises(RecipeError, match="at most 268,435,456"):
+        PrivateCopy(str(tmp_path), [file.name])
+
+
+def test_all_files_of_a_model_are_bounded_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph may name thousands of files."""
+    monkeypatch.setattr("curation.media.encoders.private_copy.MAX_BYTES", 100)
+    names = [f"{n}.bin" for n in range(3)]
+    for name, size in zip(names, (60, 40, 1), strict=True):
+        (tmp_path / name).write_bytes(b"x" * size)
+    with PrivateCopy(str(tmp_path), names[:2]) as copy:
+        assert len(list(copy.path.iterdir())) == 2
+        with pytest.raises(RecipeError, match="have more than 100 bytes together"):
+            copy.add(names[2:])
+
+
 def test_copies_are_removed_and_made_where_files_cannot_share_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

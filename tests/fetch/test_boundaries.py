@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 from collections.abc import Callable
@@ -272,3 +273,14 @@ def test_no_robots_txt_ends_a_run(web: Web, tmp_path: Path) -> None:
     assert [row["status"] for row in rows if "good" in row["url"]] == ["ok"] * len(ROBOTS)
     late = {"rate": "host_too_slow", "delay": "host_too_slow"}
     assert reasons == dict.fromkeys(ROBOTS) | late
+
+
+def test_of_a_robots_txt_500_kib_are_read(web: Web, tmp_path: Path) -> None:
+    start, end = b"User-agent: *\n", b"\nDisallow: /within\n"
+    content = (start + b"#" * 2**19)[: 500 * 2**10 - len(end)] + end + b"Disallow: /beyond\n"
+    web.pages |= {"/within": answer(JPEG), "/beyond": answer(JPEG)}
+    web.pages[f"{HOSTS[0]}/robots.txt"] = answer(content)
+    web.pages[f"{HOSTS[1]}/robots.txt"] = answer(gzip.compress(content), Content_Encoding="gzip")
+    urls = [web.url(path, host) for host in HOSTS[:2] for path in ("/within", "/beyond")]
+    reasons = [row["reason"] for row in fetched(tmp_path, urls)]
+    assert reasons == ["robots_disallowed", None] * 2

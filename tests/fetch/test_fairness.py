@@ -7,6 +7,7 @@ import gc
 import socket
 import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 from curation.engine.parallel import InProcess
 from curation.flow import plan
 from curation.media.web.fetch_error import FetchError
+from curation.media.web.lookups import Lookups
 from curation.media.web.opt_outs import robots_cache
+from curation.media.web.opt_outs.policy import opt_out_policy
 from curation.media.web.opt_outs.robots_cache import SMALL_BYTES as SMALL_ROBOTS
 from curation.media.web.opt_outs.robots_cache import RobotsCache
 from curation.media.web.opt_outs.site import SiteRules, read_rules
@@ -23,9 +26,13 @@ from curation.recipe import parse_recipe
 from curation.runner.step import run_step
 from curation.stages.fetch import hosts as hosts_module
 from curation.stages.fetch import robots_gate, turns
+from curation.stages.fetch import scheduler as scheduler_module
 from curation.stages.fetch.byte_budget import SMALL_BYTES, ByteBudget, Reservation
 from curation.stages.fetch.hosts import Hosts, Standing
-from curation.stages.fetch.request import HttpRequest
+from curation.stages.fetch.params import FetchParams, FetchStep, PerHost
+from curation.stages.fetch.request import FetchRequest, HttpRequest
+from curation.stages.fetch.scheduler import HostScheduler
+from curation.stages.fetch.seen_opt_outs import seen_opt_outs
 from curation.stages.fetch.turns import Turns
 from curation.store.store import Store
 from tests.fetch.conftest import HOSTS, Web, answer
@@ -209,6 +216,31 @@ def test_idle_hosts_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hosts["busy.example"] is busy
 
 
+@pytest.mark.parametrize(("path", "held"), [("/", 12), ("/" + "a" * 2_000, 3)])
+def test_rows_are_read_as_others_are_finished(
+    monkeypatch: pytest.MonkeyPatch, path: str, held: int
+) -> None:
+    """A row with a long URL counts as several."""
+    monkeypatch.setattr(scheduler_module, "MAX_ROWS_IN_MEMORY", 12)
+    read: list[int] = []
+
+    def rows() -> Iterator[FetchRequest]:
+        for number in range(100):
+            read.append(number)
+            yield FetchRequest(number, f"http://{HOSTS[0]}{path}", None, None)
+
+    async def main() -> None:
+        params = FetchParams(robots=False, opt_out_signals=[], per_host=PerHost(per_second=None))
+        scheduler = HostScheduler(rows(), params, Lookups(5.0), lambda: None)
+        for finished in range(3):
+            request = await scheduler.next()
+            assert isinstance(request, HttpRequest) and request.row is not None
+            assert len(read) == held + finished
+            scheduler.succeeded(request, request.row)
+
+    asyncio.run(main())
+
+
 def big_robots(number: int, size: int) -> bytes:
     line = f"Disallow: /{number}/{{}}\n"
     return ("User-agent: *\n" + "".join(line.format(n) for n in range(size // 16))).encode()
@@ -279,6 +311,24 @@ def test_rules_that_take_long_cost_their_host_alone(
     assert rows[-1]["reason"] is None
     assert "robots_unreadable" in {row["reason"] for row in rows}
     assert time.process_time() - started < 5
+
+
+def test_rules_that_take_long_withhold_the_stored_rows_of_their_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params, urls = FetchStep(), ["http://h.example/a", "http://h.example/no"]
+    key = robots_gate.cache_key("http://h.example", opt_out_policy(params))
+    cache = RobotsCache()
+    cache.put(key, rules_of(b"User-agent: *\nDisallow: /no\n"))
+    monkeypatch.setattr(robots_gate, "ROBOTS_CACHE", cache)
+    rows = [FetchRequest(number, url, None, None) for number, url in enumerate(urls)]
+    withheld = list(seen_opt_outs(rows, {}, params))
+    assert [(each.request.url, each.reason) for each in withheld] == [
+        (urls[1], "robots_disallowed")
+    ]
+    monkeypatch.setattr(robots_gate, "MAX_RULES_S", -1.0)
+    withheld = list(seen_opt_outs(rows, {}, params))
+    assert [each.reason for each in withheld] == ["robots_unreadable"] * 2
 
 
 @pytest.mark.parametrize(("slots", "timeout_s"), [(1, 20.0), (None, 1.0)])

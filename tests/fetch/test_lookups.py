@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -161,6 +162,21 @@ def test_answers_are_kept_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(names._answers) == len(names._domains) == 5
         assert not names._pending
         assert names._fresh == names._running == 0
+
+    on_loop(body)
+
+
+def test_an_answer_is_kept_for_a_time(
+    servers: NameServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = [1_000.0, 1_299.0, 1_301.0]
+    monkeypatch.setattr(lookups, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
+
+    async def body(names: Lookups) -> None:
+        for asked in (1, 1, 2):
+            await names.addresses("a.example")
+            assert servers.asked["a.example"] == asked
+            del seconds[:1]
 
     on_loop(body)
 

@@ -11,6 +11,7 @@ import time
 import tracemalloc
 import weakref
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -406,3 +407,32 @@ def test_many_interim_responses_are_refused() -> None:
     repair.feed(b"HTTP/1.1 103 Hints\r\n\r\n" * 100)
     with pytest.raises(BadHttpMessage, match="interim"):
         repair.feed(b"HTTP/1.1 103 Hints\r\n\r\n")
+
+
+@pytest.mark.parametrize("large", [0, 20_000])
+def test_chunks_are_bounded_by_their_number_and_size(large: int) -> None:
+    small = b"1\r\nx\r\n"
+    repair = ResponseRepair()
+    repair.feed(ok(CHUNKED, b"40\r\n%s\r\n" % (b"x" * 64) * large + small * 10_000))
+    assert not repair.broken
+    repair.feed(small)
+    assert repair.broken
+
+
+FIELDS = b"X: y\r\n" * 40_000
+HEADS: dict[str, tuple[Callable[[int], bytes], int]] = {
+    "head": (
+        lambda size: ok(FIELDS + b"Z:%s\r\n" % (b"z" * (size - len(FIELDS) - 23)), b""),
+        2**18,
+    ),
+    "field": (lambda size: ok(b"X: %s\r\n" % (b"y" * size)), 2**16),
+    "status": (lambda size: ok(status=b"HTTP/1.1 200".ljust(size, b"x")), 2**16),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_are_read_up_to_their_limit(name: str) -> None:
+    written, limit = HEADS[name]
+    ResponseRepair().feed(written(limit))
+    with pytest.raises(BadHttpMessage):
+        ResponseRepair().feed(written(limit + 1))

@@ -148,6 +148,13 @@ def test_thousands_of_links_take_no_time(name: str) -> None:
     assert time.process_time() - started < 0.1
 
 
+@pytest.mark.parametrize(("others", "found"), [(99, "http://h.example/l"), (100, None)])
+def test_a_licence_is_looked_for_in_the_first_links(others: int, found: str | None) -> None:
+    kind = 'type="application/rsl+xml"'
+    links = f"</a>; {kind}, " * others + f"</l>; rel=license; {kind}"
+    assert linked_license([links], "http://h.example/a.jpg") == found
+
+
 @pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_rules_are_read_in_every_encoding_of_an_editor(codec: str, end: str) -> None:

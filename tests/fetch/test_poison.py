@@ -92,6 +92,12 @@ def test_time_is_kept_for_hosts_whose_pictures_are_stored() -> None:
     assert refused == [False, True, True]
     times.note("bad.example", 20.25, is_stored=False)
     assert [times.may_decode("bad.example") for _ in range(100)].index(True) == 81
+    for _ in range(10):
+        times.note("both.example", 5.0, is_stored=True)
+    times.note("both.example", 129.5, is_stored=False)
+    assert times.may_decode("both.example")
+    times.note("both.example", 1.0, is_stored=False)
+    assert not times.may_decode("both.example")
     for number in range(decoding_times.MAX_HOSTS + 5):
         times.note(f"h{number}.example", 0.1, is_stored=True)
     assert len(times._left) == decoding_times.MAX_HOSTS

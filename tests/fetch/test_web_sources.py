@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curation.errors import CurationError, StoreError
-from curation.media.files.web_file import WebFile
+from curation.media.files.web_file import WebFile, WebFileError
 from curation.recipe import parse_recipe
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import OPEN
@@ -56,11 +56,23 @@ def test_parts_are_requested_and_not_the_whole(web: Web, tmp_path: Path) -> None
         assert file.size == len(out.getvalue()) and file.version
         read = pq.ParquetFile(pa.PythonFile(io.BufferedReader(file), mode="r"))
         assert read.read(["n"]).column(0).to_pylist() == list(range(300_000))
-    sent = sum(
-        int(end) - int(start) + 1
-        for start, end in (h["range"].removeprefix("bytes=").split("-") for h in web.headers)
-    )
-    assert sent < len(out.getvalue()) / 2
+    ranges = [h["range"].removeprefix("bytes=").split("-") for h in web.headers]
+    sizes = [int(end) - int(start) + 1 for start, end in ranges]
+    assert sum(sizes) < len(out.getvalue()) / 2
+    assert max(sizes) == 2 * 2**20
+
+
+@pytest.mark.parametrize("serve", [answer, unsized])
+def test_a_file_of_a_server_without_parts_is_copied_up_to_a_limit(web: Web, serve: Any) -> None:
+    web.pages = {f"/{size}": serve(b"x" * size) for size in (2**20, 2**20 + 1)}
+    params = parse_recipe({"name": "t", "sources": [source("x")], "fetch": OPEN}).fetch
+    with WebFile(web.url(f"/{2**20}"), params) as file:
+        assert len(file.read()) == file.size == 2**20
+    with (
+        pytest.raises(WebFileError, match="its server gives no parts of files"),
+        WebFile(web.url(f"/{2**20 + 1}"), params) as file,
+    ):
+        file.read()
 
 
 @pytest.fixture

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from curation.errors import RecipeError
+from curation.media.web import urls
 from curation.media.web.block_list import MAX_LINES_NAMED, parse_block_list
+from tests.ingest.helpers import pairs, source, write
 
 
 def parse(text: str) -> frozenset[str]:
@@ -212,3 +215,17 @@ def test_a_line_of_a_book_is_refused() -> None:
     with pytest.raises(RecipeError, match="it has more than 8,192 characters"):
         parse("a" * 10_000)
     assert parse("# " + "a" * 10_000) == frozenset()
+
+
+def test_a_block_list_is_read_up_to_its_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(urls, "MAX_BLOCK_LIST_BYTES", 10)
+    listed = write(tmp_path / "l.parquet", [{"url": "http://a.example/1", "caption": "c"}])
+    blocked = tmp_path / "block.txt"
+    blocked.write_text("a.example\n")
+    (row,) = pairs(tmp_path / "store", source(listed), blocked_domains=str(blocked))
+    assert row["reason"] == "blocked_domain"
+    blocked.write_text("a.example\n\n")
+    with pytest.raises(RecipeError, match=r"block\.txt' has more than"):
+        pairs(tmp_path / "store", source(listed), blocked_domains=str(blocked))

@@ -11,8 +11,11 @@ import pytest
 
 from curation.media.files import tar
 from curation.media.files.limits import BOXES, MEMBER_HEADER_BYTES
+from curation.stages.ingest.formats import quoting, wat
 from curation.stages.ingest.formats.values import BadTextError, boxes
 from tests.ingest.helpers import jpeg, pairs, source, write_tar
+from tests.ingest.test_presets import page
+from tests.ingest.test_presets import wat as wat_of
 
 
 def test_boxes_of_a_row() -> None:
@@ -51,3 +54,39 @@ def test_members_of_a_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert [row["status"] for row in rows].count("ok") == 4
         assert len(bad) == (count > 4)
         assert all("more than 4 members" in text for text in bad)
+
+
+def test_lines_of_objects(tmp_path: Path) -> None:
+    path = tmp_path / "l.jsonl"
+    with path.open("wb") as file:
+        for size in (4 * 2**20, 4 * 2**20 + 1):
+            text = b'{"url": "http://a.example/%d", "caption": "c"}' % size
+            file.write(text.replace(b" ", b" " * (size - len(text) + 1), 1) + b"\n")
+    rows = pairs(tmp_path / "store", source(path, format="jsonl"))
+    (bad,) = (row["metadata"] for row in rows if row["reason"] == "bad_row")
+    assert "line 2: it is too long" in bad
+    assert [row["url"] for row in rows if row["status"] == "ok"] == ["http://a.example/4194304"]
+
+
+@pytest.mark.parametrize("reader", [quoting.doubled, quoting.backslash])
+def test_rows_of_many_lines(monkeypatch: pytest.MonkeyPatch, reader: Any) -> None:
+    monkeypatch.setattr(quoting, "RECORD_CHARACTERS", 1_000)
+    for more in (0, 1):
+        # A line counts for 64 characters besides its text.
+        texts = ['"' + "x" * (867 + more) + "\n", 'y"\n']
+        lines = [quoting.Line(number, text) for number, text in enumerate(texts)]
+        first, *_ = reader(quoting.Lines(lines), ",")
+        assert ("a row has more than 1,000 characters" in first.problem) == bool(more)
+        assert bool(first.fields) != bool(more)
+
+
+def test_records_of_a_wat_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    within = page([{"path": "IMG@/src", "url": "1.jpg", "alt": "c"}])
+    beyond = page([{"path": "IMG@/src", "url": "10.jpg", "alt": "c"}])
+    monkeypatch.setattr(wat, "WAT_RECORD_BYTES", len(json.dumps(within)))
+    path = tmp_path / "l.warc.wat.gz"
+    path.write_bytes(wat_of(beyond, within))
+    rows = pairs(tmp_path / "store", source(path, format="wat", columns={}))
+    assert [row["url"] for row in rows if row["status"] == "ok"] == ["http://a.example/dir/1.jpg"]
+    (bad,) = (row["metadata"] for row in rows if row["reason"] == "bad_row")
+    assert "it is larger than" in bad

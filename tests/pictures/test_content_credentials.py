@@ -129,6 +129,9 @@ def test_what_forbids_is_recorded_first_and_much_is_cut() -> None:
     text = recorded(content) or ""
     assert text.startswith("cawg.ai_training=notAllowed; com.example.longggg")
     assert len(text) <= 1000
+    permissions = content_credentials.read_manifests(content, "jpeg").permissions
+    assert len(permissions) == 20
+    assert max(len(text) for permission in permissions for text in permission) == 200
     assert reason_of(content, BOTH) == "opted_out_training_mining"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import struct
 import threading
 import time
@@ -91,10 +92,14 @@ def test_the_limit_of_memory_is_that_of_one_picture_and_not_of_all() -> None:
     assert psutil.Process(number).memory_info().rss < 2 * LIMITS.memory_bytes
 
 
-def test_the_limit_of_time_is_that_of_one_picture_and_not_of_all() -> None:
+def test_the_limit_of_time_is_that_of_one_picture_and_not_of_all(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     number = fine()
     limits = LIMITS._replace(wall_s=30.0)
     assert reason("loop", limits=limits) == "decoder_timeout"
+    # The kernel has ended it, long before the limit of the clock.
+    assert f"has ended with status {-signal.SIGXCPU}" in caplog.text
     assert fine() == number
 
 

@@ -51,6 +51,14 @@ def test_metadata_is_bounded(name: str) -> None:
     assert all(ord(c) >= 32 for v in columns.values() if isinstance(v, str) for c in v)
 
 
+def test_of_xmp_so_many_packets_of_such_a_size_are_read() -> None:
+    packets = [xmp(f"<dc:rights>r{n}</dc:rights>") for n in range(9)]
+    assert of_packet(b"".join(packets))["rights"] == "; ".join(f"r{n}" for n in range(8))
+    for history, found in ((2**20 - 2_000, "r"), (2**20, None)):
+        packet = xmp(f"<x:h>{'h' * history}</x:h><dc:rights>r</dc:rights>", attributes="")
+        assert of_packet(packet)["rights"] == found
+
+
 def test_chunks_that_unpack_to_gigabytes_are_bounded() -> None:
     bomb = zlib.compress(bytes(100_000_000), 9)
     chunks = [chunk(b"zTXt", b"Copyright\0\0" + bomb), chunk(b"iTXt", b"Author\0\1\0\0\0" + bomb)]

@@ -41,7 +41,7 @@ class PrivateCopy:
         path: the copy of the file, or the folder with the copies.
 
     Raises:
-        RecipeError: the file is missing, no regular file, or too large.
+        RecipeError: a file is missing, no regular file, or too large.
     """
 
     def __init__(self, path: str, names: Iterable[str] | None = None) -> None:
@@ -53,6 +53,7 @@ class PrivateCopy:
             )
         self._folder = tempfile.TemporaryDirectory(prefix="curation-model-")
         self._sums: dict[str, str] = {}
+        self._bytes = 0
         self.path = Path(self._folder.name)
         if not self._source.is_dir():
             self.path /= self._source.name
@@ -115,6 +116,12 @@ class PrivateCopy:
                     fix="Put the file itself there",
                 )
             _check_size(source, status.st_size)
+            self._bytes += status.st_size
+            if self._bytes > MAX_BYTES:
+                raise RecipeError(
+                    f"The files of {self.shown!r} have more than {MAX_BYTES:,} bytes together",
+                    fix="Put the files of the hub there",
+                )
             _copy_content(stream.fileno(), copy.fileno(), status.st_size)
         _check_is_no_pointer(source, target)
         self._sums[name] = file_sha256(target)

@@ -164,10 +164,12 @@ class WaitingRules:
     def apply(self) -> bool:
         """Apply rules for a while; return whether there are more."""
         end = time.monotonic() + SLICE_S
-        while self._waiting and time.monotonic() <= end:
+        while self._waiting:
             applied = self._waiting.popleft()
             for _ in applied:
                 self._waiting.append(applied)
+                break
+            if time.monotonic() > end:
                 break
         return bool(self._waiting)
 
