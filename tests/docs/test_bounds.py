@@ -15,7 +15,9 @@ from curation.media.encoders import (
     private_copy,
     state,
 )
+from curation.media.encoders import texts as captions
 from curation.media.files import limits, web_file
+from curation.media.pictures.decoder_messages import MAX_HEADER_BYTES
 from curation.media.pictures.decoder_worker import Limits
 from curation.media.pictures.metadata import content_credentials, texts, xmp
 from curation.media.web import block_list, host_names, lookups, urls
@@ -181,6 +183,8 @@ BOUNDS: dict[str, list[str]] = {
         f"{content_credentials.MAX_PERMISSIONS} uses",
         f"{content_credentials.MAX_CHARACTERS} characters",
     ],
+    "an answer of a decoder": [f"JSON of {mib(MAX_HEADER_BYTES)}"],
+    "regular expressions of a tokenizer": [f"{captions.MAX_CHARACTERS:,} characters"],
     "the same in the log file": [mib(log_file.MAX_BYTES)],
     "a server of lineage": [f"{event_sink.TIMEOUT_S:.0f} s"],
     "a graph that is nested": [

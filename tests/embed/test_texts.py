@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
 from curation.errors import RecipeError
+from curation.media.encoders import texts
 from curation.media.encoders.encoder import Encoder, load_encoder
 from curation.media.encoders.forward import encode
 from curation.media.encoders.open_clip import skeleton
@@ -103,6 +104,16 @@ def test_tokens_equal_those_of_the_tokenizer_file(folders: dict[str, tuple[Path,
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("a dog").ids
     # The separator token at the end becomes padding.
     assert loaded(folder, of="caption").preprocess("a dog").tolist()[: len(ids)] == [*ids[:-1], 0]
+
+
+def test_a_caption_is_read_up_to_its_limit(
+    folders: dict[str, tuple[Path, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = loaded(folders["siglip"][0], of="caption")
+    whole, beginning = encoder.preprocess("a dog and a cat"), encoder.preprocess("a dog")
+    assert whole.tolist() != beginning.tolist()
+    monkeypatch.setattr(texts, "MAX_CHARACTERS", len("a dog"))
+    assert encoder.preprocess("a dog and a cat").tolist() == beginning.tolist()
 
 
 @pytest.mark.parametrize("kind", ["roberta", "siglip"])

@@ -157,6 +157,12 @@ def _drip() -> None:
     _for_ten_seconds(lambda: os.write(answers, b" "))
 
 
+def _claim() -> None:
+    """Begin a header that is larger than any."""
+    os.write(_answers(), LENGTHS.pack(MAX_HEADER_BYTES + 1, 0))
+    time.sleep(60)
+
+
 def _sip() -> None:
     """Answer, and take what comes next a page at a time."""
     os.write(_answers(), LENGTHS.pack(2, 0) + b"{}")
@@ -188,6 +194,7 @@ _ACTS = {
     "files": _files,
     "close": _close,
     "drip": _drip,
+    "claim": _claim,
     "sip": _sip,
     "flood": _flood,
 }

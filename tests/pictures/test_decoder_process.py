@@ -51,6 +51,7 @@ def fine(limits: Limits = LIMITS) -> int:
         ("kill", "decoder_died", False),
         ("exit", "decoder_died", False),
         ("close", "decoder_died", False),
+        ("claim", "decoder_died", False),
         ("loop", "decoder_timeout", False),
         ("sleep", "decoder_timeout", False),
         ("memory", "decoder_memory", True),
