@@ -103,7 +103,7 @@ def simulation() -> list[Command]:
 def faults() -> list[Command]:
     """Return the runs that meet a fault, of which `make test` runs 20; some are on a cluster."""
     some = python("-m", "tests.faults", "--cases", "150")
-    on_cluster = python("-m", "tests.faults", "--cases", "16", "--workers", "standalone")
+    on_cluster = python("-m", "tests.faults", "--cases", "17", "--workers", "standalone")
     return [Command(some), Command(on_cluster)]
 
 

@@ -28,8 +28,8 @@ CONNECT_S = 5.0
 STANDALONE = "spark://"
 _STATE = "org.apache.spark.deploy.DeployMessages$"
 _WHERE = {
-    "yarn": "`yarn application -status` and the page of the ResourceManager tell more.",
-    "k8s": "`kubectl get pods` and `kubectl describe pod` tell more.",
+    "yarn": "See `yarn application -status` and the page of the ResourceManager.",
+    "k8s": "See `kubectl get pods` and `kubectl describe pod`.",
 }
 
 
@@ -149,7 +149,7 @@ class ExecutorWatch:
             offers, others = ask_master(self._context, master)
         except Exception as error:
             # Spark's own interface, which another version may not have.
-            logger.debug("What the master offers cannot be asked: %s", error)
+            logger.debug("The offers of the master cannot be read: %s", error)
             return "What the master offers is not known. Ask for less, or add workers."
         return advice(offers, others, 1 if cores == "all" else int(cores), memory)
 
@@ -169,7 +169,9 @@ def advice(offers: list[Offer], others: int, cores: int, memory: int) -> str:
     text = f"The master has {len(offers)} workers ({listed}) and {others} other applications."
     if any(o.cores >= cores and o.memory >= memory for o in offers):
         if others:
-            return f"{text} These may hold what is asked: wait, end them, or add workers."
+            return (
+                f"{text} These may hold the cores and the memory: wait, end them, or add workers."
+            )
         return f"{text} Ask for fewer executors, or see the logs of the workers."
     most_cores, most_memory = max(o.cores for o in offers), max(o.memory for o in offers)
     changes = []

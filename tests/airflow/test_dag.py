@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from curation.recipe import load_recipe
 from curation.store.run_log import read_runs
 from curation.store.store import Store
 
+from ..e2e.conftest import dataset_rows
 from ..e2e.small import build_small
 
 Read = Callable[..., dict[str, Any]]
@@ -153,6 +156,10 @@ def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None
     events = [json.loads(line) for line in (telemetry / "events.jsonl").read_text().splitlines()]
     complete = {e["job"]["name"] for e in events if e["eventType"] == "COMPLETE"}
     assert {f"small.{stage}" for stage in stages} <= complete
+    # The command line makes the same dataset.
+    command = [sys.executable, "-m", "curation.cli", "run", str(folder / "recipes" / "small.yaml")]
+    subprocess.run([*command, "--store", str(folder / "second")], check=True, timeout=400)
+    assert dataset_rows(folder / "store") == dataset_rows(folder / "second")
 
 
 def test_a_form_of_logs_that_does_not_exist_is_an_import_error(read: Read) -> None:

@@ -1,4 +1,4 @@
-"""Under Airflow's scheduler, a run whose processes are killed goes on and gives the same dataset."""
+"""Under Airflow's scheduler, a run whose processes are killed goes on to its end."""
 
 from __future__ import annotations
 

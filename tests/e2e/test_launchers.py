@@ -1,6 +1,6 @@
 """One recipe by the command line, and by spark-submit on a cluster with a store on S3: one dataset.
 
-Under Airflow, `tests/airflow/test_scheduler.py` compares the dataset.
+`tests/airflow/test_dag.py` compares the dataset of a run under Airflow.
 """
 
 from __future__ import annotations

@@ -215,7 +215,7 @@ def test_a_run_without_claims_copies_or_held_out_pictures(empty: Run) -> None:
     assert any("no held-out source" in text for text in page.sections["held-out"])
     assert any(t.endswith("dataset 0") for t in page.sections[""])
     # The shortfall of the target of `balance` belongs to no arm, and is shown too.
-    assert any("0 of 12 images asked for, 12 short" in t for t in page.sections["composition"])
+    assert any("0 of 12 images wanted, 12 short" in t for t in page.sections["composition"])
 
 
 def test_the_drift_of_kept_centroids_is_shown(empty: Run) -> None:

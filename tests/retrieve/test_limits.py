@@ -76,7 +76,7 @@ def test_targets_beyond_what_exists_give_a_warning(
     target = claims.manifest.stats["target"]
     assert target == {"requested": 40, "final": 7, "shortfall": 33}
     assert f"balance.target: {describe_target(target)}" in caplog.text
-    assert "7 of 40 images asked for, 33 short" in caplog.text
+    assert "7 of 40 images wanted, 33 short" in caplog.text
     within = retrieved(store, SPEC | {"retrieve": arms, "balance": {"target": 5}})[1]
     assert within.manifest.stats["target"] == {"requested": 5, "final": 5, "shortfall": 0}
 

@@ -26,7 +26,7 @@ class CheckedSource(Facts):
     is_exact: bool
     """Whether the rows were counted; otherwise they are estimated."""
     rows_read: int
-    """Rows that were looked at; the numbers below count among them."""
+    """Rows that were read; the numbers below count among them."""
     with_caption: int
     """Rows with a caption."""
     with_url: int
@@ -94,7 +94,7 @@ class Check(Facts):
     weights: list[NeededFile]
     """What the recipe needs besides its sources."""
     machine: Machine | None
-    """This machine; null if it was not looked at."""
+    """This machine; null if it was not measured."""
     estimate: dict[str, float] | None
     """What a run would need: seconds of cores and GPUs, bytes written, memory of the driver; null if
     nobody knows."""
@@ -108,7 +108,7 @@ class Why(Facts):
     """Of `why`."""
 
     what: str
-    """What was asked for."""
+    """The argument of the command."""
     kind: str | None
     """What it was taken for; null if the store has nothing of it."""
     recipe: str

@@ -10,6 +10,7 @@ from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
+from curation.engine.table_name import TableName
 from curation.inspect.current import CurrentTables
 from curation.inspect.why.arms import Subject, arms_of, nearest_seeds
 from curation.inspect.why.copies import Copies, copies_of
@@ -210,7 +211,7 @@ class _Explainer:
         tables = [name for name in self._tables.names if EMBEDDINGS.holds(name)]
         rows = {name: self._tables.row(name, place, ["pair_id", "reason"]) for name in tables}
         return {
-            name.partition(".")[2]: row["reason"] or "ok"
+            str(TableName(name).member): row["reason"] or "ok"
             for name, row in rows.items()
             if row is not None
         }

@@ -96,5 +96,5 @@ def describe_target(target: Mapping[str, int]) -> str:
     Args:
         target: the measurement `target` of the table `claims`.
     """
-    text = f"{target['final']:,} of {target['requested']:,} images asked for"
+    text = f"{target['final']:,} of {target['requested']:,} images wanted"
     return text + (f", {target['shortfall']:,} short" if target["shortfall"] else "")
