@@ -44,7 +44,7 @@ LIBRARIES = (
 
 @cache
 def library_versions() -> dict[str, str]:
-    """Return the version of each library that is installed, and of the JPEG decoder."""
+    """Return the version of each library that is installed, and of those inside Pillow."""
     versions = {}
     for name in LIBRARIES:
         try:
@@ -58,6 +58,14 @@ def _bundled_libraries() -> dict[str, str]:
     """Return the versions of the libraries inside Pillow that decide pixels."""
     from PIL import features
 
-    decoders = {"libjpeg-turbo": "libjpeg_turbo", "libwebp": "webp", "zlib": "zlib"}
-    versions = {name: features.version(feature) for name, feature in decoders.items()}
+    bundled = {
+        "libavif": "avif",
+        "libjpeg-turbo": "libjpeg_turbo",
+        "libtiff": "libtiff",
+        "libwebp": "webp",
+        "littlecms": "littlecms2",
+        "openjpeg": "jpg_2000",
+        "zlib": "zlib",
+    }
+    versions = {name: features.version(feature) for name, feature in bundled.items()}
     return {name: str(version) for name, version in versions.items() if version}

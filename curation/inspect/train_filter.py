@@ -20,6 +20,7 @@ from curation.algorithms.arrays.ids import to_ids
 from curation.algorithms.arrays.seeded_order import seeded_keys
 from curation.algorithms.arrays.vectors import Ids, Vectors, comparable_rows, vector_matrix
 from curation.engine.params_base import changed_fields
+from curation.engine.sorted_arrays import positions_in
 from curation.engine.table import Table, open_table
 from curation.errors import Detail, RecipeError, StoreError
 from curation.inspect.lineage import finished_table
@@ -178,8 +179,7 @@ def labelled_vectors(embeddings: Table, labels: Labels) -> LabelledVectors:
         table = fragment.read(list(dict.fromkeys([labels.id_column, "image_id", "vector"])))
         table = table.filter(pa.array(comparable_rows(table.column("vector"))))
         ids = to_ids(table.column(labels.id_column))
-        position = np.minimum(np.searchsorted(labels.ids, ids), len(labels.ids) - 1)
-        has_label = labels.ids[position] == ids
+        position, has_label = positions_in(ids, labels.ids)
         if has_label.any():
             table = table.filter(pa.array(has_label))
             vectors.append(vector_matrix(table.column("vector")))

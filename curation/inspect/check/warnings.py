@@ -49,11 +49,11 @@ def first_run_encoders(facts: Facts) -> Iterator[Finding]:
 def weights_elsewhere(facts: Facts) -> Iterator[Finding]:
     """Yield the encoders whose weights are not on this machine yet, or may not be."""
     for weights in weights_of(facts.recipe):
-        family = weights.model.partition("/")[0]
-        if weights.path is not None or not ENCODERS[family].hub:
+        entry = ENCODERS[weights.model.partition("/")[0]]
+        if weights.path is not None or not entry.hub:
             continue
         # open_clip itself knows the repository of a tag, and is slow to load.
-        is_known = family == "timm"
+        is_known = entry.cached_by_name
         if not (is_known and is_in_hub_cache(weights.model)):
             state = "not on this machine" if is_known else "those of the hub"
             cached = "" if is_known else " unless its cache has them"

@@ -28,6 +28,7 @@ class EncoderEntry(Entry):
         text: the family has a text tower, for `of: caption` and for prompts.
         packaged: its weights are part of this package.
         hub: models that are named without `weights` come from a model hub.
+        cached_by_name: the cache of the hub has a model under the name that a recipe gives.
         program: its weights file is a program, so a recipe must give the SHA-256 of the trusted file.
     """
 
@@ -40,6 +41,7 @@ class EncoderEntry(Entry):
     text: bool = False
     packaged: bool = False
     hub: bool = field(default=False, metadata={"display": True})
+    cached_by_name: bool = False
     program: bool = False
 
 
@@ -67,6 +69,7 @@ ENCODERS = Registry(
             name="required",
             takes=("checkpoint", "precision"),
             hub=True,
+            cached_by_name=True,
         ),
         "open_clip": EncoderEntry(
             model="open_clip/<architecture>[/<tag of the hub>], as in "
