@@ -265,6 +265,11 @@ def test_all_mistakes_of_a_recipe_are_told_at_once(run: Run, tmp_path: Path) -> 
         ),
         ({"fetch": {"fail_over": {"timeuot": 0.1}}}, "fetch.fail_over", "Did you mean 'timeout'?"),
         ({"dedup": {"near": {"encodr": "x"}}}, "dedup.near.encodr", "Did you mean 'encoder'?"),
+        (
+            {"sources": [{"name": "web", "role": "pool", "format": "parket", "path": "x"}]},
+            "sources.0.format",
+            "Did you mean 'parquet'?",
+        ),
     ],
 )
 def test_the_name_that_was_meant_is_offered(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from hashlib import sha256
 from pathlib import Path
@@ -218,6 +219,11 @@ def test_search_takes_texts_where_the_encoder_has_a_text_tower(made: Made, tmp_p
     np.testing.assert_array_equal(search.vectors_of_texts(texts), words.vectors)
     nearest, _ = search.nearest(search.vectors_of_texts(texts[:1]), 2)
     assert nearest.num_rows == 2
+    written = tmp_path / "recipe.json"
+    written.write_text(json.dumps(spec))
+    command = ["search", str(written), "--store", str(tmp_path / "store"), "--text", texts[0]]
+    printed = json.loads(run(app, [*command, "-k", "2", "--json"]).stdout)
+    assert [image["image_id"] for image in printed["images"]] == nearest["image_id"].to_pylist()
     with pytest.raises(RecipeError, match=r"vit_micro.* has no text tower.*open_clip"):
         Search(recipe_of(made.recipe), Store(made.store)).vectors_of_texts(["a dog"])
 
