@@ -172,7 +172,7 @@ def test_the_remedy_in_the_error_works(store: Store) -> None:
     flip(path, 0, "similarity")
     with pytest.raises(
         DamagedFileError,
-        match=r"\(curation verify-store --set-aside --store .*\) and run the whole recipe",
+        match=r"\(curation verify-store --set-aside --store .*\), then run the whole recipe",
     ) as caught:
         open_table(store, "assignments").read()
     set_aside_damaged(caught.value, store)

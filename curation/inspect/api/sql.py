@@ -329,12 +329,13 @@ def _scanned(table: Table, files: Sequence[FileEntry], schema: pa.Schema) -> Any
         return schema.empty_table()
     storage = table.store.storage
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    return ds.dataset(
-        [f"{storage.root}/{entry.path}" for entry in files],
-        schema=schema.remove_metadata(),
-        format=ds.ParquetFileFormat(default_fragment_scan_options=options),
-        filesystem=storage.filesystem,
-    )
+    parquet = ds.ParquetFileFormat(default_fragment_scan_options=options)
+    # No file is opened before a query reads it.
+    fragments = [
+        parquet.make_fragment(f"{storage.root}/{entry.path}", storage.filesystem) for entry in files
+    ]
+    columns = schema.remove_metadata()
+    return ds.FileSystemDataset(fragments, columns, parquet, storage.filesystem)
 
 
 def _shown(schema: pa.Schema) -> str:
