@@ -109,9 +109,9 @@ def repeated_groups(content: bytes, times: int) -> bytes:
 PARQUET_BOMBS: dict[str, Bomb] = {
     "nested deep": Bomb("parquet", _lists(_objects(28, 1_000_000), 4096), "expand to more than"),
     "nested objects": Bomb("parquet", _lists(_objects(6, 500_000), 1), "very many parts"),
-    "nested objects of many rows": Bomb("parquet", _lists(_objects(6, 500_000), 4096), "", 4096),
+    "nested objects of many rows": Bomb("parquet", _lists(_objects(6, 500_000), 4096), None, 4096),
     "nested numbers": Bomb("parquet", _lists(_numbers(12_000_000), 1), "memory to read"),
-    "nested numbers of many rows": Bomb("parquet", _lists(_numbers(4_000_000), 4096), "", 4096),
+    "nested numbers of many rows": Bomb("parquet", _lists(_numbers(4_000_000), 4096), None, 4096),
     "nested: a long text": Bomb("parquet", _of_one_row("a" * 31 * MIB + FISH), "a value of"),
     "nested: large texts between small ones": Bomb(
         "parquet", _between_small_ones(51), "a value of", 2
@@ -120,7 +120,7 @@ PARQUET_BOMBS: dict[str, Bomb] = {
         "parquet", _between_small_ones(100), "memory to read"
     ),
     "nested: a few objects deep": Bomb(
-        "parquet", _lists(_objects(7, 4_000_000), 65536), "its nested values", 20_000
+        "parquet", _lists(_objects(7, 4_000_000), 65536), "its nested values", 12_288
     ),
     "nested: control characters": Bomb(
         "parquet", _of_one_row("\x01" * 4 * MIB + FISH), "metadata of more than", 1
@@ -132,13 +132,13 @@ PARQUET_BOMBS: dict[str, Bomb] = {
         "parquet", _with_name(pa.timestamp("us", tz="Z" * MIB)), "the names of its columns"
     ),
     "nested: texts that are left out": Bomb(
-        "parquet", _of_rows("a" * 3 * MIB, 1_000_000), "of text", 200
+        "parquet", _of_rows("a" * 3 * MIB, 1_000_000), "of text", 85
     ),
     "nested: a row group again and again": Bomb(
-        "parquet", _again(_of_one_row("a" * 30 * MIB), 1000), "expand to more than", 1000
+        "parquet", _again(_of_one_row("a" * 30 * MIB), 1000), "expand to more than"
     ),
 }
-"""None has a caption, which the word `nested` in the name of the file says."""
+"""None has a caption, which the word `nested` in its name says."""
 SLOW_PARQUET = (
     "nested: a few objects deep",
     "nested objects of many rows",
