@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,7 +107,29 @@ def repeated_groups(content: bytes, times: int) -> bytes:
     return before + changed + len(changed).to_bytes(4, "little") + b"PAR1"
 
 
+LARGE_ROWS, LARGE_CAPTION = 12_288, 110_000
+
+
+def _large_group(path: Path) -> None:
+    """One row group with 1.26 GiB of captions."""
+    draw, names, batches = random.Random(0), ["url", "caption"], []
+    for _ in range(LARGE_ROWS // 64):
+        captions = [draw.randbytes(5_000).hex() * (LARGE_CAPTION // 10_000) for _ in range(64)]
+        batches.append(pa.record_batch([[URL] * 64, captions], names))
+    pq.write_table(
+        pa.Table.from_batches(batches),
+        path,
+        compression="zstd",
+        use_dictionary=False,
+        write_statistics=False,
+    )
+    metadata = pq.read_metadata(path)
+    assert metadata.num_row_groups == 1
+    assert metadata.row_group(0).column(1).total_uncompressed_size > 1.2 * 2**30
+
+
 PARQUET_BOMBS: dict[str, Bomb] = {
+    "a row group of more than a gigabyte": Bomb("parquet", _large_group, None, LARGE_ROWS),
     "nested deep": Bomb("parquet", _lists(_objects(28, 1_000_000), 4096), "expand to more than"),
     "nested objects": Bomb("parquet", _lists(_objects(6, 500_000), 1), "very many parts"),
     "nested objects of many rows": Bomb("parquet", _lists(_objects(6, 500_000), 4096), None, 4096),
@@ -138,8 +161,9 @@ PARQUET_BOMBS: dict[str, Bomb] = {
         "parquet", _again(_of_one_row("a" * 30 * MIB), 1000), "expand to more than"
     ),
 }
-"""None has a caption, which the word `nested` in its name says."""
+"""Where the word `nested` is in its name, it has no caption."""
 SLOW_PARQUET = (
+    "a row group of more than a gigabyte",
     "nested: a few objects deep",
     "nested objects of many rows",
     "nested numbers of many rows",
