@@ -22,7 +22,7 @@ from pyarrow import fs
 
 from curation.errors import StoreError
 from curation.media.files.file_cache import changed_ns
-from curation.media.files.regular_file import SpecialFileError, open_regular
+from curation.media.regular_file import SpecialFileError, open_regular
 from curation.media.web.params import PUBLIC_WEB, OutboundParams, is_web
 from curation.store.storage.reader import open_filesystem, raising_os_errors
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from curation.engine.context import Context
 from curation.engine.units import content_of
 from curation.errors import RecipeError, StoreError
-from curation.media.files.regular_file import open_regular
+from curation.media.regular_file import open_regular
 from curation.media.web.block_list import parse_block_list
 from curation.media.web.failure_reasons import FORGOTTEN
 from curation.media.web.fetch_error import unforeseen

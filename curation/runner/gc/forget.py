@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from curation.activity import utc_now
 from curation.errors import Detail, RecipeError, start_of_paths
-from curation.media.files.regular_file import open_regular
 from curation.media.pictures.likeness import likeness
+from curation.media.regular_file import open_regular
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.host_names import canonical_host
 from curation.media.web.urls import InvalidURLError, normalize

@@ -11,7 +11,7 @@ from curation.engine.shipped_files import local_path
 from curation.errors import RecipeError
 from curation.media.compatible_text import compatible
 from curation.media.files.file_cache import cached_by_file
-from curation.media.files.regular_file import open_regular
+from curation.media.regular_file import open_regular
 from curation.stages.screen.filters.base import Filter
 
 MAX_BYTES = 16 * 2**20
