@@ -15,7 +15,8 @@ from curation.engine.context import Context
 from curation.engine.parallel import InProcess
 from curation.errors import RecipeError, StoreError
 from curation.media.files import location
-from curation.media.files.location import OutsideFolderError, SpecialFileError, open_local
+from curation.media.files.location import OutsideFolderError, open_local
+from curation.media.regular_file import SpecialFileError
 from curation.media.web.params import UrlParams
 from curation.media.web.urls import url_rules
 from curation.runner.gc.forget import Request, read_list
