@@ -12,7 +12,9 @@ import gzip
 import io
 import json
 import socket
+import struct
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +29,7 @@ LONG_S = 3600.0
 MANY = 100_000
 UNANSWERED_S = 20.0
 PICTURES = 32
+TILE_SIDE = 46_000
 NO_ROBOTS = b"HTTP/1.1 404 N\r\nContent-Length: 0\r\n\r\n"
 Answer = Callable[[int, asyncio.StreamWriter], Awaitable[None]]
 
@@ -37,6 +40,37 @@ def picture(number: int) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).resize((160, 120), Image.Resampling.BICUBIC).save(out, "JPEG")
     return out.getvalue()
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """Return a chunk of a PNG."""
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + checksum
+
+
+def tiff(tags: list[tuple[int, int, int, int]], tail: bytes = b"") -> bytes:
+    """Return a TIFF with tags (number, type, count, value), and bytes after them."""
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in sorted(tags))
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + tail
+
+
+def poison() -> list[bytes]:
+    """Return small pictures that want much memory or time of a decoder."""
+    grey = [(256, 4, 1, 16), (257, 4, 1, 16), (258, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1)]
+    tile = [(259, 3, 1, 8), (322, 4, 1, TILE_SIDE), (323, 4, 1, TILE_SIDE)]
+    one_tile = [*grey, *tile, (324, 4, 1, 8), (325, 4, 1, 64)]
+    strip = [(259, 3, 1, 1), (273, 4, 1, 8), (278, 4, 1, 16), (279, 4, 1, 256)]
+    same = [(40_000 + n, 7, 2**19, 8) for n in range(2_000)]
+    out = io.BytesIO()
+    Image.new("L", (16, 16)).save(out, "PNG")
+    png, text = out.getvalue(), chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**8), 9))
+    tables = b"\xff\xdb\x00\x43\x00" + b"\x01" * 64
+    return [
+        tiff(one_tile),
+        tiff([*grey, *strip, *same], bytes(2**19)),
+        png[:33] + text * 2 + png[33:],
+        JPEGS[0][:2] + tables * 10_000 + JPEGS[0][2:],
+    ]
 
 
 def whole(body: bytes = b"", *fields: bytes, status: bytes = b"200 K") -> bytes:
@@ -132,6 +166,7 @@ KINDS: dict[str, Answer] = {
     "pauses": sending(*(whole(b"", b"Retry-After: " + p, status=b"503 B") for p in PAUSES)),
     "errors": sending(whole(status=b"500 O"), whole(status=b"404 N"), whole(status=b"999 \xff")),
     "no_picture": sending(whole(b"<html>"), whole(JPEGS[0][:99]), whole(), whole(bytes(9_000))),
+    "poison": sending(*map(whole, poison())),
     "opted_out": sending(
         whole(JPEGS[0], b"X-Robots-Tag: unavailable_after: Fri, 25 Jun 2010 15:00:00 GMT, noai"),
         whole(JPEGS[0], b"X-Robots-Tag: none"),

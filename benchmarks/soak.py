@@ -8,8 +8,12 @@
 Two processes fetch one half of the hosts each, first from the good hosts alone, and then from all.
 Bad hosts are of all kinds of `benchmarks/hostile_server.py`, in equal parts. The table shows for each
 run the seconds, the rows, the good pictures per second from the first to the last that a good host
-sent, the peak memory (RSS) of each process, and its growth: the mean of the last quarter of the samples
-over that of the second quarter. The run fails if a row has no status, or if a good row failed.
+sent, the peak memory (RSS) of each task and of its largest decoder, and the growth of each task: the
+mean of the last quarter of the samples over that of the second quarter.
+
+The run fails if a row has no status, if a good row failed, if a process takes more than 1.5 GiB, if a
+task grows by more than 0.2 GiB, or if good hosts keep less than 0.8 of their speed with a latency of
+half a second or more. A tiny run is too short for the last two.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +47,11 @@ BAD_SHARE = 0.3
 TIMEOUT_S = 2.0
 SAMPLE_S = 0.25
 SHOWN = 12
+MOST_GIB = 1.5
+MOST_GROWTH_GIB = 0.2
+LEAST_SPEED = 0.8
+LEAST_LATENCY_S = 0.5
+"""Latency from which waiting bounds the fetch, and not the processors, which the server shares."""
 
 
 class Run(NamedTuple):
@@ -54,7 +63,8 @@ class Run(NamedTuple):
         outcomes: rows by `ok` or reason.
         good_failures: rows of good hosts that failed, by reason.
         peaks: largest RSS of each task in GiB.
-        growths: its growth in GiB.
+        decoders: largest RSS of a process that a task started, in GiB.
+        growths: growth of each task in GiB.
     """
 
     seconds: float
@@ -62,6 +72,7 @@ class Run(NamedTuple):
     outcomes: Counter[str]
     good_failures: Counter[str]
     peaks: list[float]
+    decoders: list[float]
     growths: list[float]
 
 
@@ -133,8 +144,9 @@ def measure(lists: list[list[str]], port: int) -> Run:
         count / max(good_s, 1e-9),
         outcomes,
         good_failures,
-        [max(rss) for rss in samples],
-        [growth(rss) for rss in samples],
+        [max(sample.task for sample in each) for each in samples],
+        [max(sample.decoder for sample in each) for each in samples],
+        [growth([sample.task for sample in each]) for each in samples],
     )
 
 
@@ -144,19 +156,39 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
 
-def sample_memory(processes: list[subprocess.Popen[bytes]]) -> list[list[float]]:
-    """Return the RSS of each process over time in GiB, until all have ended."""
-    samples: list[list[float]] = [[0.0] for _ in processes]
+class Sample(NamedTuple):
+    """Memory at one time.
+
+    Attributes:
+        task: RSS of a task in GiB.
+        decoder: of the largest process that it started.
+    """
+
+    task: float = 0.0
+    decoder: float = 0.0
+
+
+def sample_memory(processes: list[subprocess.Popen[bytes]]) -> list[list[Sample]]:
+    """Return the memory of each task over time, until all have ended."""
+    samples = [[Sample()] for _ in processes]
     while any(process.poll() is None for process in processes):
-        for process, rss in zip(processes, samples, strict=True):
-            try:
-                rss.append(psutil.Process(process.pid).memory_info().rss / 2**30)
-            except psutil.Error:
-                continue
+        for process, taken in zip(processes, samples, strict=True):
+            with suppress(psutil.Error):
+                task = psutil.Process(process.pid)
+                children = map(rss_of, task.children(recursive=True))
+                taken.append(Sample(rss_of(task), max(children, default=0.0)))
         time.sleep(SAMPLE_S)
     if any(process.returncode for process in processes):
         raise SystemExit("a task failed")
     return samples
+
+
+def rss_of(process: psutil.Process) -> float:
+    """Return the RSS of a process in GiB; 0 if it has ended."""
+    try:
+        return float(process.memory_info().rss) / 2**30
+    except psutil.Error:
+        return 0.0
 
 
 def growth(rss: list[float]) -> float:
@@ -205,20 +237,45 @@ def running_server(latency_s: float = 0.0) -> Iterator[int]:
 
 def show(runs: dict[str, Run]) -> None:
     """Print both runs, and the ratio of their speeds."""
-    print("| | s | rows | ok | good images/s | peak of each process, GiB | growth, GiB |")
-    print("|---|---|---|---|---|---|---|")
+    print("| | s | rows | ok | good images/s | peak of each task | of a decoder | growth, GiB |")
+    print("|---|---|---|---|---|---|---|---|")
     for name, run in runs.items():
         peaks = ", ".join(f"{peak:.2f}" for peak in run.peaks)
+        decoders = ", ".join(f"{peak:.2f}" for peak in run.decoders)
         growths = ", ".join(f"{value:+.2f}" for value in run.growths)
         rows, ok = run.outcomes.total(), run.outcomes["ok"]
         print(
             f"| {name} | {run.seconds:.0f} | {rows:,} | {ok:,} | {run.per_second:.0f} "
-            f"| {peaks} | {growths} |"
+            f"| {peaks} | {decoders} | {growths} |"
         )
     alone, mixed = runs.values()
-    print(f"\nspeed of good hosts beside bad ones: {mixed.per_second / alone.per_second:.2f}")
+    print(f"\nspeed of good hosts beside bad ones: {speed_kept(alone, mixed):.2f}")
     common = ", ".join(f"{name} {count:,}" for name, count in mixed.outcomes.most_common(SHOWN))
     print(f"outcomes: {common}")
+
+
+def speed_kept(alone: Run, mixed: Run) -> float:
+    """Return the speed of good hosts beside bad ones, as a share of their speed alone."""
+    return mixed.per_second / max(alone.per_second, 1e-9)
+
+
+def failures_of(runs: dict[str, Run], is_waiting: bool, is_tiny: bool) -> Iterator[str]:
+    """Yield which limits the runs exceed.
+
+    Args:
+        runs: without bad hosts, and with them.
+        is_waiting: whether waiting bounds the fetch.
+        is_tiny: whether it is too short to measure growth and speed.
+    """
+    for name, run in runs.items():
+        if run.good_failures:
+            yield f"{name}: rows of good hosts failed: {dict(run.good_failures)}"
+        if max(run.peaks + run.decoders) > MOST_GIB:
+            yield f"{name}: a process took more than {MOST_GIB} GiB"
+        if max(run.growths) > MOST_GROWTH_GIB and not is_tiny:
+            yield f"{name}: a task grew by more than {MOST_GROWTH_GIB} GiB"
+    if is_waiting and not is_tiny and speed_kept(*runs.values()) < LEAST_SPEED:
+        yield f"good hosts kept less than {LEAST_SPEED} of their speed"
 
 
 def main() -> None:
@@ -238,9 +295,9 @@ def main() -> None:
         for name, bad in (("good hosts alone", False), ("30 % of the hosts bad", True)):
             runs[name] = measure(urls_of(options.rows, bad, port), port)
     show(runs)
-    failures = [dict(run.good_failures) for run in runs.values() if run.good_failures]
+    failures = list(failures_of(runs, options.latency >= LEAST_LATENCY_S, options.tiny))
     if failures:
-        raise SystemExit(f"rows of good hosts failed: {failures}")
+        raise SystemExit("\n".join(failures))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,11 @@ def test_every_missing_file_is_named_at_once(tmp_path: Path) -> None:
         assert place in text
 
 
-@pytest.mark.parametrize(
+INPUT_FILES = pytest.mark.parametrize(
     ("place", "blocks"),
     [
         ("ingest.blocked_domains", {"ingest": {"blocked_domains": "{}"}}),
+        ("screen.words.rude.file", {"screen": {"words": {"rude": {"file": "{}"}}}}),
         ("fetch.faces.weights", {"fetch": {"faces": {"detector": "yunet", "weights": "{}"}}}),
         (
             "embed.encoders.semantic.weights",
@@ -84,12 +86,29 @@ def test_every_missing_file_is_named_at_once(tmp_path: Path) -> None:
         ),
     ],
 )
+
+
+@INPUT_FILES
 def test_only_lists_and_stores_may_be_elsewhere(place: str, blocks: dict[str, Any]) -> None:
     address = "https://h.example/f.bin?sig=S3CR3T"
     blocks = json.loads(json.dumps(blocks).replace("{}", address))
     with pytest.raises(RecipeError, match=f"{place}: .*is an address.*Download") as error:
         check_inputs(parse_recipe(SPEC | {"dedup": {"near": None}} | blocks))
     assert "S3CR3T" not in str(error.value)
+
+
+@INPUT_FILES
+def test_a_pipe_or_a_device_is_no_input_file(
+    tmp_path: Path, place: str, blocks: dict[str, Any]
+) -> None:
+    """Opening a pipe would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        replaced = json.loads(json.dumps(blocks).replace("{}", str(path)))
+        with pytest.raises(RecipeError) as error:
+            check_inputs(parse_recipe(SPEC | {"dedup": {"near": None}} | replaced))
+        assert f"{place}: {str(path)!r} is a pipe, a device or a socket" in str(error.value)
+        assert "Name a file" in str(error.value)
 
 
 def test_encoders_and_heads_are_loaded_before_any_work(tmp_path: Path) -> None:

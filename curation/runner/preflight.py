@@ -84,16 +84,24 @@ def _mixed_up(recipe: Recipe, source: str, names: Sequence[str]) -> Iterator[Det
 
 
 def _problem_of_file(place: str, path: str) -> Detail | None:
-    """Return what is wrong with an input file; None if it is there."""
+    """Return what is wrong with an input file, or a folder of a model; None if it is there."""
     if "://" in path:
         address = mask_address(path)
         message = f"{address!r} is an address, and only lists and stores may be elsewhere"
         return Detail(
             message, place, address, fix="Download the file, and set the path of your copy"
         )
-    if Path(path).exists():
+    if _is_there(path):
         return None
+    if Path(path).exists():
+        message = f"{path!r} is a pipe, a device or a socket"
+        return Detail(message, place, path, fix="Name a file: each part of a run reads it again")
     return Detail(f"no file {path!r}", place, path, fix=start_of_paths())
+
+
+def _is_there(path: str) -> bool:
+    """Whether an input file, or a folder of a model, is there. Nothing else is ever opened."""
+    return Path(path).is_file() or Path(path).is_dir()
 
 
 def check_store(recipe: Recipe, store: Store) -> None:
@@ -220,7 +228,7 @@ def _wrong_checksums(recipe: Recipe) -> Iterator[Detail]:
     """
     for weights in weights_of(recipe):
         path, sha256 = weights.path, weights.sha256
-        if path is None or not Path(path).exists() or not (sha256 or weights.program):
+        if path is None or not _is_there(path) or not (sha256 or weights.program):
             continue
         try:
             checked_sha256(path, sha256, required=weights.program)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from yarl import URL
 
 from curation.media.web.guard import (
     BlockedPortError,
@@ -17,7 +18,7 @@ from curation.media.web.guard import (
     RefusedAddressError,
 )
 from curation.media.web.special_addresses import Address, is_public
-from curation.media.web.urls import host_of, port_of
+from curation.media.web.urls import InvalidURLError, host_of, normalize, port_of
 from curation.stages.fetch.params import FetchParams
 
 
@@ -83,6 +84,51 @@ def test_ports_are_requested_that_the_recipe_names(
         refused = error.reason
     assert refused == reason
     assert guard.may_request(host_of(url), port_of(url)) == (reason is None)
+
+
+@pytest.mark.parametrize(
+    ("url", "requested"),
+    [
+        ("http://8.8.8.8#@10.0.0.1/", "8.8.8.8"),
+        ("http://8.8.8.8?@10.0.0.1/", "8.8.8.8"),
+        ("http://8.8.8.8/@10.0.0.1/", "8.8.8.8"),
+        ("http://8.8.8.8/%0d%0aHost: 10.0.0.1", "8.8.8.8"),
+        ("http://8.8.8.8/\r\nHost: 10.0.0.1", "8.8.8.8"),
+        ("http://8.8.8.8/ HTTP/1.1", "8.8.8.8"),
+        ("http://8.8.8.8/\u010d\u010aHost:10.0.0.1", "8.8.8.8"),
+        ("http:/8.8.8.8/10.0.0.1", "8.8.8.8"),
+        ("http://10.0.0.1#@8.8.8.8/", None),
+        ("http://10.0.0.1?@8.8.8.8/", None),
+        ("http:\\\\10.0.0.1/", None),
+        ("http:/10.0.0.1/", None),
+        ("http:10.0.0.1", None),
+        ("http:///10.0.0.1/", None),
+        ("http://8.8.8.8;@10.0.0.1/", None),
+        ("http://8.8.8.8\\@10.0.0.1/", None),
+        ("http://8.8.8.8:80\\@10.0.0.1/", None),
+        ("http://8.8.8.8%2f@10.0.0.1/", None),
+        ("http://8.8.8.8%23@10.0.0.1/", None),
+        ("http://a@10.0.0.1/", None),
+        ("http://a:b@8.8.8.8/", None),
+        ("http://1.1.1.1 &@2.2.2.2# @3.3.3.3/", None),
+        ("http://8.8.8.8:80:80/", None),
+        ("http://[8.8.8.8]/", None),
+        ("http://[::1]:80:80/", None),
+        ("http://[2606:4700::1111]10.0.0.1/", None),
+    ],
+)
+def test_the_host_that_is_checked_is_the_host_that_is_requested(
+    url: str, requested: str | None
+) -> None:
+    """Readers of URLs differ in which of two hosts such a URL names."""
+    try:
+        normal = normalize(url)
+    except InvalidURLError:
+        assert requested is None
+        return
+    assert URL(normal, encoded=True).raw_host == host_of(normal)
+    assert Guard().may_request(host_of(normal), port_of(normal)) == (requested is not None)
+    assert requested in (host_of(normal), None)
 
 
 def test_a_port_of_a_network_holds_for_names_that_lead_to_it() -> None:

@@ -33,6 +33,7 @@ REASONS: dict[str, set[str | None]] = {
     "pauses": {"http_503", "host_too_slow"},
     "errors": {"http_500", "http_404", "http_999"},
     "no_picture": {"not_an_image", "truncated", "empty", "undecodable"},
+    "poison": {None, "undecodable", "decoder_memory"},
     "opted_out": {"opted_out_x_robots_tag", "opted_out_tdmrep"},
     "robots_rate": {"host_too_slow"},
     "robots_delay": {"host_too_slow"},

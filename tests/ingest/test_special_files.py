@@ -11,11 +11,19 @@ from typing import Any
 
 import pytest
 
+from curation.engine.context import Context
+from curation.engine.parallel import InProcess
 from curation.errors import RecipeError, StoreError
 from curation.media.files import location
-from curation.media.files.location import OutsideFolderError, SpecialFileError, open_local
+from curation.media.files.location import OutsideFolderError, open_local
+from curation.media.regular_file import SpecialFileError
+from curation.media.web.params import UrlParams
+from curation.media.web.urls import url_rules
+from curation.runner.gc.forget import Request, read_list
 from curation.stages.ingest.sources.listing import list_source
 from curation.stages.ingest.sources.source import Source
+from curation.stages.screen.words import load_words
+from curation.store.store import Store
 from tests.ingest.helpers import jpeg, noted, pairs, run, source, table
 
 ROW = "url,caption\nhttp://a.example/{},c\n"
@@ -135,6 +143,17 @@ def test_no_special_file_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             patch.setattr(os, "open", None)
             with pytest.raises(SpecialFileError):
                 open_local(str(path))
+
+
+def test_no_list_that_somebody_names_may_be_a_special_file(tmp_path: Path) -> None:
+    context = Context(Store(tmp_path / "store"), InProcess(), "test", None)
+    for path in map(str, special_files(tmp_path).values()):
+        with pytest.raises(RecipeError, match=r"no regular file.*convert the list"):
+            load_words(path)
+        with pytest.raises(RecipeError, match=r"no regular file.*Give a text file"):
+            url_rules(UrlParams(blocked_domains=path), context)
+        with pytest.raises(RecipeError, match=r"no regular file.*Name a text file"):
+            read_list(Path(path), Request())
 
 
 def test_a_pipe_that_takes_the_place_of_a_file_does_not_block(

@@ -111,6 +111,15 @@ def avif() -> bytes:
     return whole + struct.pack(">I", len(box) + 4) + box
 
 
+def jpeg2000() -> bytes:
+    """A JPEG 2000 with boxes, as ExifTool and editors add them after the picture."""
+    xmp_box = bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + PACKET
+    exif_box = b"JpgTiffExif->JP2" + exif().tobytes().removeprefix(b"Exif\0\0")
+    boxes = [b"uuid" + xmp_box, b"uuid" + exif_box, C2PA_BOX[4:], b"free" + SECRET.encode()]
+    whole = encode(PICTURE, "JPEG2000")
+    return whole + b"".join(struct.pack(">I", len(box) + 4) + box for box in boxes)
+
+
 FILES: dict[str, Callable[[], bytes]] = {
     "jpeg": jpeg,
     "progressive": lambda: jpeg(progressive=True),
@@ -123,7 +132,7 @@ FILES: dict[str, Callable[[], bytes]] = {
     "gif": gif,
     "tiff": tiff,
     "avif": avif,
-    "jpeg2000": lambda: encode(PICTURE, "JPEG2000") + struct.pack(">I", 28) + b"uuid" + bytes(20),
+    "jpeg2000": jpeg2000,
     "bmp": lambda: encode(PICTURE, "BMP") + SECRET.encode(),
     "ppm": lambda: encode(PICTURE, "PPM") + SECRET.encode(),
     "ico": lambda: encode(PICTURE, "ICO") + SECRET.encode(),

@@ -153,6 +153,16 @@ def test_a_picture_that_needs_too_much_memory_is_a_reason() -> None:
     assert psutil.Process().memory_info().rss < 3 * 2**30
 
 
+@pytest.mark.parametrize(
+    ("side", "limits"), [(12_000, SMALL), pytest.param(46_000, None, marks=pytest.mark.nightly)]
+)
+def test_a_tile_larger_than_the_memory_is_a_reason(side: int, limits: Limits | None) -> None:
+    """The picture has 16 × 16 pixels, and its only tile has more bytes than the decoder may take."""
+    allowed = (limits or Limits()).memory_bytes
+    assert side**2 > allowed
+    assert reason(tiff_of_one_tile(side), limits=limits) in ("decoder_memory", "undecodable")
+
+
 def test_headers_that_promise_more_than_there_is_cost_nothing() -> None:
     header = struct.pack(">IIBBBBB", 10_000, 10_000, 8, 2, 0, 0, 0)
     claims = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b""))

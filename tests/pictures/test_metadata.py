@@ -161,6 +161,7 @@ def test_a_file_with_very_many_scans_is_encoded_anew() -> None:
         ("gif", {"© Ö & Co"}, None, True),
         ("tiff", {"© Ö & Co", "(c) Exif", "© Iptc"}, "Credit Line", True),
         ("avif", {"© Ö & Co", "(c) Exif"}, None, True),
+        ("jpeg2000", {"© Ö & Co", "(c) Exif"}, None, True),
     ],
 )
 def test_what_metadata_says_is_in_columns(
@@ -173,8 +174,9 @@ def test_what_metadata_says_is_in_columns(
     assert columns["kept_metadata"] is None
 
 
-def test_a_recipe_may_keep_more_as_a_column() -> None:
-    columns, _ = stored(jpeg(), keep_metadata=["camera", "taken", "creator", "description"])
+@pytest.mark.parametrize("name", ["jpeg", "jpeg2000"])
+def test_a_recipe_may_keep_more_as_a_column(name: str) -> None:
+    columns, _ = stored(FILES[name](), keep_metadata=["camera", "taken", "creator", "description"])
     assert json.loads(columns["kept_metadata"]) == {
         "camera": "Canon; EOS",
         "creator": SECRET,

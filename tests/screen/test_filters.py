@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -300,6 +300,37 @@ def test_hashes_change_with_the_image_but_little_with_encoding_and_scale() -> No
 def test_flat_images_have_no_hash() -> None:
     assert hashed(Image.new("L", (100, 100), 90)) is None
     assert decode_grey(b"not a picture") is None
+
+
+PARTS = st.text(max_size=20) | st.sampled_from(
+    ["_", " ", "1 ", "www.", "a@", "img_", "it's", "so and so", "e\u0301", "\u200d", "\x00", "犬"]
+)
+CAPTIONS = st.lists(st.tuples(PARTS, st.sampled_from([1, 2, 99])), max_size=6).map(
+    lambda parts: "".join(part * times for part, times in parts)
+)
+
+
+@pytest.mark.parametrize("examples", [100, pytest.param(20_000, marks=pytest.mark.nightly)])
+def test_any_caption_has_a_score_of_every_filter(tmp_path: Path, examples: int) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("so and so\n犬\nsh!t\n", encoding="utf-8")
+    filters = {n: load_filter(n) for n in FILTERS if FILTERS[n].caption}
+    filters["words"] = load_words(str(words))
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(CAPTIONS | st.none())
+    def check(caption: str | None) -> None:
+        begun = time.process_time()
+        scored = pair(caption=caption)
+        scores = {name: each.value(name, scored) for name, each in filters.items()}
+        again = pair(caption=caption)
+        assert scores == {name: each.value(name, again) for name, each in filters.items()}
+        for name, value in scores.items():
+            most = len(caption or "") if filters[name].type == "int32" else 1
+            assert value is None or isinstance(value, str) or 0 <= value <= most
+        assert time.process_time() - begun < 2
+
+    check()
 
 
 @pytest.mark.parametrize("part", ["_", " ", "1 ", "a.", "www.", "a@", "img_", "it's", "\u00e9"])

@@ -11,7 +11,6 @@ import errno
 import io
 import os
 import re
-import stat
 import unicodedata
 from collections.abc import Iterable
 from typing import Any
@@ -23,6 +22,7 @@ from pyarrow import fs
 
 from curation.errors import StoreError
 from curation.media.files.file_cache import changed_ns
+from curation.media.regular_file import SpecialFileError, open_regular
 from curation.media.web.params import PUBLIC_WEB, OutboundParams, is_web
 from curation.store.storage.reader import open_filesystem, raising_os_errors
 
@@ -39,10 +39,6 @@ _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
 class OutsideFolderError(ValueError):
     """A path that leads out of the folder of its source."""
-
-
-class SpecialFileError(OSError):
-    """A pipe, socket, device or folder where a file should be. Opening one may never end."""
 
 
 class HolesError(OSError):
@@ -166,22 +162,8 @@ def open_local(path: str, follow_links: bool = True) -> pa.NativeFile:
         OSError: it cannot be opened. Reading it raises `FileSystemError` where the file system fails.
         SpecialFileError: it is no file.
     """
-    _check_regular(os.stat(path, follow_symlinks=follow_links), path)  # noqa: PTH116
-    # Another file may take its place: opening a pipe must not wait for its other end.
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    descriptor = os.open(path, flags | (0 if follow_links else os.O_NOFOLLOW))
-    try:
-        status = os.fstat(descriptor)
-        _check_regular(status, path)
-        return _watched(os.fdopen(descriptor, "rb", buffering=0), status)
-    except BaseException:
-        os.close(descriptor)
-        raise
-
-
-def _check_regular(status: os.stat_result, path: str) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise SpecialFileError(errno.EINVAL, "it is no regular file", path)
+    stream = open_regular(path, follow_links, buffering=0)
+    return _watched(stream, os.fstat(stream.fileno()))
 
 
 def _watched(stream: Any, status: os.stat_result | None = None) -> pa.NativeFile:

@@ -6,11 +6,11 @@ import hashlib
 import re
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from pathlib import Path
 
 from curation.engine.context import Context
 from curation.engine.units import content_of
 from curation.errors import RecipeError, StoreError
+from curation.media.regular_file import open_regular
 from curation.media.web.block_list import parse_block_list
 from curation.media.web.failure_reasons import FORGOTTEN
 from curation.media.web.fetch_error import unforeseen
@@ -306,7 +306,7 @@ def url_rules(params: UrlParams, context: Context) -> UrlRules:
 def _read(blocked_domains: str) -> bytes:
     fix = "Give a text file with one domain per line"
     try:
-        with Path(blocked_domains).open("rb") as stream:
+        with open_regular(blocked_domains) as stream:
             content = stream.read(MAX_BLOCK_LIST_BYTES + 1)
     except OSError as error:
         raise RecipeError(

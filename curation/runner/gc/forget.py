@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from curation.activity import utc_now
 from curation.errors import Detail, RecipeError, start_of_paths
 from curation.media.pictures.likeness import likeness
+from curation.media.regular_file import open_regular
 from curation.media.web.fetch_error import FetchError
 from curation.media.web.host_names import canonical_host
 from curation.media.web.urls import InvalidURLError, normalize
@@ -284,7 +285,8 @@ def read_list(path: Path, request: Request) -> Request:
         RecipeError: the file cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with open_regular(str(path)) as stream:
+            text = stream.read().decode("utf-8-sig")
     except (OSError, UnicodeError) as error:
         message = f"{path} cannot be read as UTF-8 text ({error})"
         fix = f"Name a text file with a URL, host or checksum on each line. {start_of_paths()}"

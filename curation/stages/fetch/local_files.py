@@ -13,7 +13,6 @@ from curation.errors import StoreError
 from curation.media.files.location import (
     FileSystemError,
     OutsideFolderError,
-    SpecialFileError,
     open_location,
     shown,
     split_location,
@@ -23,6 +22,7 @@ from curation.media.files.location import (
 from curation.media.files.parquet_images import image_at, image_leaf, image_values
 from curation.media.files.parquet_reading import Batch, BoundedParquet, Unread
 from curation.media.files.tar import TAR_DAMAGE, members, open_tar
+from curation.media.regular_file import SpecialFileError
 from curation.media.web.fetch_error import FetchError
 from curation.stages.fetch.request import LARGE_BYTES, FetchRequest, FetchResult
 

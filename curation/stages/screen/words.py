@@ -6,12 +6,12 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from curation.engine.shipped_files import local_path
 from curation.errors import RecipeError
 from curation.media.compatible_text import compatible
 from curation.media.files.file_cache import cached_by_file
+from curation.media.regular_file import open_regular
 from curation.stages.screen.filters.base import Filter
 
 MAX_BYTES = 16 * 2**20
@@ -94,7 +94,7 @@ def load_words(path: str) -> Filter:
 
 def _read(path: str) -> str:
     try:
-        with Path(local_path(path)).open("rb") as stream:
+        with open_regular(local_path(path)) as stream:
             content = stream.read(MAX_BYTES + 1)
         if len(content) <= MAX_BYTES:
             return content.decode("utf-8-sig")
