@@ -83,6 +83,17 @@ def test_each_recipe_is_a_dag_and_a_broken_one_is_one_import_error(
         "retry": None,
         "force": False,
     }
+    assert small["max_active_runs"] == 1
+    assert small["retries"] == {
+        task: {
+            "retries": 3,
+            "retry_delay": 60,
+            "retry_exponential_backoff": True,
+            "max_retry_delay": 1800,
+            "execution_timeout": 259_200,
+        }
+        for task in small["tasks"]
+    }
     assert dags["dags"]["armless"]["tasks"] == ["ingest-fetch", "screen-assemble"]
     assert dags["dags"]["small-crawl"]["schedule"] == "AssetOrTimeSchedule"
     assert [dags["dags"][name]["paused"] for name in ("small", "small-crawl")] == [None, True]
