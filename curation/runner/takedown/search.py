@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -87,7 +87,10 @@ def search_store(
             break
     if result.rows.keys() - {"pairs", "work/ingest"}:
         result.files |= {path for path in result.nameless if path.startswith("work/")}
-    result.files |= _made_from(store, result.files)
+        # An earlier run trained these, with rows that the tables of this one may not have any more.
+        result.files |= _made_from_vectors(store, lambda header: _is_kept(header["stats"]))
+    withheld = VersionsWithFiles(store, result.files)
+    result.files |= _made_from_vectors(store, lambda header: withheld.has_any(header["reads"]))
     hits = _hits(takedowns, known, orphans, result)
     names = tuple(sorted(takedowns.names))
     return _put(store, replace(hits, tombstones=names, since=since, working=tuple(sorted(working))))
@@ -196,17 +199,22 @@ def _search_file(store: Store, search: FileSearch, path: str, result: _SearchRes
         ) from error
 
 
-def _made_from(store: Store, files: Collection[str]) -> set[str]:
-    """Return the files of versions without ids that were made from a version with some of `files`."""
-    withheld = VersionsWithFiles(store, files)
+def _made_from_vectors(store: Store, is_made: Callable[[dict[str, Any]], bool]) -> set[str]:
+    """Return the files of the versions of codebooks and centroids whose header passes a test."""
     made: set[str] = set()
     for table in store.tables():
         if TableName(table).contract in MADE_FROM_VECTORS:
             for version in store.versions(table):
                 header, paths = store.header(table, version), store.paths(table, version)
-                if header is not None and paths is not None and withheld.has_any(header["reads"]):
+                if header is not None and paths is not None and is_made(header):
                     made.update(paths.to_pylist())
     return made
+
+
+def _is_kept(stats: Mapping[str, Any]) -> bool:
+    """Whether a version of codebooks or centroids has those that an earlier run trained."""
+    is_kept: bool = stats.get("training_vectors") == 0 or stats.get("drift", {}).get("kept", False)
+    return is_kept
 
 
 def parquet_files(store: Store) -> dict[str, FileStatus]:
