@@ -13,6 +13,8 @@ from typing import Any
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.asset import AssetEvent
 from airflow.models.xcom import XComModel
+from airflow.sdk import Param
+from airflow.sdk.exceptions import ParamValidationError
 from airflow.utils.session import create_session
 from sqlalchemy import select
 
@@ -22,6 +24,15 @@ from curation.airflow.dags import RETRIES
 def in_seconds(value: Any) -> Any:
     """Return a time in seconds, and other values as they are."""
     return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def refuses(param: Param, value: Any) -> bool:
+    """Whether a run that sets a parameter to a value is refused."""
+    try:
+        param.resolve(value)
+    except ParamValidationError:
+        return True
+    return False
 
 
 bag = DagBag(dag_folder=os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
@@ -38,6 +49,7 @@ dags = {
             task.task_id: {name: in_seconds(getattr(task, name)) for name in RETRIES}
             for task in dag.tasks
         },
+        "refuse_a_number": [name for name, param in dag.params.items() if refuses(param, 7)],
     }
     for name, dag in bag.dags.items()
 }

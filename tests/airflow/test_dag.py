@@ -20,9 +20,10 @@ from ..e2e.small import build_small
 
 Read = Callable[..., dict[str, Any]]
 GPUS = {"gpus": True, "conf": {}}
-WITH_STEPS = """
+SHARED_SESSIONS = """
 from curation.airflow import curation_dag
 dag = curation_dag("apart", recipe={recipe!r}, store="store", sessions="steps", schedule="@weekly")
+whole = curation_dag("whole", recipe={recipe!r}, store="store", sessions="run")
 """
 
 
@@ -94,6 +95,7 @@ def test_each_recipe_is_a_dag_and_a_broken_one_is_one_import_error(
         }
         for task in small["tasks"]
     }
+    assert small["refuse_a_number"] == [*small["params"]]
     assert dags["dags"]["armless"]["tasks"] == ["ingest-fetch", "screen-assemble"]
     assert dags["dags"]["small-crawl"]["schedule"] == "AssetOrTimeSchedule"
     assert [dags["dags"][name]["paused"] for name in ("small", "small-crawl")] == [None, True]
@@ -103,8 +105,10 @@ def test_gpus_divide_the_tasks_and_steps_may_be_apart(
     read: Read, folder: Path, tmp_path: Path
 ) -> None:
     recipe = str(folder / "recipes" / "small.yaml")
-    (tmp_path / "dags.py").write_text(WITH_STEPS.format(recipe=recipe))
-    apart = read(AIRFLOW__CORE__DAGS_FOLDER=str(tmp_path))["dags"]["apart"]
+    (tmp_path / "dags.py").write_text(SHARED_SESSIONS.format(recipe=recipe))
+    dags = read(AIRFLOW__CORE__DAGS_FOLDER=str(tmp_path))["dags"]
+    apart = dags["apart"]
+    assert dags["whole"]["tasks"] == ["ingest-assemble"]
     steps = plan(load_recipe(recipe))
     assert apart["edges"] == sorted([u, s.name] for s in steps for u in s.upstream)
     on_gpus = read(CURATION_CLUSTER=str(folder / "gpus.yaml"))["dags"]["small"]
