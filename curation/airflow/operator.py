@@ -40,6 +40,11 @@ from curation.stages.assemble.params import STAGE as ASSEMBLE
 
 CLUSTER_CONNECTION = "curation_cluster"
 """The Spark connection of clusters whose file names a master."""
+YARN_CONNECTION = (
+    '{"conn_type": "spark", "host": "yarn", "extra": {"deploy-mode": "cluster", '
+    '"yarn_resourcemanager_webapp_address": "http://rm:8088"}}'
+)
+"""An example of a connection whose driver runs in the cluster."""
 _FINAL = {RecipeError.exit_status, ExpectationError.exit_status}
 """Exit statuses of failures that another attempt would repeat."""
 _EXIT_STATUS = re.compile(r"(?:Error|Kubernetes spark exit) code is: (\d+)")
@@ -226,14 +231,14 @@ class CurationOperator(SparkSubmitOperator):
         except AirflowNotFoundException as error:
             raise AirflowFailException(
                 f"The cluster names no master, and there is no Spark connection {self._conn_id!r}. Add "
-                "it, as JSON: "
-                '{"conn_type": "spark", "host": "yarn", "extra": {"deploy-mode": "cluster"}}'
+                f"it, as JSON: {YARN_CONNECTION}"
             ) from error
         if known.extra_dejson.get("deploy-mode") != "cluster":
             return False
         # Airflow then finds the driver again after a worker was lost.
-        self._yarn_track_via_rm_api = "yarn" in (known.host or "")
-        self._track_driver_via_k8s_api = "k8s" in (known.host or "")
+        place = f"{known.conn_type}://{known.host}"
+        self._yarn_track_via_rm_api = "yarn" in place
+        self._track_driver_via_k8s_api = "k8s" in place
         return True
 
     def _read(self, summary: Path) -> dict[str, Any]:

@@ -7,13 +7,33 @@ import errors, and for each run the states, the returned values and the events o
 import json
 import os
 import sys
+from datetime import timedelta
 from typing import Any
 
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.asset import AssetEvent
 from airflow.models.xcom import XComModel
+from airflow.sdk import Param
+from airflow.sdk.exceptions import ParamValidationError
 from airflow.utils.session import create_session
 from sqlalchemy import select
+
+from curation.airflow.dags import RETRIES
+
+
+def in_seconds(value: Any) -> Any:
+    """Return a time in seconds, and other values as they are."""
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def refuses(param: Param, value: Any) -> bool:
+    """Whether a run that sets a parameter to a value is refused."""
+    try:
+        param.resolve(value)
+    except ParamValidationError:
+        return True
+    return False
+
 
 bag = DagBag(dag_folder=os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 dags = {
@@ -24,6 +44,12 @@ dags = {
         "params": {name: param.value for name, param in dag.params.items()},
         "schedule": type(dag.timetable).__name__,
         "paused": dag.is_paused_upon_creation,
+        "max_active_runs": dag.max_active_runs,
+        "retries": {
+            task.task_id: {name: in_seconds(getattr(task, name)) for name in RETRIES}
+            for task in dag.tasks
+        },
+        "refuse_a_number": [name for name, param in dag.params.items() if refuses(param, 7)],
     }
     for name, dag in bag.dags.items()
 }

@@ -23,9 +23,10 @@ from ..e2e.small import build_small
 
 Read = Callable[..., dict[str, Any]]
 GPUS = {"gpus": True, "conf": {}}
-WITH_STEPS = """
+SHARED_SESSIONS = """
 from curation.airflow import curation_dag
 dag = curation_dag("apart", recipe={recipe!r}, store="store", sessions="steps", schedule="@weekly")
+whole = curation_dag("whole", recipe={recipe!r}, store="store", sessions="run")
 """
 
 
@@ -86,6 +87,18 @@ def test_each_recipe_is_a_dag_and_a_broken_one_is_one_import_error(
         "retry": None,
         "force": False,
     }
+    assert small["max_active_runs"] == 1
+    assert small["retries"] == {
+        task: {
+            "retries": 3,
+            "retry_delay": 60,
+            "retry_exponential_backoff": True,
+            "max_retry_delay": 1800,
+            "execution_timeout": 259_200,
+        }
+        for task in small["tasks"]
+    }
+    assert small["refuse_a_number"] == [*small["params"]]
     assert dags["dags"]["armless"]["tasks"] == ["ingest-fetch", "screen-assemble"]
     assert dags["dags"]["small-crawl"]["schedule"] == "AssetOrTimeSchedule"
     assert [dags["dags"][name]["paused"] for name in ("small", "small-crawl")] == [None, True]
@@ -95,8 +108,10 @@ def test_gpus_divide_the_tasks_and_steps_may_be_apart(
     read: Read, folder: Path, tmp_path: Path
 ) -> None:
     recipe = str(folder / "recipes" / "small.yaml")
-    (tmp_path / "dags.py").write_text(WITH_STEPS.format(recipe=recipe))
-    apart = read(AIRFLOW__CORE__DAGS_FOLDER=str(tmp_path))["dags"]["apart"]
+    (tmp_path / "dags.py").write_text(SHARED_SESSIONS.format(recipe=recipe))
+    dags = read(AIRFLOW__CORE__DAGS_FOLDER=str(tmp_path))["dags"]
+    apart = dags["apart"]
+    assert dags["whole"]["tasks"] == ["ingest-assemble"]
     steps = plan(load_recipe(recipe))
     assert apart["edges"] == sorted([u, s.name] for s in steps for u in s.upstream)
     on_gpus = read(CURATION_CLUSTER=str(folder / "gpus.yaml"))["dags"]["small"]
@@ -157,8 +172,8 @@ def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None
     complete = {e["job"]["name"] for e in events if e["eventType"] == "COMPLETE"}
     assert {f"small.{stage}" for stage in stages} <= complete
     # The command line makes the same dataset.
-    command = [sys.executable, "-m", "curation.cli", "run", str(folder / "recipes" / "small.yaml")]
-    subprocess.run([*command, "--store", str(folder / "second")], check=True, timeout=400)
+    command = [sys.executable, "-m", "curation", "run", "small.yaml", "--store", "../second"]
+    subprocess.run(command, cwd=folder / "recipes", check=True, timeout=400)
     assert dataset_rows(folder / "store") == dataset_rows(folder / "second")
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from curation.cli import app
 from curation.engine.contract import contract
 from curation.engine.parallel import InProcess
 from curation.errors import BoundsError, RecipeError
@@ -92,6 +95,18 @@ def test_a_run_asks_again_for_the_failures_that_it_is_told_to(
     assert asked(web) == set()
 
 
+def test_the_command_asks_again_for_what_its_option_names(
+    web: Web, tmp_path: Path, path: Path
+) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(yaml.safe_dump({"name": "r", "sources": [source(path)], "fetch": OPEN}))
+    words = ["run", str(recipe), "--store", str(tmp_path / "s"), "--until", "fetch"]
+    for more, expected in (([], {BROKEN, MISSING}), (["--retry", "transient"], {BROKEN})):
+        done = CliRunner().invoke(app, [*words, *more])
+        assert done.exit_code == 0, done.output
+        assert asked(web) & {BROKEN, MISSING} == expected
+
+
 def test_force_asks_for_everything_again(web: Web, tmp_path: Path, path: Path) -> None:
     before = fetch(tmp_path / "s", path)
     asked(web)
@@ -139,6 +154,7 @@ def test_every_transient_reason_counts(reason: str) -> None:
     (detail,) = too_many_failures(params, outcomes)
     assert f"20 of 200 rows failed ({reason} 20)" in detail.message
     assert (detail.where, detail.found) == ("fetch.fail_over.transient", 0.1)
+    assert detail.fix is not None and "it asks for these rows again" in detail.fix
     assert outcomes_to_retry(params, outcomes, 0.0, ()) == {reason}
     assert too_many_failures(FetchStep(fail_over={"transient": 0.1}), outcomes) == []
     assert outcomes_to_retry(FetchStep(), outcomes, 0.0, ("all",)) == {reason, "http_404"}

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -85,9 +85,10 @@ def search_store(
         result = _search(store, FileSearch(known, orphans.gone), files, "search")
         if _with(known, result).hashes == known.hashes:
             break
-    if result.rows.keys() - {"pairs", "work/ingest"}:
+    has_vectors = bool(result.rows.keys() - {"pairs", "work/ingest"})
+    if has_vectors:
         result.files |= {path for path in result.nameless if path.startswith("work/")}
-    result.files |= _made_from(store, result.files)
+    result.files |= _made_from_vectors(store, result.files, with_kept=has_vectors)
     hits = _hits(takedowns, known, orphans, result)
     names = tuple(sorted(takedowns.names))
     return _put(store, replace(hits, tombstones=names, since=since, working=tuple(sorted(working))))
@@ -196,17 +197,33 @@ def _search_file(store: Store, search: FileSearch, path: str, result: _SearchRes
         ) from error
 
 
-def _made_from(store: Store, files: Collection[str]) -> set[str]:
-    """Return the files of versions without ids that were made from a version with some of `files`."""
+def _made_from_vectors(store: Store, files: Collection[str], with_kept: bool) -> set[str]:
+    """Return the files of versions without ids that were made from a version with some of `files`.
+
+    Args:
+        store: the store.
+        files: files that hold what was taken down.
+        with_kept: also return those of versions that an earlier run trained, with rows that the tables
+            of this one may not have any more.
+    """
     withheld = VersionsWithFiles(store, files)
     made: set[str] = set()
     for table in store.tables():
         if TableName(table).contract in MADE_FROM_VECTORS:
             for version in store.versions(table):
                 header, paths = store.header(table, version), store.paths(table, version)
-                if header is not None and paths is not None and withheld.has_any(header["reads"]):
+                if header is None or paths is None:
+                    continue
+                is_kept = with_kept and _is_kept(header["stats"])
+                if is_kept or withheld.has_any(header["reads"]):
                     made.update(paths.to_pylist())
     return made
+
+
+def _is_kept(stats: Mapping[str, Any]) -> bool:
+    """Whether a version of codebooks or centroids has those that an earlier run trained."""
+    is_kept: bool = stats.get("training_vectors") == 0 or stats.get("drift", {}).get("kept", False)
+    return is_kept
 
 
 def parquet_files(store: Store) -> dict[str, FileStatus]:
