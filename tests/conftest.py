@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # of them ten seconds of processor, and gain nothing.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC")
 # Several processes of tests share the cores: a thread that spins while it waits for another takes the
-# core that the other needs. Without this, tests of k-means and joins take half as much time again.
+# core that the other needs. Without it, tests of k-means take half as much processor time more.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 

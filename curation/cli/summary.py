@@ -53,7 +53,7 @@ def _claims(results: Sequence[StepResult], store: Store) -> Manifest | None:
 
 
 def _folder(manifest: Manifest) -> str:
-    """Return the folder of a table; of the dataset that of its version, in which its files are."""
+    """Return the folder with the files of a table; for the dataset, that of its version."""
     if manifest.table == DATASET:
         return dataset_folder(manifest.version)
     return f"tables/{manifest.table}"

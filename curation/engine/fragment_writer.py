@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from curation.engine.contract import Contract
 from curation.engine.libraries import library_versions
+from curation.store.checked_parquet import footer_digest
 from curation.store.manifest import FileEntry, FragmentRecord, RowCounts, count_rows, sum_counts
-from curation.store.parquet_footer import footer_digest
 from curation.store.store import Store
 
 EXECUTION_ONLY = True

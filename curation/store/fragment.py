@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from curation.errors import DamagedFileError, StoreError
 from curation.store.access import RETRY, is_out_of_reach, set_aside_fix
+from curation.store.checked_parquet import open_parquet
 from curation.store.checksums import sha256_of
 from curation.store.manifest import FileEntry, FragmentRecord
-from curation.store.parquet_footer import open_parquet
 from curation.store.store import Store
 from curation.store.withheld import Withheld
 

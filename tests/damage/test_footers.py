@@ -13,8 +13,8 @@ import pytest
 from curation.engine.table import open_table
 from curation.errors import DamagedFileError
 from curation.inspect.api.sql import SqlSession
+from curation.store.checked_parquet import END_BYTES
 from curation.store.fragment import Fragment
-from curation.store.parquet_footer import END_BYTES
 from curation.store.store import Store
 
 from .conftest import Finished

@@ -22,7 +22,7 @@ class StageSummary(Facts):
     reused: int
     """Fragments that were taken from earlier runs."""
     tables: dict[str, str]
-    """Folder of each table that it wrote; of the dataset that of its version."""
+    """Folder of each table that it wrote; for the dataset, the folder of its version."""
     versions: dict[str, str]
     """Version of each table that it wrote."""
 

@@ -33,6 +33,10 @@ _LINE_BYTES = 8
 """Bytes of a line besides its values: separators and its end."""
 
 
+_ANY_RECIPE = UrlRules()
+"""Rules that hold whatever a recipe says."""
+
+
 @dataclass
 class Survey:
     """What a source holds.
@@ -67,8 +71,9 @@ class Survey:
         row.metadata = None
         problem = problem_of_path(file, row) or _problem_of_url(row)
         if problem is not None:
-            row, size = bad_row(b"", row.where, problem), row.size
-            row.size = size
+            bad = bad_row(b"", row.where, problem)
+            bad.size = row.size
+            row = bad
         self.read.append((file, row))
 
     def count(self, attribute: str) -> int:
@@ -96,7 +101,7 @@ def _problem_of_url(row: SourceRow) -> str | None:
     """Return why the URL of a row cannot be requested; None if it can, or a file has the image."""
     if row.url is None or row.path is not None or row.member is not None:
         return None
-    _, reason = UrlRules().check(row.url)
+    _, reason = _ANY_RECIPE.check(row.url)
     return f"{reason} ({shown(mask_address(row.url))})" if reason else None
 
 
