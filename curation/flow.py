@@ -134,11 +134,12 @@ FLOW = (
     FlowRow(index.STAGE, lambda recipe: index.IndexStep(encoder=recipe.match_encoder)),
     FlowRow(
         match.STAGE,
-        lambda recipe: match.MatchStep(
+        lambda recipe: derive_params(
+            match.MatchStep,
+            recipe.match,
             encoder=recipe.match_encoder,
             search=derive_params(SearchParams, recipe.match),
             k=recipe.neighbours_needed,
-            block_gib=recipe.match.block_gib,
             seed=recipe.seed,
         ),
     ),

@@ -226,7 +226,7 @@ def compute(
     counter: ProgressCounter = (
         progress(store, missing) if progress and missing else FragmentProgress(missing)
     )
-    gpu, isolated = (any(getattr(unit, name) for unit in missing) for name in ("gpu", "isolated"))
+    gpu, isolated = any(u.gpu for u in missing), any(u.isolated for u in missing)
     for chains in _phases(join_units(missing, parallel)):
         tasks = tasks_of(chains, parallel)
         function = partial(run_chains, store, stale=earlier.stale)

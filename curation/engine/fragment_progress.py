@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from curation.activity import WorkCounts
 from curation.engine.row_counts import read_count
@@ -13,6 +13,15 @@ from curation.store.manifest import FragmentRecord, count_rows_of_members
 
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
+
+
+@runtime_checkable
+class HasRows(Protocol):
+    """An argument of a unit that knows its rows, as a fragment does."""
+
+    @property
+    def rows(self) -> int:
+        """Number of its rows."""
 
 
 class FinishedUnit(NamedTuple):
@@ -81,13 +90,12 @@ class FragmentProgress:
 
 
 def rows_of(unit: Unit) -> int | None:
-    """Return how many rows a unit reads: those of its first argument that has `rows`.
+    """Return how many rows a unit reads: those of its first argument that knows them.
 
     Of the members of a family, which are aligned, it is those of the first.
     """
     for argument in unit.arguments.values():
         first = next(iter(argument.values()), None) if isinstance(argument, Mapping) else argument
-        rows = getattr(first, "rows", None)
-        if isinstance(rows, int):
-            return rows
+        if isinstance(first, HasRows):
+            return first.rows
     return None

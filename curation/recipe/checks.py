@@ -136,7 +136,7 @@ def disagreements(recipe: Recipe) -> Iterator[Detail]:
     yield from _held_out_disagreements(recipe)
     yield from _expect_disagreements(recipe)
     seeds = [s.name for s in recipe.with_role("seed")]
-    levels = {f"retrieve.{a.name}.level": getattr(a, "level", 0) for a in recipe.retrieve}
+    levels = {f"retrieve.{a.name}.level": a.level_of_clusters() for a in recipe.retrieve}
     for place, level in (levels | {"balance.level": recipe.balance.level}).items():
         if level >= len(recipe.cluster.levels):
             count = len(recipe.cluster.levels)

@@ -28,7 +28,7 @@ CHANGES: dict[str, tuple[str, Any]] = {
     "DedupParams.rows_at_once": ("dedup.rows_at_once", 10),
     "ClusterParams.memory_gib": ("cluster.memory_gib", 0.0),
     "AssignParams.assign_gib": ("cluster.assign_gib", 1e-9),
-    "MatchParams.block_gib": ("match.block_gib", 1e-5),
+    "BlockParams.block_gib": ("match.block_gib", 1e-5),
     "NearestParams.backend": ("cluster.backend", "faiss"),
     "StrategyArm.expected_clusters": ("retrieve.3.expected_clusters", 2),
     "AssembleParams.rows_per_file": ("assemble.rows_per_file", 3),

@@ -155,10 +155,6 @@ _ClusterKey: TypeAlias = tuple[str, int, int]
 """A seed set, a level, and a cluster of that level."""
 
 
-def _level(arm: Arm) -> int:
-    return int(getattr(arm, "level", 0))
-
-
 class _SeedImages:
     """Where the seed images to show are.
 
@@ -191,7 +187,7 @@ class _SeedImages:
         if selection.grouped_by == "seed":
             self._wanted_images.setdefault(str(arm.seeds), set()).update(chosen)
         elif selection.grouped_by == "cluster":
-            key = (str(arm.seeds), _level(arm))
+            key = (str(arm.seeds), arm.level_of_clusters())
             self._wanted_clusters.setdefault(key, set()).update(int(c) for c in chosen)
 
     def _read(self, lineage: Lineage) -> None:
@@ -253,7 +249,7 @@ def _claim_group(
         shown = [SheetImage(album.add(*place))] if place else []
         return ClaimGroup(shown, len(shown), images, claims)
     if selection.grouped_by == "cluster":
-        cluster = (str(arm.seeds), _level(arm), int(name))
+        cluster = (str(arm.seeds), arm.level_of_clusters(), int(name))
         shown = [SheetImage(album.add(f, p)) for _, f, p in seeds.by_cluster.get(cluster, [])]
         return ClaimGroup(shown, seeds.in_cluster.get(cluster, 0), images, claims, int(name))
     return ClaimGroup([], 0, images, claims)

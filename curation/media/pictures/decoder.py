@@ -38,7 +38,7 @@ _SENT_SHARE = 2
 _ERRORS = {kind.__name__: kind for kind in (RecipeError, ContractError, StoreError)}
 
 
-class _Asked(NamedTuple):
+class _PendingRequest(NamedTuple):
     header: Header
     parts: list[bytes]
     done: Callable[[Outcome], None]
@@ -70,8 +70,8 @@ class Decoder:
         self, function: Callable[..., Message], limits: Limits | None = None, most: int = 0
     ) -> None:
         self._function, self._limits, self._most = function, limits or Limits(), most
-        self._waiting: list[_Asked] = []
-        self._sent: deque[_Asked] = deque()
+        self._waiting: list[_PendingRequest] = []
+        self._sent: deque[_PendingRequest] = deque()
         self._process: DecoderProcess | None = None
 
     def __enter__(self) -> Decoder:
@@ -109,7 +109,7 @@ class Decoder:
         """
         most = max(len(request.content), self._most)
         simpler = None if otherwise is None else packed(otherwise)
-        asked = _Asked(request.header, packed(request), done, most, simpler)
+        asked = _PendingRequest(request.header, packed(request), done, most, simpler)
         batch_bytes = self._running().pipe_bytes // _BATCH_SHARE
         if self._waiting and _size([*self._waiting, asked]) > batch_bytes:
             self._send()
@@ -133,12 +133,12 @@ class Decoder:
             self._receive()
         self._transmit(batch)
 
-    def _has_room(self, batch: Sequence[_Asked]) -> bool:
+    def _has_room(self, batch: Sequence[_PendingRequest]) -> bool:
         """Whether more can be sent, so that neither process waits for the other to read."""
         sent = [*self._sent, *batch]
         return len(sent) <= MAX_SENT and _size(sent) <= self._running().pipe_bytes // _SENT_SHARE
 
-    def _transmit(self, batch: Sequence[_Asked]) -> None:
+    def _transmit(self, batch: Sequence[_PendingRequest]) -> None:
         if not batch:
             return
         self._sent.extend(batch)
@@ -165,7 +165,7 @@ class Decoder:
         asked = self._sent.popleft()
         asked.done(_outcome(answer))
 
-    def _check_refusal(self, asked: _Asked) -> None:
+    def _check_refusal(self, asked: _PendingRequest) -> None:
         """Check an error that would end the run: a picture may have taken the process over.
 
         Raises:
@@ -204,7 +204,7 @@ class Decoder:
         asked.done(error)
 
 
-def _size(batch: Sequence[_Asked]) -> int:
+def _size(batch: Sequence[_PendingRequest]) -> int:
     return sum(len(part) for asked in batch for part in asked.parts)
 
 

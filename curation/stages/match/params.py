@@ -8,18 +8,23 @@ from curation.engine.stage import Read, Stage
 from curation.media.encoders.params import EMBEDDINGS
 
 
-class MatchParams(IndexParams, SearchParams):
-    """How the pool is searched for the neighbours of seed images."""
+class BlockParams(StrictModel):
+    """How many seed images a worker searches for at once."""
 
-    encoder: str | None = None
-    """Name of the encoder under `embed.encoders` whose vectors are searched; null takes the one of
-    `cluster`."""
     block_gib: float = execution_only(0.5, gt=0)
     """Memory for a block of seed images on a worker, in GiB. Vectors of the pool are read once for each
     block. A GPU can hold a larger one."""
 
 
-class MatchStep(StrictModel):
+class MatchParams(IndexParams, SearchParams, BlockParams):
+    """How the pool is searched for the neighbours of seed images."""
+
+    encoder: str | None = None
+    """Name of the encoder under `embed.encoders` whose vectors are searched; null takes the one of
+    `cluster`."""
+
+
+class MatchStep(BlockParams):
     """What the stage gets."""
 
     encoder: str
@@ -28,8 +33,6 @@ class MatchStep(StrictModel):
     """How the index is searched."""
     k: dict[str, int]
     """Number of neighbours per seed image by seed set: the largest that an arm needs; 0 for none."""
-    block_gib: float = execution_only(0.5, gt=0)
-    """Memory for a block of seed images on a worker, in GiB."""
     seed: int
     """Seed of the recipe."""
 

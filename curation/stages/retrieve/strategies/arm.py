@@ -42,6 +42,10 @@ class Arm(StrictModel):
     strategy: str
     """Name of the strategy that chooses the images."""
 
+    def level_of_clusters(self) -> int:
+        """Return the level of the clusters that the arm claims from; 0 is the finest."""
+        return 0
+
     def neighbours_needed(self) -> int:
         """Return how many pool neighbours of each seed image the arm needs from `match`."""
         return 0

@@ -46,6 +46,10 @@ class StrategyArm(SeededArm):
             refuse_without_effect(self, names, "with per_cluster: null", fix)
         return self
 
+    def level_of_clusters(self) -> int:
+        """Return `level`."""
+        return self.level
+
     def largest_claims(self) -> int | None:
         """Return the cap of the arm."""
         return self.cap
