@@ -77,6 +77,8 @@ def slow_tests(*arguments: str) -> Callable[[], list[Command]]:
 
     def commands() -> list[Command]:
         selected = python("-m", "pytest", "-m", "slow or nightly", "-n", "2", "--durations", "10")
+        # The limit of `make test` ends tests that are long by design, where the machine is slow.
+        selected += ("--timeout", "3000")
         # Tests of one file share stores that are made once, as in `make test`.
         selected += ("--dist", "loadfile", "--no-loadscope-reorder", *arguments)
         return [Command(selected, allowed=(0, NO_TESTS))]
@@ -92,7 +94,7 @@ def other_slow_tests() -> Callable[[], list[Command]]:
 
 def histories() -> list[Command]:
     """Return the runs on stores with random histories, of which `make test` runs the first few."""
-    return [Command(python("-m", "pytest", "-m", "slow or nightly", HISTORIES, "-n", "2"))]
+    return slow_tests(HISTORIES)()
 
 
 def simulation() -> list[Command]:

@@ -12,7 +12,7 @@ import pytest
 
 from curation.engine.table import open_table
 from curation.errors import DamagedFileError
-from curation.inspect.api.sql import SqlSession
+from curation.inspect.api.sql import DAMAGED, QueryError, SqlSession, call_duckdb
 from curation.store.checked_parquet import END_BYTES
 from curation.store.fragment import Fragment
 from curation.store.store import Store
@@ -36,7 +36,13 @@ def counted_by_sql(fragment: Fragment) -> None:
     """Count the rows of the table of a fragment by its statistics."""
     table = fragment.record.table_dir.removeprefix("tables/")
     with closing(SqlSession({table: open_table(fragment.store, table)})) as session:
-        session.query(f"SELECT count(*) FROM {table} WHERE source < 'z'").fetchall()
+        rows = session.query(f"SELECT count(*) FROM {table} WHERE source < 'z'")
+        try:
+            call_duckdb(rows.fetchall)
+        except QueryError as error:
+            # DuckDB does not say which file it was.
+            assert error.details[0].fix == DAMAGED
+            raise DamagedFileError("a page", path="", sha256="") from error
 
 
 READS: tuple[Callable[[Fragment], Any], ...] = (

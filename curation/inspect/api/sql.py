@@ -51,6 +51,9 @@ FIXES: Mapping[type[duckdb.Error], str] = {
 """What to do about an error of DuckDB."""
 NO_TABLE = re.compile(r'Table with name "?([^"\n]+?)"? does not exist')
 """How DuckDB says that there is no such table. What it suggests knows only the views that were made."""
+ARROW_FAILED = "reading the Arrow source failed"
+"""What DuckDB says where a file that it reads by pyarrow is damaged; it does not say which."""
+DAMAGED = "A file of a table is damaged or has vanished: `curation verify-store` says which"
 HIDDEN = "was_taken_down"
 """The SQL function that says whether an id was taken down."""
 
@@ -269,6 +272,8 @@ def _query_error(error: Exception, tables: Iterable[str] = ()) -> QueryError:
             Detail(f"There is no table {missing[1]!r}", "query", missing[1], tuple(tables))
         )
     fix = next((fix for kind, fix in FIXES.items() if type(error) is kind), "")
+    if ARROW_FAILED in str(error) or isinstance(error, (pa.ArrowException, OSError)):
+        fix = DAMAGED
     return QueryError(Detail(f"{error}", "query", fix=fix))
 
 
