@@ -23,6 +23,7 @@ from curation.engine.params_base import annotations_in
 from curation.errors import RecipeError
 from curation.recipe import Recipe, load_recipe, parse_recipe
 from curation.stages.retrieve.strategies.arm import Arm
+from curation.stages.select.params import SCORE_TABLES
 
 from .test_flow import SPEC
 
@@ -127,6 +128,22 @@ def test_a_score_has_no_name_that_stands_for_something_else(name: str) -> None:
     head = {"kind": "linear", "encoder": "semantic", "weights": "head.safetensors"}
     with pytest.raises(RecipeError, match=rf"score\.heads\.{name}: '{name}' cannot be the name"):
         parse_recipe(SPEC | {"score": {"heads": {name: head}}})
+
+
+SCORES = parse_recipe(SPEC).scores
+TAKEN = [(name, table) for table, names in SCORES.items() for name in names]
+
+
+@pytest.mark.parametrize(("name", "table"), TAKEN)
+def test_no_head_shadows_another_score(name: str, table: str) -> None:
+    head = {"kind": "linear", "encoder": "semantic", "weights": "head.safetensors"}
+    both = " and ".join(key for key in SCORE_TABLES if key in (table, "head_scores"))
+    with pytest.raises(RecipeError, match=f"'{name}' is defined more than once, .*{both}"):
+        parse_recipe(SPEC | {"score": {"heads": {name: head}}})
+
+
+def test_thresholds_reach_every_table_of_scores() -> None:
+    assert list(SCORES) == list(SCORE_TABLES)
 
 
 SAMPLE = {"name": "near", "seeds": "seed", "strategy": "sample"}

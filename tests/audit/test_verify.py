@@ -26,7 +26,7 @@ from .conftest import Run, audited
 from .test_audit import bits, pool_of, unit
 
 LEVELS = ("perceptual", "near")
-SIZE = 14
+SIZE = 8
 """Images that are audited, of which some have copies in the pool."""
 
 
@@ -152,7 +152,7 @@ def test_an_edit_that_verify_refuses_is_not_found(
     recall = {}
     for name, verify in (("plain", None), ("verified", {"floor": -1.0, "k": 64})):
         run = committed.with_dedup(**everything, verify=verify)
-        copies = audited(run, tmp_path / name).copies
+        copies = audited(run, tmp_path / name, size=4).copies
         recall[name] = copies.groupby("edit")["found"].mean()
     assert (recall["plain"] == 1.0).all()
     assert recall["verified"]["flip"] == 0.0 and recall["verified"]["jpeg_q60"] >= 0.5
@@ -160,7 +160,7 @@ def test_an_edit_that_verify_refuses_is_not_found(
 
 def test_the_split_into_fragments_changes_nothing(committed: Run, cut: Run, tmp_path: Path) -> None:
     audits = [
-        audited(run.with_dedup(verify={}), tmp_path / str(n))
+        audited(run.with_dedup(verify={}), tmp_path / str(n), size=4)
         for n, run in enumerate((committed, cut))
     ]
     pd.testing.assert_frame_equal(audits[0].copies, audits[1].copies)

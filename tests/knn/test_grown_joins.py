@@ -83,24 +83,37 @@ def pairs_of(tables: list[Fragment]) -> Pairs:
     return pairs
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    join=st.sampled_from(["blocks", "cells"]),
-    seed=st.integers(0, 2**32 - 1),
-    grown=st.lists(st.integers(1, 3), min_size=2, max_size=4),
-    sizes=st.tuples(st.integers(1, 6), st.integers(1, 9)),
-    small_tasks=st.booleans(),
-)
+@pytest.mark.parametrize("examples", [8, pytest.param(150, marks=pytest.mark.nightly)])
 def test_a_pool_that_grows_has_the_pairs_of_one_join(
+    examples: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        join=st.sampled_from(["blocks", "cells"]),
+        seed=st.integers(0, 2**32 - 1),
+        grown=st.lists(st.integers(1, 3), min_size=2, max_size=4),
+        sizes=st.tuples(st.integers(1, 6), st.integers(1, 9)),
+        small_tasks=st.booleans(),
+    )
+    def check(
+        join: str, seed: int, grown: list[int], sizes: tuple[int, int], small_tasks: bool
+    ) -> None:
+        folder = tmp_path_factory.mktemp("grown")
+        compare_with_one_join(join, seed, grown, sizes, small_tasks, folder)
+
+    check()
+
+
+def compare_with_one_join(
     join: str,
     seed: int,
     grown: list[int],
     sizes: tuple[int, int],
     small_tasks: bool,
-    tmp_path_factory: pytest.TempPathFactory,
+    folder: Path,
 ) -> None:
     k, count = sizes
-    store = Store(tmp_path_factory.mktemp("grown"))
+    store = Store(folder)
     parts = world(seed, sum(grown), 40)
     commit_vectors(store, parts)
     context = Context(store, InProcess(), "joins", None)
