@@ -125,9 +125,10 @@ def test_slow_responses_time_out(web: Web, tmp_path: Path) -> None:
     urls = [web.url(p) for p in ("/body", "/head", "/silence", "/ok")]
     fetched(tmp_path / "warm", [web.url("/ok")])
     started = time.monotonic()
-    rows = fetched(tmp_path, urls, timeout_s=0.6)
+    rows = fetched(tmp_path, urls, timeout_s=2)
     assert [r["reason"] for r in rows] == ["timeout", "timeout", "timeout", None]
-    assert 0.6 <= time.monotonic() - started < 3
+    # Their hosts would go on for minutes.
+    assert 2 <= time.monotonic() - started < 45
 
 
 def test_only_transient_failures_are_retried(web: Web, tmp_path: Path) -> None:
