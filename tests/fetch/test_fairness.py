@@ -61,10 +61,12 @@ PATIENCE_S = 60.0
 def test_slow_hosts_do_not_hold_good_rows(
     web: Web, tmp_path: Path, names: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bad hosts end once all good rows have come: a good row that waits for one waits for its timeout."""
+    """Bad hosts end once all good rows have come; so no good row may wait until one times out."""
 
     def all_good_came() -> bool:
-        return sum(visit.ended < math.inf for visit in web.log if "good/" in visit.path) == len(good)
+        return sum(visit.ended < math.inf for visit in web.log if "good/" in visit.path) == len(
+            good
+        )
 
     async def drip(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
         writer.write(answer(length=None))
