@@ -17,6 +17,7 @@ from curation.media.web.content_coding import decode_body
 from curation.media.web.opt_outs.site import MAX_FILE_BYTES
 from curation.stages.fetch import client
 from curation.stages.fetch.byte_budget import ByteBudget
+from tests.fetch import virtual_clock
 from tests.fetch.conftest import Web, answer
 from tests.fetch.helpers import encoded, fetched, images, picture, reason
 from tests.ingest.helpers import source, write
@@ -278,7 +279,7 @@ def test_bodies_in_memory_are_limited() -> None:
         budget = ByteBudget(100)
         await asyncio.gather(*(body(budget, size) for size in [60, 50, 40, 10, 100] * 4))
 
-    asyncio.run(all_bodies())
+    virtual_clock.run(all_bodies())
     assert 50 <= most <= 100
     assert held == 0
 

@@ -91,12 +91,14 @@ def test_a_domain_gets_its_second_try_with_the_retries(
     web.pages["/a"] = answer(JPEG)
     urls = [web.url("/a", f"h{n}.dead.example") for n in range(9)]
 
-    def ends_the_wait(host: str, *rest: Any) -> list[Any]:
-        if servers.asked[host]:
-            servers.stopped.set()
-        return servers(host, *rest)
+    forgive = Lookups.forgive
 
-    monkeypatch.setattr(socket, "getaddrinfo", ends_the_wait)
+    def ends_the_wait(names: Lookups) -> None:
+        servers.stopped.set()
+        forgive(names)
+
+    # Called when the retries begin, while threads still wait for the first answers.
+    monkeypatch.setattr(Lookups, "forgive", ends_the_wait)
     rows = fetched(tmp_path, urls, timeout_s=0.5, retries=1)
     # They are asked again; now the answer is that the name server has none.
     assert {row["reason"] for row in rows} <= {"dns_error", "timeout", "host_unreachable"}
