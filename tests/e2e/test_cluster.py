@@ -107,6 +107,34 @@ def test_it_is_closed_to_others(cluster: Cluster) -> None:
     assert addresses == {"127.0.0.1"}
 
 
+def test_a_worker_with_another_secret_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    secret = (cluster.home / "secret").read_text().strip()
+    master = yaml.safe_load((cluster.home / "cluster.yaml").read_text())["master"]
+    other = tmp_path / "daemons.conf"
+    other.write_text((cluster.home / "daemons.conf").read_text().replace(secret, secret[::-1]))
+    options = ["--host", "127.0.0.1", "--webui-port", "0", "--work-dir", str(tmp_path)]
+    stranger = subprocess.Popen(
+        [str(SUBMIT.with_name("spark-class")), "org.apache.spark.deploy.worker.Worker"]
+        + ["--properties-file", str(other), *options, master],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"SPARK_LOCAL_IP": "127.0.0.1"},
+    )
+    try:
+        assert stranger.stdout is not None
+        lines = []
+        for line in stranger.stdout:
+            lines.append(line)
+            if re.search(r"Failed to connect to master|Successfully registered", line):
+                break
+        assert "Failed to connect to master" in lines[-1], "".join(lines)
+        assert any("New auth protocol failed" in line for line in lines), "".join(lines)
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
 def _pool(folder: Path) -> dict[str, Any]:
     """Write a recipe's files into a folder; return the recipe, with paths relative to the folder."""
     rng = np.random.default_rng(0)

@@ -1,7 +1,8 @@
-"""Units that mostly wait let others of their task start; one at a time works."""
+"""Units that mostly wait let others of their task start; one at a time works. Results are small."""
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from curation.engine.compute import MAX_AT_ONCE, compute, run_chains, tasks_of
 from curation.engine.parallel import InProcess
-from curation.engine.units import WORK, Chain, Output, StageOutput, Unit
+from curation.engine.units import WORK, Chain, Output, StageOutput, Unit, run_unit
 from curation.errors import StoreError
 from curation.store.store import Store
+from curation.store.work_folder import WorkFolder
 
 PATIENCE_S = 30.0
 Function = Callable[..., StageOutput]
@@ -139,6 +141,48 @@ def test_after_an_error_no_unit_starts_and_what_is_finished_is_kept(tmp_path: Pa
     results = run_chains(store, chains)
     assert sorted(calls + finished) == ["0", "1", "2", "3", "4"]
     assert [[r[WORK].name for r in chain] for chain in results] == [[u.name] for u in units]
+
+
+def test_attempts_at_a_unit_have_folders_of_their_own(tmp_path: Path) -> None:
+    """As of a task that Spark starts twice: the second attempt sees what the first one left."""
+    folders: list[WorkFolder] = []
+
+    def some(name: str, workdir: WorkFolder) -> StageOutput:
+        folders.append(workdir)
+        workdir.store.storage.write(f"{workdir.attempt}/shard", name.encode())
+        if len(folders) == 1:
+            raise StoreError("the machine is lost")
+        assert workdir.earlier() == [folders[0].attempt]
+        yield row(name)
+        return {}
+
+    output = Output("", "work/t", "work/t/data", "memo")
+    twice = Unit("u", some, {"name": "u"}, {WORK: output}, work_folder="work/u", attempt="s-1")
+    store = Store(tmp_path)
+    with pytest.raises(StoreError, match="machine is lost"):
+        run_unit(store, twice)
+    run_unit(store, twice)
+    first, second = (folder.attempt for folder in folders)
+    assert first != second
+    assert store.storage.read(f"{first}/shard") == b"u"
+    assert store.storage.read(f"{second}/shard") is None
+
+
+def test_results_of_tasks_are_small(tmp_path: Path) -> None:
+    """Those of 130,000 fragments stay below `spark.driver.maxResultSize`, which is 1 GiB by default."""
+
+    def measured(name: str, waiting: Callable[[], None]) -> StageOutput:
+        yield row(name)
+        return {
+            "bytes": 10**12,
+            "seconds": 0.25,
+            "reasons": {f"http_{n}": n for n in range(400, 500)},
+        }
+
+    chains = [[unit(f"web-{n:08d}", measured)] for n in range(40)]
+    results = run_chains(Store(tmp_path), chains)
+    assert len(results) == 40
+    assert len(pickle.dumps(results)) / 40 * 130_000 < 2**30
 
 
 @pytest.mark.parametrize("slots", [None, 1])

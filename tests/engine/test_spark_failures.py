@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -188,3 +189,27 @@ def test_a_spark_that_its_master_has_stopped_is_one_message(
     """A master that does not answer is noticed by whatever asks Spark for something next."""
     with pytest.raises(WorkerError, match=r"its master spark://h:7077 ended the run.*run again"):
         call(SparkWorkers(lambda: cast("SparkContext", Stopped())))
+
+
+def answers_of_the_gateway(spark: SparkSession, *commands: str) -> list[str]:
+    """The answers to commands of Py4J, over a connection of their own."""
+    port = spark.sparkContext._gateway.gateway_parameters.port
+    answers = []
+    connection = socket.create_connection(("127.0.0.1", port), 120)
+    with connection, connection.makefile("rwb", buffering=0) as stream:
+        for command in commands:
+            stream.write(command.encode())
+            answers.append(stream.readline().decode())
+    return answers
+
+
+def test_the_gateway_refuses_who_has_no_token(spark: SparkSession) -> None:
+    """Other users of the machine can connect to it."""
+    token = spark.sparkContext._gateway.gateway_parameters.auth_token
+    call = "c\nz:java.lang.System\ncurrentTimeMillis\ne\n"
+    (refused,) = answers_of_the_gateway(spark, call)
+    assert "Authentication error: unexpected command" in refused
+    (refused,) = answers_of_the_gateway(spark, f"A\n{token[:-1]}\n")
+    assert "Authentication error: bad auth token" in refused
+    accepted, answer = answers_of_the_gateway(spark, f"A\n{token}\n", call)
+    assert (accepted, answer[:3]) == ("!yv\n", "!yL")

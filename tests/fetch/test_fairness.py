@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import socket
 import time
 import tracemalloc
@@ -53,53 +54,56 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", resolving)
 
 
-async def drip(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
-    writer.write(answer(length=None))
-    for _ in range(1_000):
-        writer.write(b"x")
-        await writer.drain()
-        await asyncio.sleep(0.05)
-
-
-async def hang(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(60)
-
-
-async def fill_and_hang(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
-    writer.write(answer(b"x" * 900_000, length=950_000))
-    await asyncio.sleep(60)
-
-
-async def drip_heads(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
-    for _ in range(1_000):
-        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        await writer.drain()
-        await asyncio.sleep(0.05)
+PATIENCE_S = 60.0
+"""Far longer than anything here takes on a busy machine."""
 
 
 def test_slow_hosts_do_not_hold_good_rows(
     web: Web, tmp_path: Path, names: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "PROMPT_S", 0.1)
+    """Bad hosts end once all good rows have come; so no good row may wait until one times out."""
+
+    def all_good_came() -> bool:
+        return sum(visit.ended < math.inf for visit in web.log if "good/" in visit.path) == len(
+            good
+        )
+
+    async def drip(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(length=None))
+        while not all_good_came():
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    async def hang(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        while not all_good_came():
+            await asyncio.sleep(0.05)
+
+    async def fill_and_hang(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(b"x" * 900_000, length=950_000))
+        await hang(head, writer)
+
+    async def drip_heads(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        while not all_good_came():
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(turns, "PROMPT_S", PATIENCE_S)
     monkeypatch.setattr("curation.stages.fetch.client._MAX_BODY_BYTES_IN_MEMORY", 4_000_000)
     pages = (drip, hang, fill_and_hang, drip_heads)
-    web.pages |= {f"/bad/{k}": page for k, page in enumerate(pages)}
-    web.pages |= {f"/good/{k}": answer(JPEG) for k in range(3)}
-    bad = [web.url(f"/bad/{n % 4}?{k}", f"h{n}.bad.example") for n in range(24) for k in range(4)]
     web.pages |= {f"/bad/{k}?{n}": pages[k] for k in range(4) for n in range(4)}
+    web.pages |= {f"/good/{k}": answer(JPEG) for k in range(3)}
+    bad = [web.url(f"/bad/{n % 4}?{k}", f"h{n}.bad.example") for n in range(20) for k in range(4)]
     good = [web.url(f"/good/{k}", f"h{n}.good.example") for n in range(30) for k in range(3)]
-    limits = {"per_host": {"concurrency": 4, "per_second": None}, "concurrency": 32}
-    fetched(tmp_path / "warm", good[:1])
-    web.log.clear()
-    rows = fetched(
-        tmp_path, [*bad[:48], *good, *bad[48:]], timeout_s=0.7, max_bytes=10**6, **limits
-    )
+    # The bad rows alone are more than may run at once.
+    limits = {"per_host": {"concurrency": 4, "per_second": None}, "concurrency": 64}
+    urls = [*bad[:40], *good, *bad[40:]]
+    rows = fetched(tmp_path, urls, timeout_s=PATIENCE_S, max_bytes=10**6, **limits)
     assert {row["reason"] for row in rows if "good" in row["url"]} == {None}
-    reasons = {row["reason"] for row in rows if "bad" in row["url"]}
-    assert reasons <= {"timeout", "host_unreachable", "bad_response"}
-    first = min(visit.started for visit in web.visits())
-    last = max(visit.ended for visit in web.visits() if "good" in visit.path)
-    assert last - first < 2.5
+    # A body that holds memory for which others wait has timed out before, rightly.
+    others = {r["reason"] for r in rows if "/bad/" in r["url"] and "/bad/2" not in r["url"]}
+    assert not others & {None, "timeout"}
 
 
 def test_slow_hosts_leave_room_for_prompt_ones() -> None:

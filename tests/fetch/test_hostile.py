@@ -116,13 +116,13 @@ def test_each_row_of_a_hostile_web_gets_its_reason_in_time(
     rows = fetched(
         tmp_path,
         urls,
-        timeout_s=1,
+        timeout_s=3,
         retries=1,
         max_bytes=LIMIT,
         per_host=few,
         allow_hosts=allowed,
     )
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     reasons = {row["url"].rsplit("/", 1)[1]: row["reason"] for row in rows}
     assert reasons == {name: reason for name, (_, reason) in CASES.items()}
     assert not web.requests["/secret"]

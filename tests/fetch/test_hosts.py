@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +16,8 @@ from tests.fetch.conftest import HOSTS, Web, answer
 from tests.fetch.helpers import encoded, fetched, picture, reason
 
 JPEG = encoded(picture())
-SLACK = 0.02
+SLACK = 0.1
+"""Seconds by which a busy machine may note a request late."""
 
 
 def pages(web: Web, count: int, hosts: list[str] | None = None) -> list[str]:
@@ -55,14 +55,15 @@ def test_concurrent_requests_to_one_host_are_limited(web: Web, tmp_path: Path) -
 
 def test_requests_per_second_are_limited(web: Web, tmp_path: Path) -> None:
     urls = pages(web, 6, HOSTS[:2])
-    started = time.monotonic()
-    bound = {"concurrency": 4, "per_second": 20.0}
+    bound = {"concurrency": 4, "per_second": 6.0}
     assert reasons(tmp_path, urls, per_host=bound) == {None: 12}
     for host in HOSTS[:2]:
         came = [v.started for v in web.visits(host, robots=True)]
-        assert min(b - a for a, b in pairwise(came)) > 1 / 20 - SLACK
+        assert min(b - a for a, b in pairwise(came)) > 1 / 6 - SLACK
+        assert came[-1] - came[0] > 6 / 6 - SLACK
     # Both hosts at the same time, not one after the other.
-    assert time.monotonic() - started < 2 * 6 / 20 + 1
+    first, second = (web.visits(host) for host in HOSTS[:2])
+    assert first[0].started < second[-1].started and second[0].started < first[-1].started
 
 
 def test_hosts_take_turns_even_if_the_list_is_sorted(web: Web, tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_a_busy_host_gets_no_request_for_its_retry_after(web: Web, tmp_path: Pat
     one = {"concurrency": 1, "per_second": None}
     assert reasons(tmp_path, urls, retries=1, per_host=one) == {None: 8}
     first, second = web.visits(HOSTS[0])[:2]
-    assert second.started - first.ended > 1 - SLACK
+    assert second.started - first.started > 1
     assert max(v.started for v in web.visits(HOSTS[1])) < second.started
 
 
@@ -161,11 +162,24 @@ def test_redirects_to_blocked_domains_fail(web: Web, tmp_path: Path) -> None:
 
 def test_an_unresponsive_host_does_not_delay_the_others(web: Web, tmp_path: Path) -> None:
     urls = pages(web, 20, HOSTS[:3])
-    web.pages |= {f"{HOSTS[0]}/{n}.jpg": slowly(b"", 30) for n in range(20)}
+
+    async def hang(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        while sum(len(web.visits(host)) for host in HOSTS[1:3]) < 40:
+            await asyncio.sleep(0.01)
+
+    web.pages |= {f"{HOSTS[0]}/{n}.jpg": hang for n in range(20)}
     few = {"concurrency": 2, "per_second": None}
-    started = time.monotonic()
-    row_reasons = reasons(tmp_path, urls, timeout_s=0.5, per_host=few, concurrency=4)
+    row_reasons = reasons(tmp_path, urls, timeout_s=60, per_host=few, concurrency=4)
+    # No request of the host had to time out before the last one to the others.
     assert row_reasons[None] == 40
-    assert row_reasons["timeout"] + row_reasons["host_unreachable"] == 20
-    assert time.monotonic() - started < 4
+    assert row_reasons["connection_error"] + row_reasons["host_unreachable"] == 20
     assert reason(tmp_path / "again", urls[-1]) is None
+
+
+def test_a_host_without_a_response_is_given_up(web: Web, tmp_path: Path) -> None:
+    urls = pages(web, 20)
+    web.pages |= {f"/{n}.jpg": slowly(b"", 60) for n in range(20)}
+    few = {"concurrency": 2, "per_second": None}
+    row_reasons = reasons(tmp_path, urls, timeout_s=0.3, per_host=few)
+    assert row_reasons["timeout"] + row_reasons["host_unreachable"] == 20
+    assert 3 <= row_reasons["timeout"] == len(web.visits()) <= 4

@@ -66,35 +66,39 @@ def test_hosts_without_a_name_server_do_not_delay_others(
     web: Web, tmp_path: Path, servers: NameServers, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lookups, "LATE_S", 0.2)
-    web.pages["/a"] = answer(JPEG)
+
+    async def last_ends_the_wait(head: dict[str, str], writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(JPEG))
+        if web.requests["/a"] == GOOD:
+            servers.stopped.set()
+
+    web.pages["/a"] = last_ends_the_wait
     bad = [web.url("/a", name.format(n)) for n in range(BAD)]
     good = [web.url("/a", f"h{n}.good{n % 7}.example") for n in range(GOOD)]
     urls = [*bad[:90], *good, *bad[90:]]
-    # The first fetch of a process loads libraries.
-    fetched(tmp_path / "warm", [web.url("/a")])
-    started = time.monotonic()
-    rows = fetched(tmp_path, urls, timeout_s=1, concurrency=32)
+    rows = fetched(tmp_path, urls, timeout_s=60, concurrency=32)
     reasons = Counter(row["reason"] for row in rows)
+    # No look-up had to time out before the last of the good rows.
     assert reasons[None] == GOOD
-    assert reasons["timeout"] + reasons["host_unreachable"] == BAD
-    last = max(visit.ended for visit in web.visits())
-    assert last - started < 5
-    assert time.monotonic() - started < 15
+    assert reasons["dns_error"] + reasons["host_unreachable"] == BAD
     assert max(servers.most.values()) <= lookups.PER_DOMAIN
     assert max(servers.asked.values()) == 1
 
 
 def test_a_domain_gets_its_second_try_with_the_retries(
-    web: Web, tmp_path: Path, servers: NameServers
+    web: Web, tmp_path: Path, servers: NameServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     web.pages["/a"] = answer(JPEG)
     urls = [web.url("/a", f"h{n}.dead.example") for n in range(9)]
 
-    def later() -> None:
-        time.sleep(1.0)
-        servers.stopped.set()
+    forgive = Lookups.forgive
 
-    threading.Thread(target=later, daemon=True).start()
+    def ends_the_wait(names: Lookups) -> None:
+        servers.stopped.set()
+        forgive(names)
+
+    # Called when the retries begin, while threads still wait for the first answers.
+    monkeypatch.setattr(Lookups, "forgive", ends_the_wait)
     rows = fetched(tmp_path, urls, timeout_s=0.5, retries=1)
     # They are asked again; now the answer is that the name server has none.
     assert {row["reason"] for row in rows} <= {"dns_error", "timeout", "host_unreachable"}
@@ -115,6 +119,7 @@ def test_names_of_a_domain_that_does_not_answer_are_given_up(servers: NameServer
                 await names.addresses(f"h{number}.dead.example")
         with pytest.raises(UnansweredDomainError):
             await names.addresses("other.dead.example")
+        names._deadline_s = 60
         assert await names.addresses("a.good.example")
         assert "other.dead.example" not in servers.asked
 
@@ -129,8 +134,9 @@ def test_look_ups_without_an_answer_take_few_threads(
 
     async def body(names: Lookups) -> None:
         answers = [names.find(f"h.dead{number}.example") for number in range(9)]
-        done, _ = await asyncio.wait(answers, timeout=0.1)
-        assert len(servers.asked) == len(done) == 3
+        while len(servers.asked) < 3 or sum(answer.done() for answer in answers) < 3:
+            await asyncio.sleep(0.01)
+        assert len(servers.asked) == sum(answer.done() for answer in answers) == 3
         servers.stopped.set()
         await asyncio.wait(answers)
         assert len(servers.asked) == 9

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,3 +83,18 @@ def test_gc_removes_what_a_late_request_left(store: Store, storage: Recording) -
     collected = collect(store, Retention(grace_s=0.0))
     assert list(collected.kept) == [record.run]
     assert list(storage.files(FOLDER)) == [record.path]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_run_on_a_store_without_conditions_warns(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, links: bool
+) -> None:
+    def refused(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.EPERM, "no hard links")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    assert run_once(store).state == "finished"
+    warning = f"The store {store.uri} cannot create a file only if it is not there."
+    assert (warning in caplog.text) is not links
+    assert ("use it by one run at a time" in caplog.text) is not links
