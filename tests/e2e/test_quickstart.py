@@ -86,6 +86,16 @@ def test_every_row_of_the_pool_is_accounted_for(rows: pd.DataFrame) -> None:
     assert lost["reason"].notna().all()
 
 
+def test_no_fewer_pictures_pairs_and_faults_than_ever(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], rows: pd.DataFrame
+) -> None:
+    store = Store(finished[0])
+    for encoder in ("semantic", "copy"):
+        assert open_table(store, f"embeddings.{encoder}").outcomes["ok"] >= 1930
+    assert open_table(store, "verdicts").rows >= 0
+    assert (rows["kind"] != "ok").sum() >= 0
+
+
 def test_dirt_is_what_it_is(rows: pd.DataFrame) -> None:
     refused = rows[rows["expected_status"] == "refused"]
     assert (refused["status"] != "ok").all()
