@@ -4,8 +4,8 @@
 
 It needs uv, which the project's environment has. Dependencies have the versions of `constraints.txt`.
 The trial, from a folder that is no checkout and without the Java of the machine: the version, the
-files that the wheel ships, the plans of shipped recipes, `curation quickstart`, a second run that finds
-nothing to do, and spark-submit with a shipped job.
+files that the wheel ships, the plans of shipped recipes, `curation quickstart` by uvx, a second run
+that finds nothing to do, and spark-submit with a shipped job.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PINS = ROOT / "constraints.txt"
 RECIPES = {"lvd142m": "142,109,386", "lvd1689m": "total", "vo743m": "100,000,000"}
 """Shipped recipes, and a part of what `curation plan` prints for each."""
 PLACES = {
@@ -90,10 +91,14 @@ def install(wheel: Path, folder: Path, python: str) -> Path:
     """Install a wheel into a new environment in a folder; return its `bin`."""
     run(uv(), "venv", "--python", python, folder / "venv", folder=folder)
     interpreter = folder / "venv" / "bin" / "python"
-    pins = ROOT / "constraints.txt"
-    target = f"curation[cpu,java] @ {wheel.resolve().as_uri()}"
-    run(uv(), "pip", "install", "--python", interpreter, "-c", pins, target, folder=folder)
+    options = ("--python", interpreter, "-c", PINS)
+    run(uv(), "pip", "install", *options, requirement(wheel), folder=folder)
     return interpreter.parent
+
+
+def requirement(wheel: Path) -> str:
+    """Return what names a wheel and its extras to an installer."""
+    return f"curation[cpu,java] @ {wheel.resolve().as_uri()}"
 
 
 def forget_java(folder: Path) -> None:
@@ -124,12 +129,12 @@ def try_it(binaries: Path, wheel: Path, folder: Path) -> None:
         recipe = package / "conf" / "recipes" / f"{name}.yaml"
         printed = run(binaries / "curation", "plan", recipe, folder=folder)
         expect(expected, printed, f"the plan of {name}")
-    try_a_run(binaries, folder)
+    try_a_run(binaries, wheel, folder)
     print(f"{wheel.name} works: version {version}, plans of {', '.join(RECIPES)}, the quickstart")
 
 
-def try_a_run(binaries: Path, folder: Path) -> None:
-    """Run the quickstart, run its recipe again, and run a job of the package by spark-submit."""
+def try_a_run(binaries: Path, wheel: Path, folder: Path) -> None:
+    """Run the quickstart by uvx, run its recipe again, and run a job of the package by spark-submit."""
     curation = binaries / "curation"
     places = {name: run(curation, "where", name, folder=folder).strip() for name in PLACES}
     for name, file in PLACES.items():
@@ -138,7 +143,10 @@ def try_a_run(binaries: Path, folder: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    printed = run(curation, "quickstart", "first", "--port", port, folder=folder)
+    # What `uvx` runs. It makes another environment, with a Java of its own.
+    uvx = (uv(), "tool", "run", "--python", binaries / "python", "-c", PINS)
+    quickstart = ("curation", "quickstart", "first", "--port", port)
+    printed = run(*uvx, "--from", requirement(wheel), *quickstart, folder=folder)
     expect("Composition of quickstart", printed, "the quickstart")
     recipe = ("quickstart.yaml", "--store", "data/store")
     printed = run(curation, "run", *recipe, folder=folder / "first")

@@ -16,6 +16,7 @@ from curation.cli.errors import fields_of, interruption, refuse_empty, terminati
 from curation.cli.output_file import check_folder
 from curation.cli.process_end import run_and_end
 from curation.cli.run_printer import RunPrinter
+from curation.cli.run_report import report_of_run
 from curation.cli.signals import Terminated, ending_in_order
 from curation.cli.summary import summarise
 from curation.cli.telemetry_options import (
@@ -30,7 +31,7 @@ from curation.errors import Detail, RecipeError
 from curation.flow import Step, plan, select_steps
 from curation.launch import RunOptions, run_steps
 from curation.logs import ERROR_FIELD, log_of, prepare_streams
-from curation.recipe import Recipe, load_recipe
+from curation.recipe import load_recipe
 from curation.runner.observer import RunObserver
 from curation.runner.outcomes import asked_again
 from curation.runner.step import StepResult
@@ -132,7 +133,9 @@ def _run(arguments: argparse.Namespace) -> None:
             options = RunOptions(waiting, recompute, [log, ended, *observers, printer])
             run_steps(steps, recipe, store, cluster, options)
             _log_dataset(ended.results, store)
-            report = _write_report(steps, recipe, store, log.run)
+            report = report_of_run(ended.results, recipe, store, log.run)
+            if report is not None:
+                logger.info("report: %s", store.address(report))
     finally:
         # Of a run that failed, too: what ended before.
         if arguments.summary:
@@ -183,18 +186,6 @@ def _log_dataset(results: Sequence[StepResult], store: Store) -> None:
     for manifest in (m for result in results for m in result.manifests if m.table == DATASET):
         address = store.address(dataset_folder(manifest.version))
         logger.info("dataset: %s images in %s", f"{manifest.rows:,}", address)
-
-
-def _write_report(
-    steps: Sequence[Step], recipe: Recipe, store: Store, run: str | None
-) -> str | None:
-    if not any(step.tables == (DATASET,) for step in steps):
-        return None
-    from curation.inspect.report.build import write_report
-
-    path = write_report(recipe, store, run)
-    logger.info("report: %s", store.address(path))
-    return path
 
 
 def _write(summary: object, path: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,15 +42,15 @@ from curation.cli.run_options import (
     Verify,
 )
 from curation.cli.run_printer import RunPrinter
+from curation.cli.run_report import report_of_run
 from curation.cli.telemetry_options import TelemetryOptions
 from curation.errors import Detail, RecipeError
-from curation.flow import Step, plan, run_fingerprint, select_steps
+from curation.flow import plan, run_fingerprint, select_steps
 from curation.inspect.composition import balance_limits, expected_composition, expected_total
 from curation.progress import shown_wait
 from curation.recipe import Recipe, load_recipe
 from curation.recipe.pixels import left_out
 from curation.store.dataset_files import dataset_folder
-from curation.store.store import DATASET
 from curation.terminal import styled
 
 if TYPE_CHECKING:
@@ -194,12 +193,11 @@ def run(
     with RunLogFile(opened, _print_log) as log:
         options = RunOptions(waiting, recompute, [log, *observers, printer])
         results = run_steps(steps, loaded, opened, where, options)
-        up_to_date = all(result.up_to_date for result in results)
-        report_path = _report(steps, loaded, opened, up_to_date, log.run)
+        report_path = report_of_run(results, loaded, opened, log.run)
     if as_json:
         print_facts(describe_run(loaded.name, results, opened, report_path, damaged, log.path))
         return
-    if up_to_date:
+    if all(result.up_to_date for result in results):
         out.print("Nothing to do: every table is up to date.")
     if report_path is not None:
         _print_result(opened, loaded, report_path, log.run)
@@ -207,28 +205,6 @@ def run(
 
 def _print_log(path: str) -> None:
     err.print(styled(f"Log {path}"), soft_wrap=True)
-
-
-def _report(
-    steps: Sequence[Step], recipe: Recipe, store: Store, up_to_date: bool, run: str | None
-) -> str | None:
-    """Return the path of the report of a run that made a dataset, within the store.
-
-    It is written, unless a run that had nothing to do left one that is there. Another run of the recipe
-    may have ended meanwhile, so the run is named.
-    """
-    if not any(step.tables == (DATASET,) for step in steps):
-        return None
-    from curation.inspect.lineage import trace
-    from curation.inspect.report.place import finished_report
-
-    path = finished_report(recipe, trace(recipe, store, run), store) if up_to_date else None
-    if path is None:
-        from curation.inspect.report.build import write_report
-
-        with shown_wait("Writing the report …"):
-            path = write_report(recipe, store, run)
-    return path
 
 
 def _print_result(store: Store, recipe: Recipe, path: str, run: str | None) -> None:

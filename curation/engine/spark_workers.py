@@ -6,6 +6,7 @@ import gc
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -161,6 +162,7 @@ class SparkWorkers:
         self._activity = activity or Activity()
         self._context: SparkContext | None = None
         self._shipment: Shipment | None = None
+        self._thread = ThreadPoolExecutor(1)
 
     @property
     def _spark(self) -> SparkContext:
@@ -257,20 +259,40 @@ class SparkWorkers:
             # Only for this job: other stages still use every core of the same executors.
             rows = rows.withResources(profile)
         group = f"curation-{label}-{id(rows)}"
-        context.setJobGroup(group, label)
         watch = None if is_local(context.master) else ExecutorWatch(context)
         self._activity.begin_part(label, tasks)
         with ProgressBar(label, tasks) as bar:
             shown = ShownProgress(bar, self._activity, counter)
             with JobPoller(context, group, tasks, shown, watch):
-                results = list(rows.collect())
+                results = self._job_result(rows, group, label)
         self._activity.end_part()
         return _raise_first_error(results)
+
+    def _job_result(self, rows: Any, group: str, label: str) -> list[Any]:
+        """Return the result of a Spark job; cancel the job where a signal ends the wait for it.
+
+        Another thread waits for Java. If the main thread did, what follows a signal would wait until
+        the job has ended: a thread has one connection, on which Java answers one call after another.
+        """
+
+        def collect() -> list[Any]:
+            # The group is that of the thread.
+            self._spark.setJobGroup(group, label)
+            return list(rows.collect())
+
+        waiting = self._thread.submit(collect)
+        try:
+            return waiting.result()
+        except BaseException:
+            if not waiting.done():
+                self._spark.cancelJobGroup(group)
+            raise
 
     def stop(self) -> None:
         """Stop Spark, if it was started."""
         if self._context is not None:
             self._context.stop()
+        self._thread.shutdown()
         if self._shipment is not None:
             self._shipment.close()
 

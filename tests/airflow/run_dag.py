@@ -35,6 +35,11 @@ def refuses(param: Param, value: Any) -> bool:
     return False
 
 
+def assets_of(condition: Any) -> list[str]:
+    """Return the names of the assets whose events start a DAG."""
+    return [asset.name for asset in condition.objects] if condition else []
+
+
 bag = DagBag(dag_folder=os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
 dags = {
     name: {
@@ -43,6 +48,7 @@ dags = {
         "pools": {task.task_id: task.pool for task in dag.tasks},
         "params": {name: param.value for name, param in dag.params.items()},
         "schedule": type(dag.timetable).__name__,
+        "started_by": assets_of(dag.timetable.asset_condition),
         "paused": dag.is_paused_upon_creation,
         "max_active_runs": dag.max_active_runs,
         "retries": {

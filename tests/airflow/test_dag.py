@@ -101,6 +101,10 @@ def test_each_recipe_is_a_dag_and_a_broken_one_is_one_import_error(
     assert small["refuse_a_number"] == [*small["params"]]
     assert dags["dags"]["armless"]["tasks"] == ["ingest-fetch", "screen-assemble"]
     assert dags["dags"]["small-crawl"]["schedule"] == "AssetOrTimeSchedule"
+    # By the event of new lists, and the recipe's own DAG by nothing.
+    assert dags["dags"]["small-crawl"]["started_by"] == ["crawl-small"]
+    assert dags["dags"]["armless-crawl-crawl"]["started_by"] == ["crawl-armless-crawl"]
+    assert small["started_by"] == []
     assert [dags["dags"][name]["paused"] for name in ("small", "small-crawl")] == [None, True]
 
 
@@ -154,6 +158,10 @@ def test_runs_do_what_their_parameters_ask_for(read: Read, folder: Path) -> None
     dataset = open_table(store, "dataset")
     stages = [s["stage"] for task in done for s in whole["values"][task]["stages"]]
     assert stages == [step.name for step in plan(load_recipe(folder / "recipes" / "small.yaml"))]
+    for stage in whole["values"]["ingest-fetch"]["stages"]:
+        line = f"{stage['stage']}: {stage['rows']:,} rows in {stage['seconds']} s ("
+        assert line in dags["output"]
+        assert all(address in dags["output"] for address in stage["tables"].values())
     (event,) = whole["events"]
     assert event["version"] == dataset.manifest.version
     assert event["rows"] == dataset.rows > 20

@@ -53,7 +53,8 @@ def on_postgres(tmp_path: Path) -> Iterator[Scheduler]:
 @pytest.mark.nightly
 def test_a_run_whose_worker_and_driver_are_killed_goes_on(scheduler: Scheduler) -> None:
     wait_for(scheduler.trigger)
-    # The driver goes on without its worker, so that the next attempt meets it at work.
+    # The driver goes on without its worker, so that the next attempt meets it at work. Airflow has
+    # noted nothing by which it could find it again: the lease of the store decides.
     worker = scheduler.driver("ingest-fetch").parent()
     assert worker is not None
     worker.send_signal(signal.SIGKILL)

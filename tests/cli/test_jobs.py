@@ -7,19 +7,22 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.ingest.helpers import jpeg
+from tests.vectors.helpers import source, without_pixels, write_list
 
 from .test_errors import write
 
 JOB = Path(__file__).parents[2] / "jobs" / "run.py"
 
 
-def job(folder: Path, *options: str, submit: bool = False) -> tuple[int, str]:
+def job(folder: Path, *options: str, submit: bool = False, **blocks: Any) -> tuple[int, str]:
     """Call the job with a recipe and a store; return its exit status and what it printed."""
-    write(folder)
+    write(folder, **blocks)
     environment = Path(sys.executable).parent
     command = ["spark-submit", "--master", "local[1]"] if submit else ["python"]
     words = [*command, str(JOB), "--recipe", "r.yaml", "--store", "store", *options]
@@ -77,3 +80,20 @@ def test_what_the_command_says_of_the_data_the_job_says_too(tmp_path: Path) -> N
     assert any("notes.md" in line or "1 " in line for line in notices), lines
     for line in notices:
         assert line in output, (line, output)
+
+
+def test_a_job_with_nothing_to_do_leaves_the_report_as_it_is(tmp_path: Path) -> None:
+    np.save(tmp_path / "web.npy", np.random.default_rng(0).normal(size=(30, 8)))
+    write_list(tmp_path / "web.parquet", [f"k{n}" for n in range(30)])
+    encoder = {"import": str(tmp_path / "web.npy"), "ids": {"join": "rows"}}
+    recipe = without_pixels(encoder, source(tmp_path / "web.parquet"), cluster={"levels": [3]})
+    here = json.dumps({"master": "local[1]", "seconds_without_spark": 600})
+    (tmp_path / "here.yaml").write_text(here)
+    written = []
+    for _ in range(2):
+        status, output = job(tmp_path, "--cluster", "here.yaml", "--summary", "s.json", **recipe)
+        assert status == 0, output
+        report = Path(json.loads((tmp_path / "s.json").read_text())["report"])
+        assert f"report: {report}" in output
+        written.append((report, report.stat().st_mtime_ns))
+    assert written[0] == written[1]

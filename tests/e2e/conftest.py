@@ -11,6 +11,8 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from curation.activity import Activity
+from curation.engine.driver_first import DriverFirst
 from curation.engine.parallel import InProcess, Parallel
 from curation.engine.spark_workers import SparkWorkers
 from curation.engine.table import open_table
@@ -45,6 +47,17 @@ def run(spark: SparkSession) -> Run:
 def run_here() -> Run:
     """Run a recipe into a store, in this process alone; returns what each stage did."""
     return lambda spec, store: _run_all(spec, store, InProcess())
+
+
+@pytest.fixture
+def run_without_spark() -> Run:
+    """Run a recipe as a small run on this machine does, and fail where it starts Spark."""
+
+    def start() -> Any:
+        raise AssertionError("Spark was started")
+
+    workers = DriverFirst(SparkWorkers(start), 600.0, Activity(), slots=2)
+    return lambda spec, store: _run_all(spec, store, workers)
 
 
 def _run_all(spec: dict[str, Any], store: Path, parallel: Parallel) -> dict[str, StepResult]:

@@ -181,13 +181,16 @@ def test_spark_submit_from_another_folder_reads_files_by_relative_paths(
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(_pool(tmp_path)))
     summary = tmp_path / "summary.json"
     arguments = ["--recipe", "recipe.yaml", "--store", "store", "--summary", str(summary)]
-    _submit(cluster, tmp_path, "run.py", *arguments, "--until", "screen")
+    _submit(cluster, tmp_path, "run.py", *arguments, "--until", "fetch")
+    # The job of a single stage.
+    _submit(cluster, tmp_path, "20_screen.py", *arguments)
     scores = open_table(Store(tmp_path / "store"), "scores").read(["words_birds", "letters"])
     assert sorted(scores["words_birds"].to_pylist()) == [0] * 8 + [1] * 8 + [2] * 8
     assert sorted(set(scores["letters"].to_pylist())) == [9, 10, 24]
     work = [path for path in cluster.home.glob("worker-*/app-*/*") if path.is_dir()]
     assert {path.parents[1].name for path in work} == {"worker-0", "worker-1"}
-    assert json.loads(summary.read_text())
+    (stage,) = json.loads(summary.read_text())["stages"]
+    assert (stage["stage"], stage["rows"]) == ("screen", 24)
 
 
 IN_A_SESSION = """

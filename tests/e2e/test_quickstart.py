@@ -22,6 +22,7 @@ from curation.flow import STAGES
 from curation.inspect.queries import read_queries
 from curation.inspect.search import Search
 from curation.recipe import load_recipe
+from curation.store.manifest import count_outcomes
 from curation.store.store import Store
 
 if TYPE_CHECKING:
@@ -84,6 +85,19 @@ def test_every_row_of_the_pool_is_accounted_for(rows: pd.DataFrame) -> None:
     assert rows["status"].notna().all()
     lost = rows[rows["status"] != "ok"]
     assert lost["reason"].notna().all()
+
+
+def test_a_first_run_becomes_no_faster_by_leaving_work_out(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], rows: pd.DataFrame
+) -> None:
+    store = Store(finished[0])
+    for encoder in ("semantic", "copy"):
+        counts = open_table(store, f"embeddings.{encoder}").manifest.counts
+        assert count_outcomes([counts])["ok"] >= 1930
+    assert open_table(store, "neighbours").rows >= 104_000
+    planted = rows["kind"].isin(["exact_copy", "edited_copy", "held_out_copy"])
+    assert planted.sum() >= 129
+    assert (~planted & (rows["kind"] != "ok")).sum() >= 205
 
 
 def test_dirt_is_what_it_is(rows: pd.DataFrame) -> None:

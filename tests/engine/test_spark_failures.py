@@ -129,6 +129,7 @@ def test_errors_of_clusters_are_understood(
 
 ENDS_JAVA = """
 import os, signal, psutil
+from curation.cli.signals import Terminated, ending_in_order
 from curation.engine.cluster import load_cluster
 from curation.engine.spark_workers import spark_workers
 from curation.errors import WorkerError
@@ -139,21 +140,35 @@ def end_java(_):
     java.terminate()
     signal.pause()
 
+def ends_driver(_):
+    os.kill(driver, signal.SIGTERM)
+    signal.pause()
+
+driver = os.getpid()
 cluster = load_cluster("local").model_copy(update={"seconds_without_spark": 0})
 try:
     with spark_workers("ends", cluster) as workers:
+        try:
+            with ending_in_order():
+                workers.map("ends", ends_driver, [1])
+        except Terminated as request:
+            print(request)
         workers.map("ends", end_java, [1])
 except WorkerError as error:
     print(error)
 """
 
 
-def test_java_that_is_asked_to_end_is_lost_java() -> None:
-    """As by what watches memory (earlyoom): it cancels its jobs first, so they fail in another way."""
+def test_java_that_is_asked_to_end_is_lost_java_and_a_driver_ends_before_its_job() -> None:
+    """As by what watches memory (earlyoom): it cancels its jobs first, so they fail in another way.
+
+    A run that is asked to end does not wait for a task that never ends.
+    """
     done = subprocess.run(
         [sys.executable, "-c", ENDS_JAVA], capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.startswith("SIGTERM\n"), done.stdout + done.stderr[-3000:]
     assert "Spark's own process (Java) has ended" in done.stdout, done.stdout + done.stderr[-3000:]
 
 

@@ -18,6 +18,7 @@ import yaml
 from typer.testing import CliRunner
 
 from curation.cli import app
+from curation.cli.run_commands import WITHOUT_ARMS
 from curation.engine.parallel import InProcess
 from curation.inspect.check.after_select import idle_after_select
 from curation.inspect.check.check import check_recipe, warnings_before_run
@@ -433,6 +434,27 @@ def test_java_is_looked_for(photos: Spec, monkeypatch: pytest.MonkeyPatch, tmp_p
     assert ["Java" in problem for problem in checked.problems] == [True]
 
 
+@pytest.mark.parametrize("gpus", [(), ("cuda:0", "cuda:1")])
+def test_the_gpus_of_this_machine_are_shown_and_counted(
+    gpus: tuple[str, ...], photos: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch and the files of drivers would tell them."""
+    monkeypatch.setattr("curation.inspect.check.machine.local_devices", lambda: gpus or ("cpu",))
+    monkeypatch.setenv("COLUMNS", "400")
+    path = tmp_path / "a.yaml"
+    path.write_text(yaml.safe_dump(photos))
+    command = ["check", str(path), "--sample", "0"]
+    printed = CliRunner().invoke(app, command)
+    assert printed.exit_code == 0, printed.output
+    assert f" cores, {', '.join(gpus) or 'no GPU'}, " in printed.stdout
+    checked = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert checked["machine"]["gpus"] == [*gpus]
+    assert (checked["estimate"]["gpu_seconds"] > 0) == bool(gpus)
+    if gpus:
+        # The processor embeds nothing.
+        assert checked["machine"]["slow_precisions"] == {}
+
+
 def test_a_large_list_is_estimated(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("".join(f"http://a.example/{n:06d}.jpg\n" for n in range(9000)))
     source = Source(name="a", role="pool", format="txt", path=str(tmp_path / "a.txt"))
@@ -463,6 +485,7 @@ def test_a_run_shows_the_warnings_once(
     assert (first.exit_code, second.exit_code) == (0, 0)
     expected = warnings_before_run(parse_recipe(photos))
     assert {finding.code for finding in expected} == {"no_retrieve", "first_run_encoder"}
+    assert WITHOUT_ARMS in CliRunner().invoke(app, ["plan", str(path)]).stdout
     for finding in expected:
         assert first.stderr.count(str(finding)) == 1
         assert str(finding) not in second.stderr

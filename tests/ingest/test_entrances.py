@@ -37,7 +37,7 @@ ENTRANCES: dict[str, Callable[[Path, list[Picture]], dict[str, Any]]] = {
     "coco": as_coco,
 }
 SEMANTIC = EMBEDDINGS.table("semantic")
-QUICK = ("img2dataset tars", "huggingface")
+QUICK = ("webdataset", "img2dataset tars", "huggingface")
 """Entrances whose datasets are compared each time; of the others, the images are."""
 WITHOUT_PIXELS = {"width", "height", "original_width", "original_height", "format", "image"}
 """Columns that a list with vectors leaves empty beside those, or has not."""

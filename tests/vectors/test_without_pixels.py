@@ -31,7 +31,7 @@ from tests.vectors.helpers import (
     write_vectors,
 )
 
-GROUPS = 4
+GROUPS, TARGET = 4, 9
 ARMS = [
     {"name": "near", "seeds": "birds", "strategy": "sample", "k": 4},
     {"name": "cells", "seeds": "birds", "strategy": "cluster", "per_cluster": 6, "more_than": 0},
@@ -70,6 +70,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         select={"caption_words": {"at_least": 2}},
         cluster={"levels": [GROUPS]},
         retrieve=ARMS,
+        balance={"target": TARGET},
     )
     run(folder / "store", recipe)
     write_report(parse_recipe(recipe), Store(folder / "store"))
@@ -89,6 +90,7 @@ def test_copies_and_contamination_are_found_by_vectors_alone(finished: Path) -> 
 
 def test_the_dataset_has_what_the_arms_claim_and_no_pixels(finished: Path) -> None:
     dataset = rows(finished, "dataset")
+    assert len(dataset) == TARGET
     assert {claim["arm"] for row in dataset for claim in row["claims"]} == {
         "near",
         "cells",

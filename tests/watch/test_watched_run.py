@@ -19,6 +19,7 @@ import yaml
 from typer.testing import CliRunner
 
 from curation.cli import app
+from curation.engine.spark_workers import STARTING
 from curation.inspect.status import RunStatus, read_status
 from curation.store.store import Store
 from tests.fetch.conftest import Web, answer
@@ -100,6 +101,11 @@ def until(
     raise AssertionError(f"it was never as wanted: {statuses}")
 
 
+def starts_spark(status: RunStatus) -> bool:
+    progress = status.record.progress
+    return progress is not None and progress.part == STARTING
+
+
 def knows_failures(status: RunStatus) -> bool:
     return status.outcomes().get("fetch", {}).get("http_404") == 3
 
@@ -113,6 +119,7 @@ def test_a_run_is_watched_from_outside_and_tells_what_it_did(
     with running(
         root, tmp_path, "--log-format", "json", *command, *telemetry, "--spark-ui"
     ) as process:
+        until(store, process, starts_spark)
         status = until(store, process, knows_failures)
         assert status.state == "running" and status.record.recipe == "birds"
         progress = status.record.progress
