@@ -206,9 +206,15 @@ def test_a_spark_that_its_master_has_stopped_is_one_message(
         call(SparkWorkers(lambda: cast("SparkContext", Stopped())))
 
 
+def _gateway(spark: SparkSession) -> Any:
+    gateway = spark.sparkContext._gateway
+    assert gateway is not None
+    return gateway.gateway_parameters
+
+
 def answers_of_the_gateway(spark: SparkSession, *commands: str) -> list[str]:
     """The answers to commands of Py4J, over a connection of their own."""
-    port = spark.sparkContext._gateway.gateway_parameters.port
+    port = _gateway(spark).port
     answers = []
     connection = socket.create_connection(("127.0.0.1", port), 120)
     with connection, connection.makefile("rwb", buffering=0) as stream:
@@ -220,7 +226,7 @@ def answers_of_the_gateway(spark: SparkSession, *commands: str) -> list[str]:
 
 def test_the_gateway_refuses_who_has_no_token(spark: SparkSession) -> None:
     """Other users of the machine can connect to it."""
-    token = spark.sparkContext._gateway.gateway_parameters.auth_token
+    token = _gateway(spark).auth_token
     call = "c\nz:java.lang.System\ncurrentTimeMillis\ne\n"
     (refused,) = answers_of_the_gateway(spark, call)
     assert "Authentication error: unexpected command" in refused
