@@ -206,7 +206,8 @@ def test_a_spark_that_its_master_has_stopped_is_one_message(
         call(SparkWorkers(lambda: cast("SparkContext", Stopped())))
 
 
-def _gateway(spark: SparkSession) -> Any:
+def gateway_of(spark: SparkSession) -> Any:
+    """The port and the token of the gateway."""
     gateway = spark.sparkContext._gateway
     assert gateway is not None
     return gateway.gateway_parameters
@@ -214,9 +215,8 @@ def _gateway(spark: SparkSession) -> Any:
 
 def answers_of_the_gateway(spark: SparkSession, *commands: str) -> list[str]:
     """The answers to commands of Py4J, over a connection of their own."""
-    port = _gateway(spark).port
     answers = []
-    connection = socket.create_connection(("127.0.0.1", port), 120)
+    connection = socket.create_connection(("127.0.0.1", gateway_of(spark).port), 120)
     with connection, connection.makefile("rwb", buffering=0) as stream:
         for command in commands:
             stream.write(command.encode())
@@ -226,7 +226,7 @@ def answers_of_the_gateway(spark: SparkSession, *commands: str) -> list[str]:
 
 def test_the_gateway_refuses_who_has_no_token(spark: SparkSession) -> None:
     """Other users of the machine can connect to it."""
-    token = _gateway(spark).auth_token
+    token = gateway_of(spark).auth_token
     call = "c\nz:java.lang.System\ncurrentTimeMillis\ne\n"
     (refused,) = answers_of_the_gateway(spark, call)
     assert "Authentication error: unexpected command" in refused

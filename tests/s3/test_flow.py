@@ -200,7 +200,7 @@ def gc_removes_what_no_run_needs(store: Store) -> None:
     """What a killed run left goes; what the last run made stays whole."""
     left = [
         f"tables/images/data/web-00000000.{'0' * 12}.parquet",
-        f"tables/images/done/{'0' * 64}.json",
+        f"tables/images/done/{'0' * 32}.json",
     ]
     for path in left:
         store.storage.write(path, b"left")
