@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from curation.cli import app
@@ -27,6 +29,7 @@ from curation.runner.preflight import check_store
 from curation.runner.step import run_step
 from curation.stages.ingest.sources.listing import source_files
 from curation.store.store import Store
+from tests.ingest.helpers import jpeg
 
 LEFT_BEHIND = {
     "PYSPARK_PYTHON": "/usr/bin/python3.9",
@@ -210,6 +213,37 @@ def test_project_source_and_store_may_have_any_name(
         assert file.name == "list.parquet"
     assert ingested(recipe_of(f"{name}/*.parquet"), Store(f"{name} store/{name}")) == 5
     assert (project / f"{name} store" / name).is_dir()
+
+
+AS_HOST = """
+import socket, sys
+socket.sethostname(sys.argv[1])
+assert socket.gethostname() == sys.argv[1]
+from curation.cli.app import main
+sys.argv = ["curation", *sys.argv[2:]]
+main()
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("host", ["data_worker_1", "no-such-name"])
+def test_a_machine_may_have_any_name(tmp_path: Path, host: str) -> None:
+    """As containers of docker compose: Spark's addresses take no underscore."""
+    apart = ["unshare", "--uts", sys.executable, "-c"]
+    probe = [*apart, f"import socket; socket.sethostname({host!r})"]
+    if shutil.which("unshare") is None or subprocess.run(probe, check=False).returncode:
+        pytest.skip("this machine lets nobody give a process another host name")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.jpg").write_bytes(jpeg())
+    recipe = tmp_path / "recipe.yaml"
+    spec = recipe_of(tmp_path / "pictures", "folder").model_dump(mode="json", exclude_defaults=True)
+    recipe.write_text(yaml.safe_dump(spec))
+    store = tmp_path / "store"
+    words = ["run", str(recipe), "--store", str(store), "--until", "fetch"]
+    done = subprocess.run([*apart, AS_HOST, host, *words], capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = open_table(Store(store), "images").read(["status"]).to_pylist()
+    assert row["status"] == "ok"
 
 
 # -- stores that cannot be, or would be read ----------------------------------------------------------

@@ -65,8 +65,12 @@ def _details(problem: Any, model: type[StrictModel]) -> list[Detail]:
     if isinstance(cause, InvalidValueError):
         return [detail.below(place) for detail in cause.details]
     message = problem["msg"].removeprefix("Value error, ")
+    message = re.sub("valid dictionary( or instance of .*)?", "mapping (`key: value`)", message)
     if isinstance(given, dict | list):
-        return [Detail(message, place)]
+        # The error of a whole mapping says itself what is wrong with it.
+        kind = "a mapping" if isinstance(given, dict) else "a list"
+        of_type = problem["type"].endswith("_type")
+        return [Detail(f"{message}, found {kind}" if of_type else message, place)]
     expected = problem.get("ctx", {}).get("expected", "")
     valid = re.findall(r"'([^']+)'", expected) if problem["type"] == "literal_error" else []
     return [Detail(f"{message}, found {given!r}", place, given, valid)]

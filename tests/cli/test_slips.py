@@ -189,13 +189,13 @@ def test_a_port_that_is_none_is_named(value: str, monkeypatch: pytest.MonkeyPatc
     ("content", "where", "words"),
     [
         (b"mastr: local[2]\n", "mastr", "did you mean 'master'"),
-        (b"conf: 7\n", "conf", "valid dictionary"),
+        (b"conf: 7\n", "conf", "mapping"),
         (b"conf: {spark.executor.memory: }\n", "conf.spark.executor.memory", "Write a text"),
         (b"conf: {driver.memory: 8g}\n", "conf.driver.memory", "Spark ignores it"),
         (b"conf: {'spark.driver.memory ': 8g}\n", "conf.spark.driver.memory ", "no blanks"),
         (b"conf: {spark.master: yarn}\n", "conf.spark.master", "Write it as `master`"),
         (b"master: local[2] # caf\xe9\n", "", "can't decode"),
-        (b"- a\n", "", "valid dictionary"),
+        (b"- a\n", "", "mapping"),
     ],
 )
 def test_a_file_of_a_cluster_is_explained_as_a_recipe_is(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from curation.errors import RecipeError
 from curation.media.encoders import check_model_name, vit_micro
@@ -20,6 +21,7 @@ from curation.media.encoders.params import EncoderSpec
 from curation.stages.score.heads import HEADS
 from curation.stages.score.heads.base import EncoderInfo
 from curation.stages.score.heads.spec import HeadSpec
+from curation.store.digest import file_sha256
 
 from .pictures import pictures
 
@@ -51,12 +53,51 @@ def test_weights_that_do_not_fit_raise_an_error(weights: tuple[str, Any], tmp_pa
         load_encoder.cache_clear()
         with pytest.raises(RecipeError, match=r"cut\.safetensors' is neither safetensors nor"):
             loading(model="timm/test_vit", weights=str(cut))
+    folder = str(tmp_path)
+    for model, problem in (
+        ("timm/test_vit", "has no model.safetensors. Set `weights` to that file"),
+        ("open_clip/ViT-S-32-alt", "is a folder, and the weights .* are a file. Name the file"),
+    ):
+        with pytest.raises(RecipeError, match=problem):
+            loading(model=model, weights=folder)
     other = tmp_path / "other.pt"
     for value, kind in (([1], "list"), (torch.zeros(3), "Tensor")):
         torch.save(value, other)
         load_encoder.cache_clear()
         with pytest.raises(RecipeError, match=f"contains a {kind} instead of a state dict"):
             loading(model="timm/test_vit", weights=str(other))
+
+
+def test_where_weights_come_from_changes_no_vector_and_no_score(
+    weights: tuple[str, Any], tmp_path: Path
+) -> None:
+    path, _ = weights
+    head_path = str(tmp_path / "head.safetensors")
+    save_file({"weight": torch.arange(64.0)[None], "bias": torch.zeros(1)}, head_path)
+    results = []
+    for address in ("https://a.example/file", "https://b.example/other"):
+        load_encoder.cache_clear()
+        encoder = load_encoder(
+            EncoderSpec(
+                model="timm/test_vit",
+                weights=path,
+                sha256=file_sha256(path),
+                weights_from=address,
+            ),
+            "cpu",
+        )
+        head = HeadSpec(
+            kind="linear",
+            encoder="semantic",
+            weights=head_path,
+            sha256=file_sha256(head_path),
+            weights_from=address,
+        )
+        vectors, _ = encode(encoder, pictures(3), 2, "cpu")
+        scores = HEADS.load("linear").load(head, EncoderInfo({}, {"semantic": None}))(vectors)
+        assert vectors.any(axis=1).all() and scores.any()
+        results.append((encoder.identity, vectors.tolist(), scores.tolist()))
+    assert results[0] == results[1]
 
 
 class Evil:

@@ -128,22 +128,26 @@ def test_too_many_failures_end_the_run_and_the_next_one_asks_for_them(
     rows = fetch(tmp_path / "s", path, fail_over=bound)
     assert asked(web) == {BROKEN}
     assert rows["c4"]["status"] == "ok"
+    # A bound that is kept changes no row.
+    for number, other in enumerate(({}, {"transient": 0.9})):
+        assert fetch(tmp_path / f"fresh-{number}", path, fail_over=other) == rows
+    asked(web)
     states = [record.state for record in read_runs(Store(tmp_path / "s"))]
     assert states == ["finished", "failed", "failed"]
 
 
 def test_old_transient_failures_are_asked_again(web: Web, tmp_path: Path, path: Path) -> None:
-    fetch(tmp_path / "s", path)
+    before = fetch(tmp_path / "s", path)
     asked(web)
-    fetch(tmp_path / "s", path, retry_after_h=1.0)
+    assert fetch(tmp_path / "s", path, retry_after_h=1.0) == before
     assert asked(web) == set()
-    fetch(tmp_path / "s", path, retry_after_h=0.0)
+    assert fetch(tmp_path / "s", path, retry_after_h=0.0) == before
     assert asked(web) == {BROKEN}
     for file in (path for path in (tmp_path / "s").rglob("*") if path.is_file()):
         os.utime(file, (file.stat().st_atime - 7200, file.stat().st_mtime - 7200))
     for expected in ({BROKEN}, set()):
         # The answer was the same as before, so the rows are.
-        fetch(tmp_path / "s", path, retry_after_h=1.0)
+        assert fetch(tmp_path / "s", path, retry_after_h=1.0) == before
         assert asked(web) == expected
 
 

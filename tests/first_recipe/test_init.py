@@ -31,6 +31,7 @@ from curation.stages.ingest.recognise.place import place_of
 from curation.stages.ingest.sources import FORMATS
 from curation.store.store import Store
 
+from ..ingest.helpers import jpeg, write
 from .files import LISTS, LOCAL, listed_paths, pictures
 
 CONTACT = "crawl@example.org"
@@ -116,6 +117,21 @@ def test_paths_in_a_list_are_read_where_no_picture_is_nearer(tmp_path: Path) -> 
     assert by_list.columns == {"path": "file_name", "caption": "text"}
     (by_folder,) = written(tmp_path / "a").sources
     assert by_folder.format == "folder"
+
+
+def test_splits_that_become_one_source_are_named(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for split in ("train", "test"):
+        write(tmp_path / "data" / f"{split}-00000-of-00001.parquet", [{"image": jpeg()}])
+        LOCAL["folder"](tmp_path / "pictures" / split, pictures(4))
+    for name in ("data", "pictures"):
+        drafted = draft([str(tmp_path / name)])
+        (note,) = (n for n in drafted.notes[name] if "several splits" in n)
+        assert "one source: test, train." in note and "--held-out" in note
+    alone = draft(
+        [str(tmp_path / "data" / "train-*.parquet")], (), [str(tmp_path / "data" / "test-*")]
+    )
+    assert not [note for notes in alone.notes.values() for note in notes if "split" in note]
 
 
 def test_every_source_has_its_role_and_a_name_of_its_own(tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from curation.cli.app import app
 from curation.cli.outcomes import OutcomePrinter
 from curation.errors import RecipeError
 from curation.media.pictures.formats import FORMATS
@@ -210,6 +212,8 @@ def test_a_run_prints_why_rows_are_dropped_and_what_is_no_row(tmp_path: Path) ->
     OutcomePrinter(Terminal(file=out, width=200)).step_ended(outcome)
     assert "1 bad_row: their `metadata` says file, place and cause" in out.getvalue()
     assert "web: 1 other_file (such as [notes].md)" in out.getvalue()
+    shown = CliRunner().invoke(app, ["show", "pairs", "--store", str(tmp_path / "store")])
+    assert "web: 1 other_file (such as [notes].md)" in shown.output
 
 
 def codec(name: str, content: bytes) -> bytes:

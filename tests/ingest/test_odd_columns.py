@@ -92,11 +92,13 @@ def test_names_with_dots_and_names_twice_are_told_apart(tmp_path: Path) -> None:
         ),
         "dictionary": pa.table({"img": pa.array(images).dictionary_encode(), "cap": ["a", "b"]}),
         "view": pa.table({"img": pa.array(images, pa.binary_view()), "cap": ["a", "b"]}),
+        "dotted": pa.table({"image.data": images, "text.en": ["a", "b"], "text": ["x"] * 2}),
     }  # fmt: skip
+    dotted = {"image": "image.data", "caption": "text.en"}
     sources = []
     for name, content in tables.items():
         pq.write_table(content, tmp_path / f"{name}.parquet")
-        columns = {"image": "img", "caption": "cap"}
+        columns = dotted if name == "dotted" else {"image": "img", "caption": "cap"}
         sources.append(source(tmp_path / f"{name}.parquet", name=name, columns=columns))
     run(tmp_path / "store", *sources, until="fetch")
     stored_rows = table(tmp_path / "store", "images").read().to_pylist()

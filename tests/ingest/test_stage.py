@@ -20,8 +20,10 @@ from curation.engine.parallel import InProcess
 from curation.errors import RecipeError, StoreError
 from curation.stages.ingest import duplicates
 from curation.stages.ingest.formats.source_row import staged_schema
+from curation.stages.ingest.sources import source_file
 from curation.store.fragment import Fragment
 from curation.store.manifest import FileEntry, FragmentRecord
+from curation.store.storage.local import LocalStorage
 from curation.store.store import Store
 from tests.ingest.helpers import jpeg, pairs, run, source, table, write
 
@@ -142,6 +144,45 @@ def test_rows_do_not_depend_on_the_size_of_fragments(tmp_path: Path) -> None:
     assert {f.rows for f in fragments.values()} <= set(range(1, 8))
     # All 2,200 rows are of one host, in 315 fragments; the 20 image files are in 3.
     assert len(fragments) == 315 + 3
+
+
+def test_many_small_files_are_each_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Spark writes them: opens, and requests to the store, grow with the files and no faster."""
+    calls: Counter[str] = Counter()
+
+    def count(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def counted(*args: Any, **options: Any) -> Any:
+            calls[name] += 1
+            return real(*args, **options)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(source_file, "open_local")
+    for name in ("read", "create", "write", "open_output", "status", "files", "delete"):
+        count(LocalStorage, name)
+    requests: dict[int, list[int]] = {}
+    for size in (20, 80):
+        folder, store = tmp_path / f"l{size}", tmp_path / f"s{size}"
+        for number in range(size):
+            urls(folder / f"part-{number:05d}.parquet", [f"{number}-{n}" for n in range(3)])
+        requests[size] = []
+        for opened in (2 * size, 0, 2):
+            if opened == 2:
+                urls(folder / "part-99999.parquet", ["new"])
+            calls.clear()
+            run(store, source(folder))
+            # One to look at its columns, and one to read it.
+            assert calls.pop("open_local", 0) == opened
+            requests[size].append(calls.total())
+        stored = table(store, "pairs")
+        assert (stored.rows, len(stored.fragments)) == (3 * size + 1, 2)
+    # A file has its rows and its record in the store. Later runs read the record, at most twice.
+    slopes = [(many - few) / 60 for few, many in zip(requests[20], requests[80], strict=True)]
+    assert all(slope <= most for slope, most in zip(slopes, (3, 2, 2), strict=True)), requests
 
 
 def test_only_appended_files_are_read(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,51 @@ FORMATS = (*OF_LISTS, "txt", "cc12m", "wit", "huggingface", "coco", "wat", "webd
 
 def spec_of(path: Path | str, form: str) -> dict[str, Any]:
     return source(path, format=form, **({} if form in OF_LISTS else {"columns": {}}))
+
+
+def zip_of(name: str, content: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(name, content)
+    return out.getvalue()
+
+
+ZIP = zip_of("a.jpg", jpeg())
+SLIPS: list[tuple[str, str, bytes, list[str]]] = [
+    ("p.zip", "folder", ZIP, ["a file in place of a folder", "Unpack"]),
+    ("a.jpg", "folder", jpeg(), ["a file in place of a folder", "a folder of images"]),
+    (
+        "l.parquet",
+        "parquet",
+        b"url,caption\nhttp://a.example/1,c\n",
+        ["no Parquet file", "Replace"],
+    ),
+    ("a.jpg", "parquet", jpeg(), ["no Parquet file", "Replace"]),
+    ("p.zip", "csv", ZIP, ["zip archive", "Unpack"]),
+    ("p.zip", "webdataset", ZIP, ["is not a tar", "Replace"]),
+]
+"""Files that are named as what they are not: the format in the recipe, and what the error says."""
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "content", "words"), SLIPS, ids=[f"{s[0]} as {s[1]}" for s in SLIPS]
+)
+def test_a_file_in_place_of_another_says_what_it_is(
+    tmp_path: Path, name: str, form: str, content: bytes, words: list[str]
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises((RecipeError, StoreError)) as caught:
+        pairs(tmp_path / "store", source(tmp_path / name, format=form))
+    assert all(word in str(caught.value) for word in (name, "web", *words)), str(caught.value)
+
+
+@pytest.mark.parametrize("columns", [["url"], [], "url", 7])
+def test_columns_that_are_no_mapping_say_what_they_are(columns: Any) -> None:
+    spec = source("l.csv", format="csv") | {"columns": columns}
+    with pytest.raises(RecipeError, match=r"sources\.0\.columns: .*mapping.*, found") as caught:
+        parse_recipe({"name": "t", "sources": [spec]})
+    found = "a list" if isinstance(columns, list) else repr(columns)
+    assert str(caught.value).endswith(f"found {found}")
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 
 from curation.errors import StoreError
-from tests.ingest.helpers import jpeg, pairs, source, write_tar
+from tests.ingest.helpers import jpeg, pairs, run, source, table, write_tar
 
 MEMBERS = [
     ("a/0001.jpg", jpeg(1)),
@@ -37,6 +38,25 @@ def test_a_tar_can_take_caption_and_key_from_its_json(tmp_path: Path) -> None:
     columns = {"caption": "alt", "key": "id"}
     (stored_row,) = pairs(tmp_path / "store", source(path, format="webdataset", columns=columns))
     assert (stored_row["caption"], stored_row["source_key"]) == ("other words", "11")
+
+
+def test_names_may_repeat_in_other_shards(tmp_path: Path) -> None:
+    for shard in range(3):
+        members = {
+            f"{n}.{ending}": jpeg(10 * shard + n) if ending == "jpg" else f"c{shard}{n}".encode()
+            for n in range(3)
+            for ending in ("jpg", "txt")
+        }
+        write_tar(tmp_path / f"{shard}.tar", members)
+    run(tmp_path / "store", source(tmp_path / "*.tar", format="webdataset"), until="fetch")
+    stored = table(tmp_path / "store", "images").read().to_pylist()
+    hashes = {row["caption"]: row["sha256"] for row in stored if row["status"] == "ok"}
+    assert hashes == {
+        f"c{shard}{n}": hashlib.sha256(jpeg(10 * shard + n)).hexdigest()
+        for shard in range(3)
+        for n in range(3)
+    }
+    assert len({row["pair_id"] for row in stored}) == 9
 
 
 @pytest.mark.parametrize("cut", ["in a body", "in a header", "overwritten"])

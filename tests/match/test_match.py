@@ -82,12 +82,13 @@ def test_product_codes_lose_no_neighbours_of_the_probed_lists(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = large_world(np.random.default_rng(0), seeds=20)
-    store = world.store(tmp_path)
     # `refine` is for `curation search` alone.
-    codes = IVF | {"index": "ivf_pq", "subquantizers": 2, "refine": 1}
-    table = match_rows(world, store, monkeypatch, SearchLimits(), match=codes)
-    assert table.manifest.stats["index"] == "ivf_pq"
-    assert rows_of(table) == true_rows(world, store, nprobe=2)
+    for refine in (1, 8):
+        store = world.store(tmp_path / str(refine))
+        codes = IVF | {"index": "ivf_pq", "subquantizers": 2, "refine": refine}
+        table = match_rows(world, store, monkeypatch, SearchLimits(), match=codes)
+        assert table.manifest.stats["index"] == "ivf_pq"
+        assert rows_of(table) == true_rows(world, store, nprobe=2)
 
 
 def large_world(rng: np.random.Generator, seeds: int, pool: int = 600) -> World:

@@ -163,6 +163,11 @@ SHOWN: dict[str, tuple[bytes, Ints, str]] = {
     "tiff of cmyk": (encode(PICTURE.convert("CMYK"), "TIFF"), RGB, "tiff"),
     "tiff of ycbcr": (encode(PICTURE.convert("YCbCr"), "TIFF", compression="raw"), RGB, "tiff"),
     "tiff of jpeg": (encode(PICTURE, "TIFF", compression="jpeg", quality=95), RGB, "tiff"),
+    "tiff of two pages": (
+        encode(PICTURE, "TIFF", save_all=True, append_images=[PICTURE.rotate(180)]),
+        RGB,
+        "tiff",
+    ),
     "big tiff": (encode(PICTURE, "TIFF", big_tiff=True), RGB, "tiff"),
 }
 

@@ -45,8 +45,8 @@ ELSEWHERE = {
     "EncoderSpec.sha256": "a wrong one is refused",
     "HeadSpec.sha256": "a wrong one is refused",
     "FaceParams.sha256": "a wrong one is refused",
-    "EncoderSpec.weights_from": "tests/test_weights.py",
-    "HeadSpec.weights_from": "tests/test_weights.py",
+    "EncoderSpec.weights_from": "tests/embed/test_weights.py",
+    "HeadSpec.weights_from": "tests/embed/test_weights.py",
     "FaceParams.weights_from": "tests/test_weights.py",
 }
 POSITIONS = {"lists": {"row"}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from itertools import chain
 from random import Random
 
 import numpy as np
@@ -24,8 +23,8 @@ from quickstart.photographs import PHOTOGRAPHS, load
 SMALL = 48
 """Pairs of the share that every run compares."""
 LARGE = 500
-UNSEEN_SEEDS = (5, 6, 7)
-"""Seeds on which no bound was set."""
+UNSEEN_SEEDS = {5: 0.005, 6: 0.006, 7: 0.005}
+"""Seeds on which no bound was set, and the part of their pairs that may be merged."""
 
 
 def measure(left: bytes, right: bytes) -> Agreement:
@@ -66,8 +65,9 @@ def test_graphics_in_other_colours_or_with_another_symbol_are_other_images() -> 
 def test_few_of_many_graphics_are_merged() -> None:
     merged, in_grey = zip(*(merged_pairs(LARGE, seed) for seed in UNSEEN_SEEDS), strict=True)
     assert min(in_grey) > 0.8
-    every = list(chain.from_iterable(merged))
-    assert len(every) <= 0.005 * LARGE * len(UNSEEN_SEEDS), Counter(every)
+    for (seed, part), pairs_of_seed in zip(UNSEEN_SEEDS.items(), merged, strict=True):
+        assert len(pairs_of_seed) <= part * LARGE, (seed, Counter(pairs_of_seed))
+    assert sum(map(len, merged)) <= 0.005 * LARGE * len(UNSEEN_SEEDS)
 
 
 def test_the_same_seed_draws_the_same_pairs() -> None:

@@ -94,6 +94,11 @@ def find_model(name: str, spec: EncoderSpec) -> ModelSource:
         fix = f"Name a file as `weights`, or a tag of the hub, as in {example}"
         message = f"open_clip/{architecture} needs weights"
         raise RecipeError(Detail(message, valid=tuple(tags), fix=fix))
+    if spec.weights and Path(spec.weights).is_dir():
+        raise RecipeError(
+            f"{spec.weights!r} is a folder, and the weights of open_clip/{name} are a file",
+            fix="Name the file in it; or set `model: open_clip` for a folder with its configuration",
+        )
     return ModelSource(architecture, config, spec.weights, spec.weights, tag or None)
 
 

@@ -6,6 +6,7 @@ its own; nothing here lists them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -18,6 +19,8 @@ from curation.stages.ingest.sources import FORMATS
 from curation.terminal import one_line
 
 _SHOWN_NAMES = 5
+_SPLITS = frozenset(("train", "test", "val", "validation", "dev"))
+"""How datasets name their splits in the names of files and folders."""
 _USUAL_FIX = (
     "Give a list a column of URLs, of paths with endings, or of encoded images. Set other columns, "
     "and other endings of files, in a recipe by hand; your-vectors.md in `curation where docs` has "
@@ -42,7 +45,7 @@ def recognise(place: Place) -> Recognised:
     if candidates:
         best = max(candidates, key=lambda recognised: (recognised.certainty, recognised.files))
         left_out = _left_out(best, candidates, problems, place)
-        return replace(best, notes=(*best.notes, *left_out))
+        return replace(best, notes=(*best.notes, *left_out, *_splits(place)))
     # A line break would let a name pass for another line.
     names = ", ".join(one_line(shown(file.name)) for file in place.files[:_SHOWN_NAMES])
     names = names or "no file"
@@ -100,6 +103,17 @@ def _left_out(
         # Other files may belong to pictures.
         if names and FORMATS[form].optional_columns is None:
             yield f"Not read: {_shown(names)} of format {form}, since {one_line(problem)}."
+
+
+def _splits(place: Place) -> Iterator[str]:
+    """Yield a note if the names of files tell an evaluation split from another: both are one source."""
+    stems = (part.lower() for file in place.files for part in re.split(r"[/_.-]", file.name))
+    splits = sorted(_SPLITS.intersection(stems))
+    if len(splits) > 1:
+        yield (
+            f"Files of several splits are one source: {', '.join(splits)}. To keep the copies of an "
+            "evaluation split out, name its files under --held-out, and the others alone."
+        )
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -110,6 +110,9 @@ def source_files(
     return list_source(source, rows_per_fragment, outbound).files
 
 
+_FILE = "a file in place of a folder"
+
+
 def _no_files(source: Source, problem: str, notices: Notices | None = None) -> RecipeError:
     notices, hint = notices or {}, ""
     others = "".join(f"; {code}: {noted['example']}" for code, noted in notices.items())
@@ -125,6 +128,8 @@ def _no_files(source: Source, problem: str, notices: Notices | None = None) -> R
         )
     if source.path.startswith("~") or "$" in source.path:
         hint = " `~` and variables such as `$HOME` are not replaced: write the path out."
+    if problem == _FILE:
+        hint = " Unpack an archive; a tar of samples is read with `format: webdataset`."
     wanted = f"a {source.format} file, a folder of such files or a glob"
     if source.reader == "folder":
         wanted = "a folder of images, or a glob of them"
@@ -149,7 +154,8 @@ def _list_local(source: Source, notices: Notices) -> _Listed:
         return _Listed(str(path), "", list(_walk(path, source.follow_links, notices)))
     base, pattern = split_glob(str(path), os.path.isdir)
     if pattern is None or not Path(base).is_dir():
-        raise _no_files(source, "no folder" if path.exists() else "no file")
+        problem = "no folder" if path.exists() else "no file"
+        raise _no_files(source, _FILE if path.is_file() else problem)
     return _Listed(base, "", list(_walk(Path(base), source.follow_links, notices)), pattern)
 
 
