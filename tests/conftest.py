@@ -93,9 +93,10 @@ def spark() -> Iterator[SparkSession]:
     from curation.engine.cluster import load_cluster
     from curation.engine.spark import open_context
 
-    open_context("tests", load_cluster("local"))
+    context = open_context("tests", load_cluster("local"))
     session = SparkSession.builder.getOrCreate()
     yield session
+    assert context._jsc is not None, "A test stopped Spark, which tests after it may need"
     session.stop()
 
 

@@ -162,7 +162,7 @@ def test_of_two_runs_at_once_one_computes_each_step(
         assert first.rows == second.rows
     assert rows_of(Store(address)) == rows_of(on_disk)
     other_programs_open_the_dataset(Store(address))
-    pyiceberg_reads_every_table(Store(address))
+    pyiceberg_reads_every_other_table(Store(address))
     gc_removes_what_no_run_needs(Store(address))
     assert rows_of(Store(address)) == rows_of(on_disk)
 
@@ -178,7 +178,7 @@ def other_programs_open_the_dataset(store: Store) -> None:
     assert names and all(name.endswith(".parquet") for name in names)
 
 
-def pyiceberg_reads_every_table(store: Store) -> None:
+def pyiceberg_reads_every_other_table(store: Store) -> None:
     """By the folder that is beside the files, as `docs/table-formats.md` says."""
     options = dict(parse_qsl(store.uri.partition("?")[2]))
     properties = {
@@ -187,7 +187,8 @@ def pyiceberg_reads_every_table(store: Store) -> None:
         "s3.access-key-id": os.environ["AWS_ACCESS_KEY_ID"],
         "s3.secret-access-key": os.environ["AWS_SECRET_ACCESS_KEY"],
     }
-    for table in TABLES:
+    # The folder of the dataset holds its files alone.
+    for table in (name for name in TABLES if name != "dataset"):
         words = ["path", table, "--store", store.uri, "--dir"]
         folder = CliRunner().invoke(app, words).stdout.strip()
         opened = StaticTable.from_metadata(folder, properties)

@@ -71,10 +71,11 @@ def read_footer(stream: Any) -> Footer:
     if end[4:] == b"PARE":
         raise ThriftError(_ENCRYPTED)
     length = int.from_bytes(end[:4], "little")
-    if end[4:] != b"PAR1" or length + _END_BYTES > size:
-        raise ThriftError("it has no footer: it is cut off, or no Parquet file")
-    if length > PARQUET_FOOTER_BYTES:
+    is_parquet = end[4:] == b"PAR1"
+    if is_parquet and length > PARQUET_FOOTER_BYTES:
         raise TooLargeError(f"its footer has {length:,} bytes, more than {PARQUET_FOOTER_BYTES:,}")
+    if not is_parquet or length + _END_BYTES > size:
+        raise ThriftError("it has no footer: it is cut off, or no Parquet file")
     footer = Reader(read_at(stream, size - _END_BYTES - length, length)).struct()
     leaves = list(_leaves(footer))
     rows, nulls = footer.number(_ROWS, 0, I64), []
