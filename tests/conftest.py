@@ -24,7 +24,7 @@ os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSeria
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-# No test loses power, and waiting for the disk takes as long as the rest of many tests. Tests of the
+# No test loses power, and waiting for the disk took as long as the rest of some tests. Tests of the
 # order in which files are synced set a function of theirs.
 os.fsync = lambda fd: None
 

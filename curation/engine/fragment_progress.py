@@ -17,7 +17,7 @@ EXECUTION_ONLY = True
 
 @runtime_checkable
 class HasRows(Protocol):
-    """An argument of a unit that knows its rows, as a fragment does."""
+    """An argument of a unit with a number of rows, as a fragment has."""
 
     @property
     def rows(self) -> int:
@@ -90,7 +90,7 @@ class FragmentProgress:
 
 
 def rows_of(unit: Unit) -> int | None:
-    """Return how many rows a unit reads: those of its first argument that knows them.
+    """Return how many rows a unit reads: those of its first argument with a number of rows.
 
     Of the members of a family, which are aligned, it is those of the first.
     """

@@ -272,7 +272,7 @@ def _query_error(error: Exception, tables: Iterable[str] = ()) -> QueryError:
             Detail(f"There is no table {missing[1]!r}", "query", missing[1], tuple(tables))
         )
     fix = next((fix for kind, fix in FIXES.items() if type(error) is kind), "")
-    if ARROW_FAILED in str(error) or isinstance(error, (pa.ArrowException, OSError)):
+    if ARROW_FAILED in str(error):
         fix = DAMAGED
     return QueryError(Detail(f"{error}", "query", fix=fix))
 

@@ -15,7 +15,7 @@ from curation.stages.fetch.params import FetchStep
 from curation.stages.fetch.request import FetchRequest, FetchResult
 
 
-class _Ruled(NamedTuple):
+class _UrlOfRow(NamedTuple):
     """A row, and a URL whose rules count for it."""
 
     row: FetchRequest
@@ -38,18 +38,18 @@ def seen_opt_outs(
         params: which signals count.
     """
     policy = opt_out_policy(params)
-    by_origin: dict[str, list[_Ruled]] = defaultdict(list)
+    by_origin: dict[str, list[_UrlOfRow]] = defaultdict(list)
     for request in requests:
         if request.url is not None and request.location is None:
             for url in dict.fromkeys((request.url, targets.get(request.row) or request.url)):
-                by_origin[origin_of(url)].append(_Ruled(request, url))
+                by_origin[origin_of(url)].append(_UrlOfRow(request, url))
     for origin, rows in by_origin.items():
         rules = robots_gate.cached_rules(origin, policy)
         if rules is not None and rules.sets:
             yield from _withheld(rows, rules)
 
 
-def _withheld(rows: Sequence[_Ruled], rules: SiteRules) -> Iterator[FetchResult]:
+def _withheld(rows: Sequence[_UrlOfRow], rules: SiteRules) -> Iterator[FetchResult]:
     """Yield the rows of a site that its rules withhold; all, if the rules take too long."""
     end = time.thread_time() + robots_gate.MAX_RULES_S
     withheld = []

@@ -110,7 +110,7 @@ def source_files(
     return list_source(source, rows_per_fragment, outbound).files
 
 
-_FILE = "a file in place of a folder"
+_FILE_FOR_FOLDER = "a file in place of a folder"
 
 
 def _no_files(source: Source, problem: str, notices: Notices | None = None) -> RecipeError:
@@ -128,7 +128,7 @@ def _no_files(source: Source, problem: str, notices: Notices | None = None) -> R
         )
     if source.path.startswith("~") or "$" in source.path:
         hint = " `~` and variables such as `$HOME` are not replaced: write the path out."
-    if problem == _FILE:
+    if problem == _FILE_FOR_FOLDER:
         hint = " Unpack an archive; a tar of samples is read with `format: webdataset`."
     wanted = f"a {source.format} file, a folder of such files or a glob"
     if source.reader == "folder":
@@ -155,7 +155,7 @@ def _list_local(source: Source, notices: Notices) -> _Listed:
     base, pattern = split_glob(str(path), os.path.isdir)
     if pattern is None or not Path(base).is_dir():
         problem = "no folder" if path.exists() else "no file"
-        raise _no_files(source, _FILE if path.is_file() else problem)
+        raise _no_files(source, _FILE_FOR_FOLDER if path.is_file() else problem)
     return _Listed(base, "", list(_walk(Path(base), source.follow_links, notices)), pattern)
 
 
