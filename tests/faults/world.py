@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from tests.e2e.standalone import SECRET, Standalone
 
 from .cases import Case
 from .forked import run_forked
-from .hook.fault_hook import HAPPENED
+from .hook.fault_hook import HAPPENED, SECOND
 from .servers import watched
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,10 +141,10 @@ def run_case(world: World, case: Case) -> str:
         ):
             about = of_store | of_cluster | {"log": str(folder / "log")}
             problem = _run_case(world, case, store, about, cluster)
+        if not problem:
+            shutil.rmtree(folder)
     except Exception as error:
         problem = repr(error)
-    if not problem:
-        shutil.rmtree(folder)
     return problem
 
 
@@ -153,21 +154,45 @@ def _run_case(world: World, case: Case, address: str, about: dict[str, Any], clu
     fault |= about | {"store": address, "second": command}
     faulty = _faulty(cluster, fault) if case.workers == "standalone" else cluster
     first = call(world.command(case.workers, address, faulty), fault)
-    if HAPPENED not in Path(about["log"]).read_text().splitlines():
+    lines = Path(about["log"]).read_text().splitlines()
+    if HAPPENED not in lines:
         return f"the fault did not happen: {first.stdout[-2000:]}"
-    return _end_well(world, command, Store(address))
+    return (
+        _end_well(command, Store(address))
+        or _second_ends(lines)
+        or _differences(world, Store(address))
+    )
 
 
-def _end_well(world: World, command: list[str], store: Store) -> str:
+def _second_ends(lines: list[str]) -> str:
+    """Wait for the second run, which may outlive the first and those after it."""
+    second = next((int(line.split()[1]) for line in lines if line.startswith(f"{SECOND} ")), None)
+    if second is None:
+        return ""
+    try:
+        process = os.pidfd_open(second)
+    except ProcessLookupError:
+        return ""
+    try:
+        ended, _, _ = select.select([process], [], [], LIMIT_S)
+    finally:
+        os.close(process)
+    return "" if ended else f"the second run, process {second}, does not end"
+
+
+def _end_well(command: list[str], store: Store) -> str:
     """Run until a run ends well and the store is whole; return what is wrong then."""
     output = ""
     for _ in range(ATTEMPTS):
         done = call(command)
         output = done.stdout[-2000:]
         if done.returncode == 0 and not verify_store(store, set_aside=True):
-            break
-    else:
-        return f"no run ends well: {output}"
+            return ""
+    return f"no run ends well: {output}"
+
+
+def _differences(world: World, store: Store) -> str:
+    """Return which tables differ from those of a run without faults."""
     tables = tables_of(world.spec, store)
     return ", ".join(
         f"table {name} differs" for name in world.tables if tables.get(name) != world.tables[name]

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 Fault = dict[str, Any]
-HAPPENED = "fault"
+HAPPENED, SECOND = "fault", "second"
+"""Lines of the log: the fault happened; the process of the second run."""
 EXECUTOR = "CoarseGrainedExecutorBackend"
 """The class of the executors of a cluster."""
 FULL_FOR = 5
@@ -159,9 +160,10 @@ def _second_run(fault: Fault, _: int) -> None:
     _note(HAPPENED)
     environment = {name: value for name, value in os.environ.items() if name != "CURATION_FAULT"}
     with Path(f"{fault['log']}.second").open("wb") as out:
-        subprocess.Popen(
+        process = subprocess.Popen(
             fault["second"], env=environment, stdout=out, stderr=out, start_new_session=True
         )
+    _note(f"{SECOND} {process.pid}")
 
 
 def _kill_server(fault: Fault, _: int) -> None:
