@@ -1,7 +1,7 @@
 """JSON in the form of COCO (`images`, `annotations`, `categories`) or FiftyOne (`samples`).
 
-Rows name image files. The first caption of an image that is not empty is its caption; its other captions, its annotations
-with the names of their categories, and all other fields are metadata.
+Rows name image files. The first caption of an image that is not empty is its caption; its other
+captions, its annotations with the names of their categories, and all other fields are metadata.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ def parse_json(content: str, unique: bool = True) -> Any:
         unique: whether an object must not have a key twice.
 
     Raises:
-        ValueError: it is no JSON, holds more than `JSON_VALUES` values or too long a number, or an object
-            has a key twice.
+        ValueError: it is no JSON, holds more than `JSON_VALUES` values or too long a number, or an
+            object has a key twice.
     """
     if len(content) > JSON_VALUES and sum(map(content.count, ",:[{")) > JSON_VALUES:
         raise ValueError(f"it holds more than {JSON_VALUES:,} values")
