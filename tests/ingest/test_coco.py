@@ -187,6 +187,46 @@ def test_damage_costs_what_follows_it(tmp_path: Path) -> None:
     ]
 
 
+def test_a_byte_that_is_not_utf8_costs_its_item(tmp_path: Path) -> None:
+    """As where a program copied a caption without converting it."""
+    captions = [{"image_id": number, "caption": f"caption {number}"} for number in (1, 2)]
+    images = [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2, 3)]
+    document = json.dumps({"annotations": captions, "images": images}).encode()
+    odd = document.replace(b"caption 1", b"caf\xe9").replace(b"3.jpg", b"\xff.jpg")
+    (tmp_path / "l.json").write_bytes(odd)
+    rows = found(tmp_path, tmp_path / "l.json")
+    read = {(r["source_key"], r["caption"], r["reason"]) for r in rows}
+    assert read == {("1", None, None), ("2", "caption 2", None), (None, None, "bad_row")}
+    why = sorted(json.loads(r["metadata"])["unreadable"] for r in rows if r["reason"])
+    assert why == [
+        "l.json, annotations 0: it is not UTF-8 (byte 0xe9)",
+        "l.json, images 2: it is not UTF-8 (byte 0xff)",
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "l.json").write_bytes(json.dumps({"images": IMAGES}).encode(encoding))
+    with pytest.raises(StoreError, match=r"l\.json .*is encoded in UTF-16 .*iconv"):
+        found(tmp_path, tmp_path / "l.json")
+
+
+@pytest.mark.parametrize("empty", ["", None, float("nan")])
+@pytest.mark.parametrize("place", ["images", "annotations"])
+def test_a_caption_that_is_empty_gives_way_to_the_next(
+    tmp_path: Path, empty: Any, place: str
+) -> None:
+    image, texts = {"id": 1, "file_name": "a.jpg"}, ["one", "two"]
+    if place == "images":
+        image["caption"] = empty
+    else:
+        texts.insert(0, empty)
+    captions = [{"image_id": 1, "caption": text} for text in texts]
+    path = write(tmp_path / "l.json", {"images": [image], "annotations": captions})
+    (row,) = found(tmp_path, path)
+    assert (row["caption"], json.loads(row["metadata"])) == ("one", {"captions": ["two"]})
+
+
 def test_an_array_of_rows_is_refused_with_its_mending(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps([{"image": "1.jpg", "caption": "x"}]))
     spec = {"format": "coco", "columns": {}}

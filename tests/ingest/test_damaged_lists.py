@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import lzma
 import random
@@ -16,11 +17,31 @@ from pyarrow.parquet import encryption
 
 from curation.errors import RecipeError, StoreError
 from curation.media.files import location
+from curation.media.files.compression import compression_of
 from curation.stages.ingest.formats import lines
 from curation.stages.ingest.sources import source_file
-from tests.ingest.helpers import pairs, source
+from tests.ingest.helpers import jpeg, pairs, source, tar_of
 
 CSV = b"url,caption\nhttp://a.example/1,c\n"
+
+
+JUNK = bytes(range(256)) * 4
+
+
+def parquet() -> bytes:
+    """A Parquet file."""
+    out = io.BytesIO()
+    pq.write_table(pa.table({"url": ["http://a.example/1"]}), out)
+    return out.getvalue()
+
+
+def arrow() -> bytes:
+    """An Arrow file, as Feather and datasets write it."""
+    out = io.BytesIO()
+    rows = pa.table({"url": ["http://a.example/1"]})
+    with pa.ipc.new_file(out, rows.schema) as writer:
+        writer.write_table(rows)
+    return out.getvalue()
 
 
 def compressed(content: bytes, codec: str) -> bytes:
@@ -85,6 +106,22 @@ def test_lists_that_were_joined_are_read_also_if_one_is_empty(tmp_path: Path, co
     ("content", "message"),
     [
         (b"PK\x03\x04\x14\x00", "is a zip archive or a workbook. Unpack it"),
+        (b"7z\xbc\xaf\x27\x1c\x00\x04" + JUNK, "is a 7-Zip archive. Unpack it"),
+        (b"Rar!\x1a\x07\x01\x00" + JUNK, "is a RAR archive. Unpack it"),
+        (tar_of({"l.csv": b"id," + CSV}), "is a tar archive. Unpack it"),
+        (tar_of({"l.csv": b"id," + CSV}, "w:gz"), "is a tar archive. Unpack it"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + JUNK, "is a document of .*Export it as CSV"),
+        (b"SQLite format 3\x00" + JUNK, "is a database of SQLite. Export it as CSV"),
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "is a PDF"),
+        (parquet(), "is a Parquet file. Set `format: parquet`"),
+        (arrow(), "is an Arrow file. Write it as Parquet"),
+        (b"Obj\x01\x04\x14avro.codec" + JUNK, "is an Avro file. Write it as Parquet"),
+        (b"\x89HDF\r\n\x1a\n" + JUNK, "is an HDF5 file. Write it as Parquet"),
+        (jpeg(3), "is a picture. Name the list"),
+        (lzma.compress(CSV, lzma.FORMAT_ALONE), "in a form that is not read. Decompress it"),
+        (b"\x1f\x9d\x90" + JUNK, "in a form that is not read. Decompress it"),
+        (b"\x02\x21\x4c\x18" + JUNK, "in a form that is not read. Decompress it"),
+        (b"\xff\x06\x00\x00sNaPpY" + JUNK, "in a form that is not read. Decompress it"),
         (gzip.compress(gzip.compress(CSV, mtime=0), mtime=0), "is compressed twice. Decompress it"),
     ],
 )
@@ -95,6 +132,28 @@ def test_a_file_that_is_no_text_says_what_it_is(
     columns = {} if kind == "txt" else {"url": "url", "caption": "caption"}
     with pytest.raises(StoreError, match=message):
         pairs(tmp_path / "store", source(tmp_path / f"l.{kind}", format=kind, columns=columns))
+
+
+WITHOUT_CONTENT = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+@pytest.mark.parametrize("form", ["csv", "webdataset"])
+def test_frames_without_content_are_passed(tmp_path: Path, codec: str, form: str) -> None:
+    """pzstd writes one before each part, and other programs a table at the end."""
+    if form == "csv":
+        parts = [CSV, b"http://a.example/2,d\n"]
+    else:
+        whole = tar_of({"1.jpg": jpeg(1), "1.txt": b"c", "2.jpg": jpeg(2), "2.txt": b"d"})
+        parts = [whole[:700], whole[700:]]
+    packed = [WITHOUT_CONTENT + compressed(part, codec) for part in parts]
+    path = tmp_path / "l.list"
+    path.write_bytes(WITHOUT_CONTENT.join(packed) + WITHOUT_CONTENT * 3)
+    rows = pairs(tmp_path / "store", source(path, format=form))
+    assert [(row["caption"], row["reason"]) for row in rows] == [("c", None), ("d", None)]
+    (tmp_path / "other").write_bytes(WITHOUT_CONTENT * 40)
+    with (tmp_path / "other").open("rb") as stream:
+        assert compression_of(stream) is None and stream.tell() == 0
 
 
 def test_a_header_that_is_not_utf8_says_how_to_convert_it(tmp_path: Path) -> None:

@@ -327,6 +327,21 @@ class _Broken(io.BytesIO):
         raise OSError(errno.EIO, "the disk has failed")
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl", "txt", "webdataset", "parquet", "coco"])
+def test_a_file_that_this_user_may_not_read_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    def denied(path: str, follow_links: bool = True) -> pa.NativeFile:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(source_file, "open_local", denied)
+    (tmp_path / "l.list").write_bytes(GOOD)
+    columns = {} if form in ("txt", "webdataset", "coco") else {"url": "url"}
+    spec = source(tmp_path / "l.list", format=form, columns=columns)
+    with pytest.raises(StoreError, match=r"l\.list cannot be read .*Give this user the right"):
+        pairs(tmp_path / "store", spec)
+
+
 @pytest.mark.parametrize("fails", ["open", "read"])
 @pytest.mark.parametrize("name", ["a.txt", "a.json", "b.unknown"])
 def test_a_file_system_that_fails_costs_a_folder_no_caption_and_no_picture(

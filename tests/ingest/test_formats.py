@@ -365,3 +365,30 @@ def test_half_of_a_surrogate_pair_in_a_caption_is_noted(
     assert (row["caption"] == caption) == whole and row["status"] == "ok"
     noted = json.loads(row["metadata"] or "{}").get("unreadable", "")
     assert ("halves of surrogate pairs" in noted) != whole
+
+
+@pytest.mark.parametrize("form", ["jsonl", "webdataset", "coco"])
+def test_a_number_of_thousands_of_digits_is_named_as_that(tmp_path: Path, form: str) -> None:
+    """Python's own words name a function of Python that would allow it."""
+    number = b"7" * 5000
+    content = {
+        "jsonl": b'{"url": "http://a.example/1", "n": %s}\n{"url": "http://a.example/2"}' % number,
+        "coco": b'{"images": [{"file_name": "a.jpg", "n": %s}, {"file_name": "b.jpg"}]}' % number,
+        "webdataset": tar_of({"a.jpg": jpeg(1), "a.json": b'{"n": %s}' % number, "b.jpg": jpeg(2)}),
+    }[form]
+    (tmp_path / "l.list").write_bytes(content)
+    columns = {"url": "url"} if form == "jsonl" else {}
+    rows = pairs(tmp_path / "store", source(tmp_path / "l.list", format=form, columns=columns))
+    notes = [json.loads(row["metadata"] or "{}").get("unreadable", "") for row in rows]
+    odd = max(notes)
+    assert len(rows) == 2 and min(notes) == ""
+    assert "a number of thousands of digits" in odd and "sys." not in odd
+
+
+def test_a_column_with_the_name_of_a_remark_is_kept(tmp_path: Path) -> None:
+    lines = [{"url": "http://a.example/1", "caption": c, "unreadable": "mine"} for c in "\ud83dx"]
+    (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    rows = pairs(tmp_path / "store", source(tmp_path / "l.jsonl", format="jsonl"))
+    cut, whole = (json.loads(row["metadata"]) for row in rows)
+    assert whole == {"unreadable": "mine"}
+    assert cut[".unreadable"] == "mine" and "surrogate" in cut["unreadable"]

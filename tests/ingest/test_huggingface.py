@@ -36,6 +36,23 @@ def found(folder: Path, **spec: Any) -> list[dict[str, Any]]:
     return pairs(folder / "store", source("", columns={}) | {"format": "huggingface"} | spec)
 
 
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32(), pa.int8(), pa.uint64()])
+def test_labels_that_became_fractions_are_the_same_labels(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
+    """pandas makes fractions of the whole numbers of a column where one is missing."""
+    labels = [0, 1, None, 1.5 if pa.types.is_floating(kind) else 7]
+    table = pa.table({"image": [image(n) for n in range(4)], "label": pa.array(labels, kind)})
+    info = json.dumps({"info": {"features": {"image": IMAGE, "label": LABEL}}})
+    (tmp_path / "data").mkdir()
+    pq.write_table(
+        table.replace_schema_metadata({"huggingface": info}), tmp_path / "data" / "a.parquet"
+    )
+    rows = found(tmp_path, path=str(tmp_path / "data"), columns={"caption": "label"})
+    assert [row["caption"] for row in rows] == ["cat", "dog", None, str(labels[3])]
+    assert f"label {labels[3]} has no name" in json.loads(rows[3]["metadata"])["unreadable"]
+
+
 def test_labels_are_named_in_metadata_and_captions(tmp_path: Path) -> None:
     nested = {"cats": {"feature": LABEL, "_type": "Sequence"}, "n": {"_type": "Value"}}
     rows = [

@@ -57,6 +57,27 @@ def test_a_second_picture_with_the_key_of_another_is_counted(tmp_path: Path) -> 
     assert noted(tmp_path / "store")["unlisted_picture"] == 1
 
 
+@pytest.mark.parametrize("output", ["webdataset", "files"])
+@pytest.mark.parametrize("as_number", [False, True])
+def test_a_row_with_the_key_of_another_does_not_get_its_picture(
+    tmp_path: Path, output: str, as_number: bool
+) -> None:
+    """As where parts of several outputs were joined."""
+    spec = as_img2dataset(tmp_path / "out", PICTURES[:2], output)
+    shard = min((tmp_path / "out").glob("*.parquet"))
+    (row,) = pq.read_table(shard).to_pylist()
+    other = {**row, "url": "http://a.example/other", "caption": "of another picture"}
+    rows = [row, other]
+    if as_number:
+        rows = [{**each, "key": int(each["key"])} for each in rows]
+    write(shard, rows)
+    by_caption = rows_by_caption(tmp_path, **spec)
+    assert by_caption[row["caption"]]["reason"] is None
+    second = by_caption["of another picture"]
+    assert (second["reason"], second["location"]) == ("no_image", None)
+    assert "an earlier row has its key" in json.loads(second["metadata"])["unreadable"]
+
+
 def test_a_long_error_is_shortened(tmp_path: Path) -> None:
     spec = as_img2dataset(tmp_path / "out", PICTURES, gone="no longer there")
     shard = next((tmp_path / "out").glob("*.parquet"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import json
@@ -250,6 +251,8 @@ def test_entries_of_every_kind_are_rows_or_counted(tmp_path: Path) -> None:
 TEXTS: dict[str, tuple[bytes, Any, str | None]] = {
     "a mark": ("\ufeffwords".encode(), "words", None),
     "UTF-16": ("wörds".encode("utf-16"), "wörds", None),
+    "UTF-32": ("wörds".encode("utf-32"), "wörds", None),
+    "UTF-32, the other way": (codecs.BOM_UTF32_BE + "wörds".encode("utf-32-be"), "wörds", None),
     "Latin-1": (b"caf\xe9", None, "byte 0xe9 at 3 is not UTF-8"),
     "too large": (b"x" * 70_000, None, "larger than 65,536 bytes"),
     "NUL": (b"a\x00b", None, "NUL"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -206,3 +207,40 @@ def test_folders_within_folders_end_no_listing(tmp_path: Path) -> None:
         os.close(here)
     assert len(pairs(tmp_path / "store", source(folder, format="csv"))) == 1
     assert noted(tmp_path / "store") == {"unreadable_folder": 1}
+
+
+def test_a_folder_whose_path_is_too_long_is_counted(tmp_path: Path) -> None:
+    folder = lists(tmp_path)
+    here = os.open(folder, os.O_RDONLY)
+    try:
+        for _ in range(20):
+            os.mkdir("d" * 250, dir_fd=here)
+            inner = os.open("d" * 250, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = inner
+    finally:
+        os.close(here)
+    assert len(pairs(tmp_path / "store", source(folder, format="csv"))) == 1
+    assert noted(tmp_path / "store") == {"unreadable_folder": 1}
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "x/" * 3000, "x" * 300 + "/*.csv"])
+def test_a_path_that_no_file_can_have_is_one_message(tmp_path: Path, path: str) -> None:
+    with pytest.raises(RecipeError, match=r"web.*\(File name too long\)\. Set a `path`"):
+        pairs(tmp_path / "store", source(tmp_path / path, format="csv"))
+
+
+@pytest.mark.parametrize("path", ["l.csv", "*.csv", "."])
+def test_a_folder_that_this_user_may_not_enter_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    lstat = Path.lstat
+
+    def denied(self: Path) -> os.stat_result:
+        if "closed" not in self.parts:
+            return lstat(self)
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "lstat", denied)
+    with pytest.raises(RecipeError, match=r"web.*Permission denied.*Give this user the right"):
+        pairs(tmp_path / "store", source(tmp_path / "closed" / path, format="csv"))

@@ -23,6 +23,11 @@ _MAGIC = {
 }
 _BZIP2_BLOCKS = (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 """What follows `BZh` and a digit: the first block, or the end of an empty file."""
+_SKIPPED = b"\x2a\x4d\x18"
+"""With one byte of 0x50 to 0x5f before, the head of a frame without content, of zstd or lz4."""
+_SKIPPED_HEAD = 8
+_MAX_SKIPPED = 16
+"""Such frames before the first with content: pzstd writes one, programs a few for metadata."""
 _BLOCK_BYTES = 1 << 16
 _BUFFER_BYTES = 10 << 10
 """What is decompressed together where rows are read one by one: damage costs all of it."""
@@ -41,12 +46,24 @@ class ExpansionError(OSError):
 
 def compression_of(stream: Any) -> str | None:
     """Return the compression of a seekable stream, which is left at its start; None for none."""
-    head = bytes(stream.read(10))
+    head = _head(stream)
     stream.seek(0)
     for magic, codec in _MAGIC.items():
         if head.startswith(magic) and (codec != "bz2" or head[4:].startswith(_BZIP2_BLOCKS)):
             return codec
     return None
+
+
+def _head(stream: Any) -> bytes:
+    """Return the first bytes after the frames without content."""
+    start = 0
+    for _ in range(_MAX_SKIPPED):
+        head = bytes(stream.read(10))
+        if len(head) < _SKIPPED_HEAD or head[0] >> 4 != 5 or head[1:4] != _SKIPPED:
+            break
+        start += _SKIPPED_HEAD + int.from_bytes(head[4:_SKIPPED_HEAD], "little")
+        stream.seek(start)
+    return head
 
 
 def decompressed(stream: Any, codec: str | None) -> Any:

@@ -15,9 +15,19 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 _MARK = re.compile(r'["\[\]{}\\]')
 _TOO_LONG = f"it is no JSON of at most {JSON_FILE_BYTES:,} characters"
 _CUT = "it ends before its end"
+_UTF16 = "it is encoded in UTF-16 or UTF-32; convert it: iconv -f UTF-16 -t UTF-8"
 _NESTED = '["{'
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_NO_UTF8 = re.compile("[\udc80-\udcff]")
+"""What decoding makes of bytes that are not UTF-8: nothing in UTF-8 becomes one of these."""
+TOO_MANY_DIGITS = "it holds a number of thousands of digits"
 _SHOWN_CHARACTERS = 300
 _SCALAR = re.compile(r"[^,\]}\s]*")
+
+
+def is_of_digits(error: ValueError) -> bool:
+    """Whether an error of reading JSON is Python's refusal of a very long number."""
+    return "integer string conversion" in str(error)
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -32,6 +42,12 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise ValueError(f"the key {twice[:_SHOWN_CHARACTERS]!r} stands twice in one object")
     return values
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    return TOO_MANY_DIGITS if is_of_digits(error) else str(error)
 
 
 _decoder = json.JSONDecoder(object_pairs_hook=unique_keys)
@@ -76,8 +92,10 @@ def json_items(stream: Any) -> Iterator[JsonItem]:
 class _Reader:
     def __init__(self, stream: Any) -> None:
         self._stream = stream
-        self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+        # A byte that is not UTF-8 costs its item, and not the file.
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape").decode
         self._text, self._at, self._is_end = "", 0, False
+        self._is_utf8, self._is_start = True, True
 
     def items(self) -> Iterator[JsonItem]:
         if self._next() == "[":
@@ -157,10 +175,12 @@ class _Reader:
             return False
         block = self._stream.read(_BLOCK_BYTES)
         self._is_end = not block
-        try:
-            text = self._decode(bytes(block), self._is_end)
-        except UnicodeDecodeError as error:
-            raise DamagedJsonError(f"it is not in UTF-8 ({error.reason})") from error
+        if self._is_start and bytes(block[:2]) in _UTF16_MARKS:
+            raise DamagedJsonError(_UTF16)
+        self._is_start = False
+        text = self._decode(bytes(block), self._is_end)
+        if self._is_utf8 and not text.isascii():
+            self._is_utf8 = not _NO_UTF8.search(text)
         self._text = self._text[self._at :] + text
         self._at = 0
         return not self._is_end
@@ -175,8 +195,7 @@ class _Reader:
             if start not in _NESTED:
                 raise DamagedJsonError(str(error)) from error
             self._skip()
-            problem = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-            return JsonItem(key, number, None, problem)
+            return JsonItem(key, number, None, _reason(error))
 
     def _value(self) -> Any:
         """Read one value.
@@ -198,8 +217,14 @@ class _Reader:
                 continue
             if end - self._at > JSON_FILE_BYTES:
                 raise ValueError(_TOO_LONG)
+            self._check_utf8(end)
             self._at = end
             return value
+
+    def _check_utf8(self, end: int) -> None:
+        odd = None if self._is_utf8 else _NO_UTF8.search(self._text, self._at, end)
+        if odd:
+            raise ValueError(f"it is not UTF-8 (byte {ord(odd[0]) - 0xDC00:#04x})")
 
     def _read_scalar(self) -> None:
         """Read on to what follows a number or a word: without it, nothing shows that it is whole."""

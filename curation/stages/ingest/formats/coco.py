@@ -1,11 +1,12 @@
 """JSON in the form of COCO (`images`, `annotations`, `categories`) or FiftyOne (`samples`).
 
-Rows name image files. The first caption of an image is its caption; its other captions, its annotations
-with the names of their categories, and all other fields are metadata.
+Rows name image files. The first caption of an image that is not empty is its caption; its other
+captions, its annotations with the names of their categories, and all other fields are metadata.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -103,16 +104,22 @@ def _image(
     """Return the row of an image in the form of COCO."""
     row = SourceRow()
     of_image, problem = annotations.of(image.get("id"), METADATA_CHARACTERS)
-    captions = [c for a in of_image if (c := a.pop("caption", None)) is not None]
+    captions = [c for a in of_image if _is_given(c := a.pop("caption", None))]
     image["file_name"] = file_name_of(image)
     name = columns.get("caption", "caption")
-    if image.get(name) is None and "caption" not in columns and captions:
+    if not _is_given(image.get(name)) and "caption" not in columns and captions:
         image[name] = captions.pop(0)
     _set(row, image, path="file_name", caption=name, key=columns.get("key", "id"))
     more = {"captions": captions, "annotations": [a for a in of_image if a]}
     row.unreadable = row.unreadable or problem
     set_metadata(row, image | {name: value for name, value in more.items() if value})
     return row
+
+
+def _is_given(caption: Any) -> bool:
+    """Whether a caption is not empty; pandas writes NaN for one that is missing."""
+    is_nan = isinstance(caption, float) and math.isnan(caption)
+    return caption not in (None, "") and not is_nan
 
 
 def file_name_of(image: Mapping[str, Any]) -> Any:

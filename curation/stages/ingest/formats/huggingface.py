@@ -6,6 +6,7 @@ them, a struct with the fields `bytes` and `path` is an image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -172,13 +173,16 @@ def _named(value: Any, feature: Any, problems: list[str]) -> Any:
         return value
     if isinstance(value, Mapping):
         return {name: _named(item, feature.get(name), problems) for name, item in value.items()}
-    if _kind(feature) != "ClassLabel" or not isinstance(value, int):
+    if _kind(feature) != "ClassLabel" or not isinstance(value, int | float) or math.isnan(value):
         return value
+    if isinstance(value, float) and value.is_integer():
+        # pandas writes the whole numbers of a column with gaps so.
+        value = int(value)
     return _label(value, feature.get("names"), problems)
 
 
-def _label(number: int, names: Any, problems: list[str]) -> Any:
-    if isinstance(names, list) and 0 <= number < len(names):
+def _label(number: float, names: Any, problems: list[str]) -> Any:
+    if isinstance(names, list) and isinstance(number, int) and 0 <= number < len(names):
         return str(names[number])
     if number == -1:
         # How the library writes that there is no label.

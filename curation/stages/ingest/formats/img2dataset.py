@@ -185,6 +185,11 @@ class _Shard:
             row.reason = "no_image"
             row.unreadable = row.unreadable or "its picture is not beside the Parquet"
             return
+        if name in self.used:
+            # Nothing says whose picture it is, and a caption must not meet the picture of another row.
+            row.reason = "no_image"
+            row.unreadable = row.unreadable or "an earlier row has its key and the picture"
+            return
         self.used.add(name)
         if self.tar is None:
             row.path = place

@@ -14,6 +14,7 @@ from curation.media.files.compression import (
 )
 from curation.media.files.limits import ENDLESS_BYTES, LINE_BYTES, LINES_OF_ROW, ROWS
 from curation.media.files.location import FileSystemError, HolesError
+from curation.media.files.no_text import no_text
 from curation.stages.ingest.formats.boundary import UnreadableError, unreadable
 from curation.stages.ingest.sources.source_file import SourceFile
 
@@ -21,7 +22,6 @@ BLOCK_BYTES = 1 << 20
 UTF8_MARK = b"\xef\xbb\xbf"
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 """Byte order marks of UTF-16, with which UTF-32 begins too."""
-_ZIP = b"PK\x03\x04"
 _SAMPLED_BYTES = 1024
 _SMALLER_READS = (4096, 1)
 T = TypeVar("T")
@@ -105,8 +105,8 @@ def _check_is_text(block: bytes, file: SourceFile) -> None:
             "is encoded in UTF-16 or UTF-32; lists must be in UTF-8",
             "Convert it: iconv -f UTF-16 -t UTF-8",
         )
-    elif block.startswith(_ZIP):
-        problem, fix = "is a zip archive or a workbook", "Unpack it, or export it as CSV"
+    elif kind := no_text(sample):
+        problem, fix = kind
     elif compression_of(io.BytesIO(sample)):
         problem, fix = "is compressed twice", "Decompress it once"
     else:

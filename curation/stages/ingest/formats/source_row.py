@@ -32,6 +32,7 @@ NAMED_PATH = "named_path"
 It shows in the next run whether a link on the way leads elsewhere."""
 STAGED_ONLY = (DUPLICATE_KEY, NAMED_PATH)
 """Columns that staged rows have besides those of `pairs`."""
+_UNREADABLE = "unreadable"
 _STORED_TEXTS = ("url", "caption", "key")
 _encode = json.JSONEncoder().encode
 
@@ -314,7 +315,10 @@ def _with_problem(file: SourceFile, row: SourceRow) -> str | None:
     values = json.loads(row.metadata) if row.metadata else {}
     where = ", ".join(part for part in (shown(file.name), row.where) if part)
     problem = f"{where}: {row.unreadable}" if where else row.unreadable
-    return as_json(values | {"unreadable": problem})
+    if _UNREADABLE in values:
+        # A column of the list.
+        values[f".{_UNREADABLE}"] = values[_UNREADABLE]
+    return as_json(values | {_UNREADABLE: problem})
 
 
 def _duplicate_key(scope: str, requested: str) -> bytes:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from curation.media.files.json_items import unique_keys
+from curation.media.files.json_items import TOO_MANY_DIGITS, is_of_digits, unique_keys
 from curation.media.files.limits import BOXES, FIELD_CHARACTERS, JSON_VALUES
 
 ALTERED = "halves of surrogate pairs, which no encoding has, became replacement characters"
@@ -25,6 +25,9 @@ _JSON_TYPES = (str, int, bool, type(None))
 
 _MARKS = {
     b"\xef\xbb\xbf": "utf-8-sig",
+    # The mark of UTF-16 is the beginning of this one.
+    b"\xff\xfe\x00\x00": "utf-32",
+    b"\x00\x00\xfe\xff": "utf-32",
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
 }
@@ -91,7 +94,8 @@ def parse_json(content: str, unique: bool = True) -> Any:
         unique: whether an object must not have a key twice.
 
     Raises:
-        ValueError: it is no JSON, holds more than `JSON_VALUES` values, or an object has a key twice.
+        ValueError: it is no JSON, holds more than `JSON_VALUES` values or too long a number, or an
+            object has a key twice.
     """
     if len(content) > JSON_VALUES and sum(map(content.count, ",:[{")) > JSON_VALUES:
         raise ValueError(f"it holds more than {JSON_VALUES:,} values")
@@ -99,6 +103,10 @@ def parse_json(content: str, unique: bool = True) -> Any:
         return json.loads(content, object_pairs_hook=unique_keys if unique else None)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
+    except ValueError as error:
+        if is_of_digits(error):
+            raise ValueError(TOO_MANY_DIGITS) from error
+        raise
 
 
 def is_altered(value: Any, converted: str | None) -> bool:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -14,13 +11,12 @@ from urllib.parse import unquote, urlsplit
 
 from curation.errors import Detail, RecipeError, StoreError, start_of_paths
 from curation.masking import has_secret, mask_address
-from curation.media.files.file_cache import changed_ns
-from curation.media.files.limits import FOLDER_DEPTH
 from curation.media.files.location import OutsideFolderError, inside, shown
 from curation.media.web.params import OutboundParams
 from curation.stages.ingest.sources import FORMATS
 from curation.stages.ingest.sources.folder_images import images_of_folder
 from curation.stages.ingest.sources.globs import spells_out, split_glob
+from curation.stages.ingest.sources.local_files import check_path_can_be, file_info, files_below
 from curation.stages.ingest.sources.notices import Notice, Notices, note
 from curation.stages.ingest.sources.remote_files import remote_files
 from curation.stages.ingest.sources.shards import shards_of
@@ -148,15 +144,16 @@ def _no_files(source: Source, problem: str, notices: Notices | None = None) -> R
 
 def _list_local(source: Source, notices: Notices) -> _Listed:
     path = Path(source.path).absolute()
+    check_path_can_be(path, source.name)
     if path.is_file() and not FORMATS[source.reader].is_folder:
-        return _Listed(str(path.parent), "", [_file_info(path)], None, True)
+        return _Listed(str(path.parent), "", [file_info(path)], None, True)
     if path.is_dir():
-        return _Listed(str(path), "", list(_walk(path, source.follow_links, notices)))
+        return _Listed(str(path), "", list(files_below(path, source.follow_links, notices)))
     base, pattern = split_glob(str(path), os.path.isdir)
     if pattern is None or not Path(base).is_dir():
         problem = "no folder" if path.exists() else "no file"
         raise _no_files(source, _FILE_FOR_FOLDER if path.is_file() else problem)
-    return _Listed(base, "", list(_walk(Path(base), source.follow_links, notices)), pattern)
+    return _Listed(base, "", list(files_below(Path(base), source.follow_links, notices)), pattern)
 
 
 def _list_uri(source: Source, notices: Notices) -> _Listed:
@@ -243,64 +240,6 @@ def is_hidden(source: Source, name: str, pattern: re.Pattern[str] | None = None)
         if hidden and not (pattern and spells_out(pattern, part[:2])):
             return True
     return False
-
-
-def _walk(folder: Path, follow_links: bool, notices: Notices) -> Iterator[FileInfo]:
-    """Yield the files under a local folder by name."""
-
-    def unreadable(error: OSError) -> None:
-        name = os.path.relpath(error.filename or folder, folder)
-        note(notices, Notice("unreadable_folder", shown(name)))
-
-    names, entered = [], set()
-    walk = os.walk(folder, onerror=unreadable, followlinks=follow_links)
-    for path, folders, files in walk:
-        below = os.path.relpath(path, folder)
-        prefix = "" if below == "." else f"{below}/"
-        if below.count("/") >= FOLDER_DEPTH:
-            for name in folders:
-                note(notices, Notice("unreadable_folder", shown(prefix + name)))
-            folders.clear()
-        if follow_links:
-            # Links may lead back to a folder around them, and to one that another link has led to.
-            entered.add(os.path.realpath(path))
-        links = {n for n in folders if Path(path, n).is_symlink()}
-        left_out = {
-            n for n in links if not follow_links or os.path.realpath(Path(path, n)) in entered
-        }
-        for name in sorted(left_out):
-            note(notices, Notice("link_to_folder", shown(prefix + name)))
-        # In one order, whatever that of the file system: it decides which link is entered.
-        folders[:] = sorted(set(folders) - left_out)
-        names += [prefix + name for name in files]
-    for name in sorted(names):
-        try:
-            status, changed = _status(folder, name)
-        except OSError:
-            # It has gone, or its path is too long.
-            note(notices, Notice("unreadable_file", shown(name)))
-            continue
-        if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
-            yield FileInfo(name, status.st_size, changed)
-        else:
-            note(notices, Notice("special_file", shown(name)))
-
-
-def _file_info(path: Path) -> FileInfo:
-    status, changed = _status(path.parent, path.name)
-    return FileInfo(path.name, status.st_size, changed)
-
-
-def _status(folder: Path, name: str) -> tuple[os.stat_result, int]:
-    """Return the status of a file, and a number that differs if it or a link to it changed."""
-    status = (folder / name).lstat()
-    changed = changed_ns(status)
-    if stat.S_ISLNK(status.st_mode):
-        # A broken link fails one row; it must not stop the listing of the source.
-        with suppress(OSError):
-            status = (folder / name).stat()
-        changed += changed_ns(status)
-    return status, changed
 
 
 def _shards(source: Source, listed: _Listed, rows: int, notices: Notices) -> list[SourceFile]:

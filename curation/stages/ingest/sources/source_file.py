@@ -214,10 +214,12 @@ class SourceFile:
             address = self._address if name is None else self.location_of(name)
             return open_location(address, self.outbound)
         except (OSError, OutsideFolderError) as error:
+            is_denied = isinstance(error, PermissionError)
+            first = "Give this user the right to read it" if is_denied else "Put the file back"
             raise StoreError(
                 f"Source {self.source.name!r}: {shown(f'{self.root}/{path}')} cannot be read "
                 f"({mask_address(str(error))})",
-                fix="Put the file back, or remove it from the source, and run again",
+                fix=f"{first}, or remove it from the source, and run again",
             ) from error
 
     def _real_path(self, name: str) -> str:
