@@ -134,6 +134,24 @@ def test_a_file_that_is_no_text_says_what_it_is(
         pairs(tmp_path / "store", source(tmp_path / f"l.{kind}", format=kind, columns=columns))
 
 
+@pytest.mark.parametrize("codec", ["gzip", "bz2", "xz"])
+@pytest.mark.parametrize("form", ["csv", "webdataset", "coco"])
+def test_nul_bytes_after_a_compressed_file_are_passed(
+    tmp_path: Path, codec: str, form: str
+) -> None:
+    """As tapes and devices pad a file to whole blocks."""
+    content = {
+        "csv": CSV,
+        "webdataset": tar_of({"1.jpg": jpeg(1), "1.txt": b"c"}),
+        "coco": b'{"images": [{"file_name": "1.jpg", "caption": "c"}]}',
+    }[form]
+    path = tmp_path / "l.list"
+    path.write_bytes(compressed(content, codec) + bytes(70_000))
+    columns = {"columns": {"caption": "caption"}} if form == "coco" else {}
+    (row,) = pairs(tmp_path / "store", source(path, format=form, **columns))
+    assert (row["caption"], row["reason"]) == ("c", None)
+
+
 WITHOUT_CONTENT = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
 
 

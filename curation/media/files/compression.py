@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
+import zlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -31,12 +32,39 @@ _MAX_SKIPPED = 16
 _BLOCK_BYTES = 1 << 16
 _BUFFER_BYTES = 10 << 10
 """What is decompressed together where rows are read one by one: damage costs all of it."""
+_GZIP_WINDOW = 31
+"""Of zlib: the largest window, and the head and end of gzip around it."""
+
+
+class _GzipDecoder:
+    """zlib's decoder of one stream, as those of bzip2 and xz are."""
+
+    def __init__(self) -> None:
+        self._decoder = zlib.decompressobj(_GZIP_WINDOW)
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._decoder.unconsumed_tail
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decoder.unused_data
+
+    def decompress(self, content: bytes, size: int) -> bytes:
+        return self._decoder.decompress(self._decoder.unconsumed_tail + content, size)
+
+
 _DECODERS: dict[str, Callable[[], Any]] = {
     "bz2": bz2.BZ2Decompressor,
+    "gzip": _GzipDecoder,
     "xz": partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=DECOMPRESSOR_BYTES),
 }
 """Decoders of one stream each, of compressions that Arrow does not read as they are."""
-DAMAGE = (OSError, EOFError, lzma.LZMAError)
+DAMAGE = (OSError, EOFError, lzma.LZMAError, zlib.error)
 """What reading a damaged stream may raise. `FileSystemError` is one of them, and no damage."""
 
 
@@ -118,7 +146,8 @@ class _Limited:
 class _Streams:
     """The content of a file of one compressed stream after another, by a decoder of Python.
 
-    `LZMAFile` takes any memory that a file asks for, and Arrow fails at an empty stream of bzip2.
+    `LZMAFile` takes any memory that a file asks for. Arrow fails at an empty stream of bzip2, and at
+    NULs after the last one of gzip, as tapes and blocks of a device leave them.
     """
 
     def __init__(self, stream: Any, new_decoder: Callable[[], Any]) -> None:
