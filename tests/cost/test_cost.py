@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -344,6 +345,15 @@ def test_a_stage_that_no_driver_can_hold_is_named(root: Path, tmp_path: Path) ->
     shown = CliRunner().invoke(app, ["plan", str(path), "--cost"])
     assert "dedup needs" in shown.output
     assert "on the driver" in shown.output
+
+
+@pytest.mark.parametrize("name", ["lvd142m", "lvd1689m", "vo743m"])
+def test_stages_above_the_memory_of_a_driver_are_named(name: str, root: Path) -> None:
+    recipe = str(root / "conf" / "recipes" / f"{name}.yaml")
+    shown = CliRunner().invoke(app, ["plan", recipe, "--cost", "--assume", "fetched=1"])
+    named = re.findall(r"^(\w+) needs (\d+) GiB of memory", shown.output, re.MULTILINE)
+    large = {"lvd1689m": [("neighbours", "38"), ("cluster", "162")]}
+    assert named == large.get(name, [])
 
 
 def test_the_default_files_are_valid() -> None:
