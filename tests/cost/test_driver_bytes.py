@@ -117,7 +117,7 @@ def test_ingest_holds_nothing_for_a_row_or_a_duplicate(
             run_step(step, Store(folder / "store"), memory)
         return memory.peak
 
-    held(100, 100, 100)
+    held(200, 20, 20)
     small, cut, repeated = held(500, 100, 500), held(2_000, 20, 2_000), held(2_000, 20, 200)
     spec = recipe(2_000 - 600, ingest={"rows_per_fragment": 20})
     planned = by_stage(spec, ENCODERS, Assumptions())["ingest"].driver
