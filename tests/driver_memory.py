@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,4 +38,6 @@ class DriverMemory(Recording):
         try:
             yield
         finally:
+            # What items leave as cycles is not of the driver.
+            gc.collect()
             tracemalloc.reset_peak()

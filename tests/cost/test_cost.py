@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from curation.inspect.cost.encoder_profiles import EncoderProfile, profile_encod
 from curation.inspect.cost.estimate import estimate
 from curation.inspect.cost.rates import Assumptions, Prices, Rates, default_file, load_yaml
 from curation.inspect.cost.recipe_cost import cost_of, parse_assumptions
-from curation.inspect.cost.work import Work
+from curation.inspect.cost.work import PART_ON_DRIVER, Work
 from curation.inspect.cost.workload import STAGE_WORK, work_of_stages
 from curation.recipe import Recipe, load_recipe, parse_recipe
 from curation.stages.retrieve.strategies import STRATEGIES, StrategyEntry
@@ -134,13 +135,41 @@ def test_the_device_of_a_stage_is_said() -> None:
 def test_the_driver_holds_what_trains_a_quantiser_and_the_pairs_of_few_hashes() -> None:
     few, many = (by_stage(recipe(n), ENCODERS, ASSUMPTIONS)["neighbours"] for n in (10**4, 10**7))
     # Half of the pool can be fetched; hashes have 4 pairs each.
-    assert few.driver == 80 * 4 * (5_000 + 500 + 100)
+    fragments = (10**4 + 600) / 1000
+    pairs = 80 * 4 * (5_000 + 500 + 100)
+    # One task joins all vectors, and one merges their pairs.
+    assert few.driver == pytest.approx(pairs + (fragments + 2) * PART_ON_DRIVER, rel=1e-3)
     spec = recipe(10**7)
     choice = choose_join(spec.dedup.vector_levels["near"], 5_000_600, 100)
     points = 64 * choice.cells
     assert choice.join == "cells"
     # The sample twice, and what k-means holds besides its points.
-    assert many.driver == 2 * 2 * 100 * points + training_bytes(choice.cells, points, 100)
+    training = 2 * 2 * 100 * points + training_bytes(choice.cells, points, 100)
+    fragments = (10**7 + 600) / 1000
+    # Tasks of the joins by cells and of hashes, and those that merge: a hundred or two.
+    assert 0 < many.driver - training - fragments * PART_ON_DRIVER < 300 * PART_ON_DRIVER
+
+
+def test_the_driver_knows_all_tasks_of_a_join() -> None:
+    """An exact join of many rows has a task for every two blocks, more than a driver can hold."""
+    exact = {"near": {"encoder": "semantic", "join": "exact"}, "perceptual": None}
+    some, many = (
+        by_stage(recipe(n, dedup=exact), ENCODERS, ASSUMPTIONS)["neighbours"].driver
+        for n in (10**8, 10**9)
+    )
+    # A tenth of a million rows are a block; half of the rows can be fetched.
+    assert some == pytest.approx((500.0**2 + 10**5 + 100) * PART_ON_DRIVER, rel=0.01)
+    assert many > 90 * (some - 10**5 * PART_ON_DRIVER)
+    # Hashes of which a cell has more than a task can hold are compared share by share.
+    hashes = {"near": None, "perceptual": {"max_distance": 31}}
+    few, many = (
+        by_stage(recipe(2 * n, dedup=hashes), ENCODERS, ASSUMPTIONS)["neighbours"].driver
+        - (2 * n / 1000) * PART_ON_DRIVER
+        for n in (500_000_000, 17_000_000_000)
+    )
+    assert few < 6_000 * PART_ON_DRIVER
+    # 33.2 times as many hashes as a task can hold are in each of 4,096 cells.
+    assert 4_096 * 34**2 * PART_ON_DRIVER < many < 1.02 * 4_096 * 34**2 * PART_ON_DRIVER
 
 
 def test_how_work_grows_with_the_pool() -> None:
@@ -316,6 +345,15 @@ def test_a_stage_that_no_driver_can_hold_is_named(root: Path, tmp_path: Path) ->
     shown = CliRunner().invoke(app, ["plan", str(path), "--cost"])
     assert "dedup needs" in shown.output
     assert "on the driver" in shown.output
+
+
+@pytest.mark.parametrize("name", ["lvd142m", "lvd1689m", "vo743m"])
+def test_stages_above_the_memory_of_a_driver_are_named(name: str, root: Path) -> None:
+    recipe = str(root / "conf" / "recipes" / f"{name}.yaml")
+    shown = CliRunner().invoke(app, ["plan", recipe, "--cost", "--assume", "fetched=1"])
+    named = re.findall(r"^(\w+) needs (\d+) GiB of memory", shown.output, re.MULTILINE)
+    large = {"lvd1689m": [("neighbours", "38"), ("cluster", "162")]}
+    assert named == large.get(name, [])
 
 
 def test_the_default_files_are_valid() -> None:

@@ -70,14 +70,22 @@ def test_bytes_of_a_cluster(
     assert growth <= planned <= 4 * growth
 
 
-@pytest.mark.parametrize("name", ["lvd142m", "lvd1689m", "vo743m"])
-def test_clusters_of_published_recipes_fits_a_driver_of_16_gib(root: Any, name: str) -> None:
-    recipe = load_recipe(root / "conf" / "recipes" / f"{name}.yaml")
-    encoders = dict.fromkeys(recipe.embed.encoders, EncoderProfile(dim=1024, flop=1e9))
+GIB = 2**30
+TOO_LARGE = {"lvd142m": {}, "lvd1689m": {"cluster": 162, "neighbours": 38}, "vo743m": {}}
+"""GiB of the driver of stages that do not fit 16 GiB; the recipe names them."""
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_stages_of_published_recipes_fit_a_driver_of_16_gib(root: Any, name: str) -> None:
+    path = root / "conf" / "recipes" / f"{name}.yaml"
+    recipe, dim = load_recipe(path), 1280 if name == "lvd142m" else 1024
+    encoders = dict.fromkeys(recipe.embed.encoders, EncoderProfile(dim=dim, flop=1e9))
     works = by_stage(recipe, encoders, Assumptions(fetched=1, distinct=1, clean=1))
-    assert 0 < works["retrieve"].driver <= 16 * 2**30
-    if name != "lvd1689m":
-        assert 0 < works["cluster"].driver <= 16 * 2**30
+    assert all(work.driver > 0 for work in works.values() if work.rows)
+    large = {name: round(w.driver / GIB) for name, w in works.items() if w.driver > 16 * GIB}
+    assert large == TOO_LARGE[name]
+    comment = path.read_text(encoding="utf-8")
+    assert all(f"{gib} GiB" in comment for gib in large.values())
 
 
 def test_the_plan_knows_the_bounds_of_the_back_end() -> None:

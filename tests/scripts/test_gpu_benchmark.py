@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -60,23 +61,29 @@ def importable(distributions: set[str]) -> list[str]:
     }
     # The standard library has this one too, under a name of the machine.
     built = sysconfig._get_sysconfigdata_name()  # type: ignore[attr-defined]
-    return sorted({*sys.stdlib_module_names, *installed, built, "curation", "benchmarks"})
+    ours = "curation", "benchmarks", "tests"
+    return sorted({*sys.stdlib_module_names, *installed, built, *ours})
+
+
+def python_with(distributions: tuple[str, ...], folder: Path) -> Path:
+    """Return an interpreter that can import some distributions and what they need, and no others."""
+    names = importable(closure(distributions))
+    absent = {"pyspark", "faiss", "cv2", "img2dataset", "pydantic", "simplejpeg", "scipy"}
+    assert not absent & set(names)
+    (folder / "sitecustomize.py").write_text(BLOCKER.format(names=names), encoding="utf-8")
+    python = folder / "python"
+    # The script sets PYTHONPATH, and the blocker must come before everything else.
+    python.write_text(
+        f'#!/bin/sh\nPYTHONPATH={folder}:$PYTHONPATH exec {sys.executable} -P "$@"\n',
+        encoding="utf-8",
+    )
+    python.chmod(0o755)
+    return python
 
 
 @pytest.mark.timeout(120)
 def test_it_runs_where_little_is_installed(root: Path, tmp_path: Path) -> None:
-    names = importable(closure(NEEDED))
-    absent = {"pyspark", "faiss", "cv2", "img2dataset", "pydantic", "simplejpeg", "scipy"}
-    assert not absent & set(names)
-    (tmp_path / "sitecustomize.py").write_text(BLOCKER.format(names=names), encoding="utf-8")
-    python = tmp_path / "python"
-    # The script sets PYTHONPATH, and the blocker must come before everything else.
-    python.write_text(
-        f'#!/bin/sh\nPYTHONPATH={tmp_path}:$PYTHONPATH exec {sys.executable} -P "$@"\n',
-        encoding="utf-8",
-    )
-    python.chmod(0o755)
-    out = tmp_path / "gpu.md"
+    python, out = python_with(NEEDED, tmp_path), tmp_path / "gpu.md"
     done = subprocess.run(
         ["sh", root / "benchmarks" / "gpu.sh", "--device", "cpu", "--tiny", "--out", out],
         env=os.environ | {"PYTHON": str(python)},
@@ -93,6 +100,31 @@ def test_it_runs_where_little_is_installed(root: Path, tmp_path: Path) -> None:
     # Each check against float64 passed.
     assert written.count("64 of 64 queries as in float64") == 3
     assert "1.000 of 64 as in float64" in written
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("more", [("pytest", "hypothesis"), ("pytest",), ()])
+def test_the_tests_of_a_gpu_run_where_little_is_installed(
+    more: tuple[str, ...], root: Path, tmp_path: Path
+) -> None:
+    """Plug-ins that the options of this project name may be absent. Without a GPU all tests skip."""
+    python = python_with((*NEEDED, *more), tmp_path)
+    lines = "import sys", "from benchmarks import gpu", "sys.executable = sys.argv[1]"
+    code = "\n".join((*lines, "print(gpu.run_tests())"))
+    done = subprocess.run(
+        [python, "-c", code, python],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    if len(more) == 2:
+        assert re.search(r": \d+ (skipped|passed), .*\.$", done.stdout), done.stdout
+        assert "error" not in done.stdout
+    else:
+        assert "not run, because" in done.stdout
 
 
 def test_it_says_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 from curation.algorithms.knn.params import IndexParams, JoinParams
 
 EXACT_SEARCH_LIMIT = 2**50
-"""Multiplications up to which `auto` searches exactly: about an hour of two cores."""
+"""Multiplications up to which `auto` searches exactly: about two hours of two cores."""
 EXACT_JOIN_LIMIT = 2**46
 """Multiplications up to which `auto` joins the pool with itself exactly. It is lower, because the join
 is done for every encoder of copies."""
@@ -17,7 +17,8 @@ MIN_SAVING = 4
 """`auto` is approximate only if that costs at most 1 / MIN_SAVING of the multiplications."""
 PROBE_COST = 32
 """Cost of a multiplication within inverted lists, in multiplications of exact search. Exact search
-multiplies large matrices, which is faster for each number."""
+multiplies large matrices, which is faster for each number. Measured for the lists of `curation search`;
+those of `match` cost less."""
 GROWTH_FACTOR = 4
 """Codebooks are trained again when the pool is this many times as large."""
 

@@ -14,8 +14,8 @@ from curation.inspect.cost.recipe_cost import MONTHS, Basis, RecipeCost, sums_of
 from curation.recipe import Recipe
 from curation.terminal import styled
 
-DRIVER_GB = 256
-"""Memory of a large machine; a stage that needs more on the driver does not fit one."""
+DRIVER_GIB = 16
+"""Memory of a driver. The stages of published recipes of up to 1.3 billion images fit it."""
 PREFIXES = ("", "k", "M", "G", "T", "P", "E", "Z", "Y")
 
 
@@ -115,12 +115,13 @@ def _format_values(values: Mapping[str, float]) -> str:
 
 def _print_driver_warnings(out: Console, costs: Sequence[Cost]) -> None:
     for cost in costs:
-        if cost.work.driver > DRIVER_GB * 1e9:
+        if cost.work.driver > DRIVER_GIB * 2**30:
             out.print(
                 styled(
                     (cost.work.stage, "bold"),
-                    f" needs {format_si(cost.work.driver)}B of memory on the driver. That is more than "
-                    f"{DRIVER_GB} GB, and this version cannot move it to workers.",
+                    f" needs {cost.work.driver / 2**30:.0f} GiB of memory on the driver. That is more "
+                    f"than {DRIVER_GIB} GiB, and this version cannot move it to workers: start the "
+                    "run on a machine that has so much.",
                 )
             )
 

@@ -37,7 +37,7 @@ def verify_work(inputs: CostInputs) -> Work:
         pairs,
         stored=pairs * 2 * MEASURED_PAIR + images * REDUCED_IMAGE,
         moved=_read_by_tasks(pairs) if on_driver else _sent(images, pairs),
-        driver=driver_bytes(neighbours, pairs, images, inputs.counts.fragments),
+        driver=driver_bytes(neighbours, pairs, images),
         units_by_rate={"compared_pairs": pairs, "decode_images": images},
     )
 
@@ -56,20 +56,19 @@ def _sent(images: float, pairs: float) -> float:
     return pictures + images * PLACED_IMAGE + pairs * (PLANNED_PAIR + 2 * MEASURED_PAIR)
 
 
-def driver_bytes(neighbours: float, pairs: float, images: float, fragments: float) -> float:
-    """Return the bytes of the driver.
+def driver_bytes(neighbours: float, pairs: float, images: float) -> float:
+    """Return the bytes of the driver, besides those of fragments.
 
     Args:
         neighbours: rows of the table.
         pairs: distinct pairs.
         images: images of all roles.
-        fragments: fragments of images.
     """
     if neighbours <= ROWS_ON_DRIVER:
-        return neighbours * NEIGHBOUR_ON_DRIVER + fragments * PART_ON_DRIVER
+        return neighbours * NEIGHBOUR_ON_DRIVER
     ranges = neighbours / ROWS_PER_PART + 1
     places = max(images, 2 * pairs) / ROWS_PER_PART + 1
     groups = 2 * images / ROWS_PER_PART + 1
     # Ranges have distinct, planned and measured pairs, and at most one unit that is not full.
     parts = 4 * ranges + places + 2 * groups + pairs / PAIRS_PER_UNIT
-    return (parts + fragments) * PART_ON_DRIVER
+    return parts * PART_ON_DRIVER

@@ -13,7 +13,8 @@ from curation.inspect.cost.rates import Assumptions
 from curation.recipe import Recipe
 
 PART_ON_DRIVER = 8 * 1024
-"""Bytes of the driver for a fragment, or a part of an exchange: its unit of work, memo and record."""
+"""Bytes of the driver for a fragment, or a part of an exchange: its unit of work, memo and record. A
+stage that works fragment by fragment takes half of that (tests/cost/test_driver_bytes.py)."""
 
 
 def rows_at_once(params: type[StrictModel]) -> int:

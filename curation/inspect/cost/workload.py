@@ -6,6 +6,7 @@ A new stage needs a function here and an entry in `STAGE_WORK`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from curation.errors import RecipeError
 from curation.flow import plan
@@ -20,6 +21,7 @@ from curation.inspect.cost.searches import index_work, match_work, quantise_work
 from curation.inspect.cost.work import PART_ON_DRIVER, CostInputs, Work, rows_at_once
 from curation.recipe import Recipe
 from curation.stages.assemble.stage import ROWS_AT_ONCE as SIZES_AT_ONCE
+from curation.stages.dedup.partitioned_inputs import ROWS_PER_PART as ROWS_PER_DEDUP_PART
 from curation.stages.ingest.duplicates import ROWS_PER_PART
 from curation.stages.tally.params import TallyStep
 from curation.stages.tally.parts import ROWS_PER_PART as ROWS_PER_TALLY_PART
@@ -35,6 +37,8 @@ CAPTION_ROW = 200
 """Bytes of a row with its caption."""
 # benchmarks/results/growth.md: the time of a row, as bytes of a table that take as long.
 TALLIED_ROW, SELECTED_ROW, ASSEMBLED_ROW, ASSEMBLED_CLAIM = 750, 700, 1_200, 8_000
+DEDUP_EXCHANGES = 24
+"""Exchanges of dedup on workers, with some 12 rounds for components, of two each at most."""
 TALLY_ROW = 120
 """Bytes of the driver for a row whose caption it counts: its keys, their order, and copies of both."""
 
@@ -53,7 +57,10 @@ def work_of_stages(
         RecipeError: the counts of the recipe are incomplete, or a stage has no entry in `STAGE_WORK`.
     """
     inputs = cost_inputs(recipe, encoders, assumptions)
-    return [stage_work(step.name)(inputs) for step in plan(recipe)]
+    works = [stage_work(step.name)(inputs) for step in plan(recipe)]
+    # Every stage that works knows its fragments.
+    records = inputs.counts.fragments * PART_ON_DRIVER
+    return [replace(work, driver=work.driver + records) if work.rows else work for work in works]
 
 
 def cost_inputs(
@@ -81,14 +88,14 @@ def stage_work(stage: str) -> Callable[[CostInputs], Work]:
 
 
 def _ingest(inputs: CostInputs) -> Work:
-    counts, rows = inputs.counts, inputs.counts.rows
+    rows = inputs.counts.rows
     return Work(
         "ingest",
         rows,
         stored=rows * inputs.assumptions.row_bytes,
         # Lists are read, grouped by host, and cut into fragments.
         moved=rows * (KEYED_ROW + 2 * inputs.assumptions.row_bytes),
-        driver=(counts.fragments + 2 * (rows / ROWS_PER_PART + 1)) * PART_ON_DRIVER,
+        driver=2 * (rows / ROWS_PER_PART + 1) * PART_ON_DRIVER,
         units_by_rate={"ingest_rows": rows},
     )
 
@@ -156,7 +163,7 @@ def _neighbours(inputs: CostInputs) -> Work:
         moved=hashes.moved + vectors.moved,
         product_flop=vectors.product_flop,
         near_cell_flop=vectors.near_cell_flop,
-        driver=max(hashes.driver, vectors.driver),
+        driver=hashes.driver + vectors.driver,
         units_by_rate={"hash_comparisons": hashes.comparisons},
     )
 
@@ -171,8 +178,11 @@ def _dedup(inputs: CostInputs) -> Work:
         stored=rows * NARROW_ROW,
         # On workers, rows are sent with their captions several times: by label, by part, by fragment.
         moved=images * CAPTION_ROW * (1 if on_driver else 6),
-        driver=images * row_bytes if on_driver else 0,
-        # benchmarks/results/parts.md: 14 µs per row on the driver, 26 µs of a core on workers.
+        driver=images * row_bytes
+        if on_driver
+        else DEDUP_EXCHANGES * (images / ROWS_PER_DEDUP_PART + 1) * PART_ON_DRIVER,
+        # benchmarks/results/growth.md: 7 µs of a core per row on the driver, 20 on workers with what is
+        # sent.
         units_by_rate={"table_mb": images * (2500 if on_driver else 4500) / 1e6},
     )
 
