@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from curation.runner.takedown.prove import Proof
 
 AFTER = "30d"
+SHOWN_HOSTS = 10
 Urls = Annotated[
     list[str] | None,
     typer.Option("--url", help="URL of a picture. It may be repeated."),
@@ -103,6 +106,10 @@ Prove = Annotated[
         "down. The exit status is 1 if something is left.",
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Take nothing down; print which hosts and rows are named."),
+]
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Stop if gc is at work, instead of waiting.")
 ]
@@ -125,6 +132,7 @@ def forget(
     by: By = "",
     reason: Reason = "",
     proof: Prove = False,
+    dry_run: DryRun = False,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
@@ -132,7 +140,13 @@ def forget(
 
     Run the recipes again, then gc, then this command with --prove.
     """
-    from curation.runner.gc.forget import Request, check_options, read_list
+    from curation.runner.gc.forget import (
+        Request,
+        check_options,
+        hosts_meant,
+        read_list,
+        would_forget,
+    )
     from curation.runner.gc.forget import forget as take_down
     from curation.runner.takedown.prove import prove
     from curation.store.step_log import Waiting
@@ -142,7 +156,8 @@ def forget(
         url or [], host or [], images, like or [], within, cosine, hash_only, by, reason
     )
     if proof:
-        if request != Request([], [], [], []) or any((listed, opt_outs, after, no_wait)):
+        others = (listed, opt_outs, after, no_wait, dry_run)
+        if request != Request([], [], [], []) or any(others):
             raise RecipeError(
                 "--prove takes nothing down",
                 fix="Leave out all else but --store and --json",
@@ -162,11 +177,41 @@ def forget(
         if as_json:
             print_facts(facts.Forgotten(opt_outs=taken))
         return
-    done = take_down(existing_store(store), request, Waiting(wait=not no_wait, notify=err.print))
+    opened = existing_store(store)
+    hosts = hosts_meant(opened, request)
+    _print_hosts(hosts)
+    if dry_run:
+        _print_dry_run(would_forget(opened, request), hosts, taken, as_json)
+        return
+    done = take_down(opened, request, Waiting(wait=not no_wait, notify=err.print))
     if as_json:
-        print_facts(_forgotten_facts(done, taken))
+        print_facts(_forgotten_facts(done, taken).model_copy(update={"hosts": dict(hosts)}))
     else:
         _print_forgotten(done)
+
+
+def _print_hosts(hosts: Mapping[str, int]) -> None:
+    """Say which hosts are meant: a name such as co.uk stands for those of many owners."""
+    if hosts:
+        first = ", ".join(f"{host} ({rows:,})" for host, rows in islice(hosts.items(), SHOWN_HOSTS))
+        more = f" and {len(hosts) - SHOWN_HOSTS:,} more" if len(hosts) > SHOWN_HOSTS else ""
+        err.print(
+            f"{len(hosts):,} host{'s' if len(hosts) > 1 else ''} of this store, with "
+            f"{sum(hosts.values()):,} rows of pairs: {first}{more}"
+        )
+
+
+def _print_dry_run(
+    rows: dict[str, int],
+    hosts: Mapping[str, int],
+    taken: facts.OptOutsTakenDown | None,
+    as_json: bool,
+) -> None:
+    if as_json:
+        print_facts(facts.Forgotten(rows=rows, hosts=dict(hosts), opt_outs=taken))
+        return
+    _print_counts("rows that are named, by table", rows)
+    out.print("Nothing was taken down. Rows of other tables with these pictures would go too.")
 
 
 def _withheld(store: str, opt_outs: bool, after: str | None) -> OptedOut | None:

@@ -17,6 +17,8 @@ EXECUTION_ONLY = True
 
 FOLDER = "tags"
 VALID_NAME = re.compile(TAG_NAME)
+_BEGINNING = re.compile("[0-9a-f]*")
+"""How the names of runs and of versions begin."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,7 @@ def add_tag(store: Store, name: str, run: str) -> Tag:
     Raises:
         StoreError: the name is not valid, or is that of another run.
     """
-    if not VALID_NAME.fullmatch(name) or name.endswith(".tmp"):
-        raise StoreError(
-            Detail(
-                f"{name!r} is no name for a tag",
-                found=name,
-                fix="Valid are up to 100 of the characters a-z, 0-9, '.', '_' and '-', with a letter "
-                "or a digit first",
-            )
-        )
+    _check_name(name)
     tag = Tag(name, run, utc_now())
     if store.storage.create(tag_path(name), seal(asdict(tag))):
         return tag
@@ -64,6 +58,27 @@ def add_tag(store: Store, name: str, run: str) -> Tag:
             )
         )
     return stored
+
+
+def _check_name(name: str) -> None:
+    if not VALID_NAME.fullmatch(name) or name.endswith(".tmp"):
+        raise StoreError(
+            Detail(
+                f"{name!r} is no name for a tag",
+                found=name,
+                fix="Valid are up to 100 of the characters a-z, 0-9, '.', '_' and '-', with a letter "
+                "or a digit first",
+            )
+        )
+    if _BEGINNING.fullmatch(name):
+        raise StoreError(
+            Detail(
+                f"{name!r} is no name for a tag: the name of a run or of a version may begin so, and "
+                "the tag would hide it",
+                found=name,
+                fix=f"Use a sign or a letter from g to z too, as in 'v-{name[:90]}'",
+            )
+        )
 
 
 def delete_tag(store: Store, name: str) -> None:
