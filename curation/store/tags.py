@@ -15,7 +15,7 @@ from curation.store.store import Store
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-FOLDER = "tags"
+FOLDER, SUFFIX = "tags", ".json"
 VALID_NAME = re.compile(TAG_NAME)
 _BEGINNING = re.compile("[0-9a-f]*")
 """How the names of runs and of versions begin."""
@@ -88,8 +88,7 @@ def delete_tag(store: Store, name: str) -> None:
         StoreError: there is no such tag.
     """
     if not VALID_NAME.fullmatch(name) or store.storage.status(tag_path(name)) is None:
-        names = [PurePosixPath(p).stem for p in sorted(store.storage.files(FOLDER))]
-        raise StoreError(unknown("tag", name, names, where=store.uri))
+        raise StoreError(unknown("tag", name, tag_names(store), where=store.uri))
     store.storage.delete([tag_path(name)])
 
 
@@ -99,9 +98,14 @@ def read_tags(store: Store) -> list[Tag]:
     Raises:
         StoreError: one is damaged.
     """
-    names = [p.removeprefix(f"{FOLDER}/") for p in sorted(store.storage.files(FOLDER))]
-    tags = [find_tag(store, n.removesuffix(".json")) for n in names if n.endswith(".json")]
+    tags = [find_tag(store, name) for name in tag_names(store)]
     return [tag for tag in tags if tag is not None]
+
+
+def tag_names(store: Store) -> list[str]:
+    """Return the names of all tags, in order."""
+    paths = (PurePosixPath(path) for path in sorted(store.storage.files(FOLDER)))
+    return [path.name.removesuffix(SUFFIX) for path in paths if path.suffix == SUFFIX]
 
 
 def find_tag(store: Store, name: str) -> Tag | None:
@@ -130,4 +134,4 @@ def find_tag(store: Store, name: str) -> Tag | None:
 
 def tag_path(name: str) -> str:
     """Return the path of a tag within a store."""
-    return f"{FOLDER}/{name}.json"
+    return f"{FOLDER}/{name}{SUFFIX}"

@@ -58,6 +58,8 @@ def test_a_name_belongs_to_one_run(two_runs: TwoRuns) -> None:
     with pytest.raises(StoreError, match=r"'v' in .* is in use: it names .*--delete"):
         tag_run(store, "v", two_runs.first.run, Waiting())
     assert read_tags(store) == [tag]
+    with pytest.raises(StoreError, match=r"no run in .* has the tag 'w' or .*Valid: v, 20"):
+        find_run(store, "w")
     with pytest.raises(StoreError, match=r"unknown tag 'b'. Valid: v"):
         delete_tag(store, "b")
     with pytest.raises(StoreError, match="unknown tag"):
