@@ -129,7 +129,7 @@ def end_with_usage_error(error: Any) -> int:
     """Print an error of the command line itself; return its exit status."""
     # Choices of an argument that is missing stand in lines of their own.
     message = re.sub(r"\n\t?", " ", error.format_message().replace("Value error, ", ""))
-    text = one_line(message)
+    text = one_line(message) + _right_place(error)
     fields = error_json("UsageError", int(error.exit_code), text, (_usage_detail(error, text),))
     if wants_json():
         print_error(fields)
@@ -140,6 +140,16 @@ def end_with_usage_error(error: Any) -> int:
         error.format_message = lambda: text
         rich_format_error(error)
     return int(error.exit_code)
+
+
+def _right_place(error: Any) -> str:
+    """Return where an option stands that is one of all commands; empty for others."""
+    context, option = getattr(error, "ctx", None), getattr(error, "option_name", None)
+    if context is None or context.parent is None or option is None:
+        return ""
+    if not any(option in each.opts for each in context.find_root().command.params):
+        return ""
+    return f". It stands before the command: curation {option} … {context.info_name}"
 
 
 def end_with_bug(error: Exception) -> int:

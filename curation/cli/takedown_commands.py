@@ -20,9 +20,10 @@ from curation.errors import RecipeError
 from curation.terminal import one_line
 
 if TYPE_CHECKING:
-    from curation.runner.gc.forget import Forgotten
+    from curation.runner.gc.forget import Forgotten, Request
     from curation.runner.takedown.opted_out import OptedOut
     from curation.runner.takedown.prove import Proof
+    from curation.store.store import Store
 
 AFTER = "30d"
 SHOWN_HOSTS = 10
@@ -140,16 +141,7 @@ def forget(
 
     Run the recipes again, then gc, then this command with --prove.
     """
-    from curation.runner.gc.forget import (
-        Request,
-        check_options,
-        hosts_meant,
-        read_list,
-        would_forget,
-    )
-    from curation.runner.gc.forget import forget as take_down
-    from curation.runner.takedown.prove import prove
-    from curation.store.step_log import Waiting
+    from curation.runner.gc.forget import Request, check_options, read_list
 
     images = [*(sha256 or []), *(image_id or [])]
     request = Request(
@@ -157,12 +149,7 @@ def forget(
     )
     if proof:
         others = (listed, opt_outs, after, no_wait, dry_run)
-        if request != Request([], [], [], []) or any(others):
-            raise RecipeError(
-                "--prove takes nothing down",
-                fix="Leave out all else but --store and --json",
-            )
-        _print_proof(prove(existing_store(store)), as_json)
+        _prove(store, as_json, request != Request([], [], [], []) or any(others))
         return
     if listed is not None:
         request = read_list(listed, request)
@@ -177,13 +164,42 @@ def forget(
         if as_json:
             print_facts(facts.Forgotten(opt_outs=taken))
         return
-    opened = existing_store(store)
-    hosts = hosts_meant(opened, request)
+    _take_down(existing_store(store), request, taken, (dry_run, no_wait, as_json))
+
+
+def _prove(store: str, as_json: bool, has_more: bool) -> None:
+    from curation.runner.takedown.prove import prove
+
+    if has_more:
+        fix = "Leave out all else but --store and --json"
+        raise RecipeError("--prove takes nothing down", fix=fix)
+    _print_proof(prove(existing_store(store)), as_json)
+
+
+def _take_down(
+    store: Store,
+    request: Request,
+    taken: facts.OptOutsTakenDown | None,
+    options: tuple[bool, bool, bool],
+) -> None:
+    """Take down what is named, and print what was found.
+
+    Args:
+        store: the store.
+        request: what is named.
+        taken: what opt-outs withhold, if they are asked for.
+        options: `dry_run`, `no_wait` and `as_json`.
+    """
+    from curation.runner.gc.forget import forget, hosts_meant, would_forget
+    from curation.store.step_log import Waiting
+
+    dry_run, no_wait, as_json = options
+    hosts = hosts_meant(store, request)
     _print_hosts(hosts)
     if dry_run:
-        _print_dry_run(would_forget(opened, request), hosts, taken, as_json)
+        _print_dry_run(would_forget(store, request), hosts, taken, as_json)
         return
-    done = take_down(opened, request, Waiting(wait=not no_wait, notify=err.print))
+    done = forget(store, request, Waiting(wait=not no_wait, notify=err.print))
     if as_json:
         print_facts(_forgotten_facts(done, taken).model_copy(update={"hosts": dict(hosts)}))
     else:

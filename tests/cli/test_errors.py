@@ -220,6 +220,15 @@ def test_an_argument_that_is_missing_is_told_with_its_choices(run: Run) -> None:
     assert "\\n" not in errors
 
 
+@pytest.mark.parametrize("option", ["--verbose", "--log-format=json", "-v"])
+def test_an_option_of_all_commands_is_told_its_place(option: str, run: Run) -> None:
+    status, _, errors = run("runs", "--store", "s", option, "--json")
+    error = json.loads(errors)
+    name = option.partition("=")[0]
+    assert (status, error["where"]) == (2, name)
+    assert f"stands before the command: curation {name} … runs" in error["message"]
+
+
 def test_an_error_that_nobody_foresaw_has_a_trace_and_is_json(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,8 @@ def test_a_domain_stands_for_all_hosts_below_it(tmp_path: Path) -> None:
     ]
     rows = pa.table({"url": [*urls, "no url", None], "url_normalized": pa.nulls(7, pa.string())})
     pq.write_table(rows, folder / "a.parquet")
+    # What was set aside, or is cut off.
+    (folder / "b.parquet.damaged").write_bytes(b"PAR1")
     assert list(rows_of_hosts(store, ["co.uk"]).items()) == [("b.co.uk", 2), ("a.co.uk", 1)]
     assert rows_of_hosts(store, ["uk.co", "[::1]"]) == rows_of_hosts(store, []) == {}
 

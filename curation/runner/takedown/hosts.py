@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -28,7 +30,9 @@ def rows_of_hosts(store: Store, domains: Collection[str]) -> Mapping[str, int]:
     wanted, rows = frozenset(domains), Counter[str]()
     for path in parquet_files(store) if wanted else ():
         if table_of(path) == PAIRS:
-            rows.update(_hosts(store, path, wanted))
+            # The search after it says which file it cannot read; a takedown does not wait for that.
+            with suppress(OSError, pa.ArrowInvalid):
+                rows.update(_hosts(store, path, wanted))
     return dict(sorted(rows.items(), key=lambda item: (-item[1], item[0])))
 
 
