@@ -20,7 +20,7 @@ PORT = "QUICKSTART_PORT"
 """The variable that names another port."""
 WEB, STORE = Path("data", "quickstart"), Path("data", "store")
 """Where the recipe of the quickstart looks for the mini-web, and where its store is."""
-RECIPE = "quickstart.yaml"
+RECIPE, SCHEMA = "quickstart.yaml", "recipe.schema.json"
 ERRORS = (CannotServe, FileExistsError, FileNotFoundError, ValueError)
 """What a user can mend."""
 
@@ -41,7 +41,7 @@ def curate(folder: Path, port: int | None, shipped: Path, options: Sequence[str]
     """Build the mini-web in a folder, and run the recipe of the quickstart on it there.
 
     Args:
-        folder: gets the recipe, the mini-web and the store.
+        folder: gets the recipe with its schema, the mini-web and the store.
         port: of the mini-web; None for that of one that is there, or else the default.
         shipped: the recipe of the quickstart; a recipe that is in the folder already stays.
         options: of `curation`.
@@ -57,14 +57,22 @@ def curate(folder: Path, port: int | None, shipped: Path, options: Sequence[str]
     # For another port the mini-web is built anew, in place of one that works.
     check_port(port)
     build(folder / WEB, port)
-    recipe = folder / RECIPE
+    recipe, text = folder / RECIPE, _with_schema_beside(shipped)
     if not recipe.exists():
-        shutil.copyfile(shipped, recipe)
-    elif recipe.read_bytes() != shipped.read_bytes():
+        recipe.write_text(text, encoding="utf-8")
+        shutil.copyfile(shipped.parent.parent / SCHEMA, folder / SCHEMA)
+    elif recipe.read_bytes() != text.encode():
         print(f"{recipe} is not the shipped recipe any more, and is run as it is", file=sys.stderr)
     # Nothing in the folder of a user is imported by chance.
     program = [sys.executable, "-P", "-m", "curation.cli", *options]
     return serve(folder / WEB, None, [*program, "run", RECIPE, "--store", str(STORE)], folder)
+
+
+def _with_schema_beside(shipped: Path) -> str:
+    """Return the text of a shipped recipe; its first line leads editors to the schema beside it."""
+    return shipped.read_text(encoding="utf-8").replace(
+        f"$schema=../{SCHEMA}", f"$schema={SCHEMA}", 1
+    )
 
 
 def _port_of(web: Path) -> int:

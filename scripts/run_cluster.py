@@ -31,7 +31,8 @@ from scripts.daemons import alone_in, end_on_signals, stop_sessions
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
-READY_S = 60.0
+READY_S = 300.0
+"""Seconds in which a daemon starts, also on a machine with much other work."""
 MASTER_READY = r"Starting Spark master at (spark://\S+)"
 WORKER_READY = r"Successfully registered with master (\S+)"
 
@@ -122,25 +123,32 @@ def start(home: Path, name: str, entry: str, *arguments: str) -> subprocess.Pope
         )
 
 
-def wait_for(home: Path, name: str, process: subprocess.Popen[bytes], words: str) -> str:
+def wait_for(
+    home: Path, name: str, processes: Mapping[str, subprocess.Popen[bytes]], words: str
+) -> str:
     """Wait until a daemon logs some words; return their first group.
 
     Raises:
-        SystemExit: it ended, or does not log them in time.
+        SystemExit: one of the daemons ended, or this one does not log them in time.
     """
     log = home / f"{name}.log"
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
-        ended = process.poll() is not None
-        text = log.read_text(errors="replace")
-        match = re.search(words, text)
+        ended = [each for each, process in processes.items() if process.poll() is not None]
+        match = re.search(words, log.read_text(errors="replace"))
         if match:
             return match[1]
         if ended:
-            reason = re.findall(r"^(?:Exception.*|Caused by.*|.*BindException.*)$", text, re.M)
-            raise SystemExit(f"The {name} ended: {(reason or ['no reason given'])[0]}: see {log}")
+            raise SystemExit(_why_ended(home, ended[0]))
         time.sleep(0.1)
-    raise SystemExit(f"The {name} does not start: see {log}")
+    raise SystemExit(f"The {name} does not start within {READY_S:.0f} s: see {log}")
+
+
+def _why_ended(home: Path, name: str) -> str:
+    log = home / f"{name}.log"
+    text = log.read_text(errors="replace")
+    reason = re.findall(r"^(?:Exception.*|Caused by.*|.*BindException.*)$", text, re.M)
+    return f"The {name} ended: {(reason or ['no reason given'])[0]}: see {log}"
 
 
 @contextmanager
@@ -164,7 +172,7 @@ def _running(layout: Layout) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     try:
         ports = ("--port", str(layout.port), "--webui-port", str(layout.web_port))
         processes["master"] = start(layout.home, "master", "master.Master", *ports)
-        master = wait_for(layout.home, "master", processes["master"], MASTER_READY)
+        master = wait_for(layout.home, "master", processes, MASTER_READY)
         _start_workers(layout, master, processes)
         write_files_of_runs(layout, master, secret)
         yield processes
@@ -186,7 +194,7 @@ def _start_workers(
         arguments = (*size, "--work-dir", str(folder), master)
         processes[name] = start(layout.home, name, "worker.Worker", *arguments)
     for name in names:
-        wait_for(layout.home, name, processes[name], WORKER_READY)
+        wait_for(layout.home, name, processes, WORKER_READY)
 
 
 def _layout() -> Layout:

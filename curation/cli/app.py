@@ -28,6 +28,7 @@ from curation.cli.errors import (
 from curation.cli.facts.base import Facts
 from curation.cli.process_end import run_and_end
 from curation.cli.signals import Terminated, ending_in_order
+from curation.errors import Detail, RecipeError
 from curation.logs import LogFormat, log_of, prepare_streams
 from curation.streams import clean_output, open_closed_streams
 from curation.terminal import Terminal
@@ -52,8 +53,19 @@ INSPECT_PANEL = "Look at the results of a run"
 STORE_PANEL = "Look after a store"
 EXTEND_PANEL = "Train heads and list plug-ins"
 
+
+def _no_option(value: str) -> str:
+    """Refuse an option as a value, as a shell makes of `--store $STORE --json` without a STORE."""
+    if value.startswith("-"):
+        fix = f"Name a folder or a URI, or set the variable; a folder of this name is ./{value}"
+        raise RecipeError(
+            Detail("an option stands in place of the store", "--store", value, fix=fix)
+        )
+    return value
+
+
 RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help=help_texts.RECIPE)]
-StorePath = Annotated[str, typer.Option("--store", help=help_texts.STORE)]
+StorePath = Annotated[str, typer.Option("--store", help=help_texts.STORE, callback=_no_option)]
 AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print JSON, as the reference describes it; errors are JSON too."),

@@ -127,7 +127,9 @@ def termination(error: Terminated) -> dict[str, Any]:
 
 def end_with_usage_error(error: Any) -> int:
     """Print an error of the command line itself; return its exit status."""
-    text = one_line(error.format_message().replace("Value error, ", ""))
+    # Choices of an argument that is missing stand in lines of their own.
+    message = re.sub(r"\n\t?", " ", error.format_message().replace("Value error, ", ""))
+    text = one_line(message) + _right_place(error)
     fields = error_json("UsageError", int(error.exit_code), text, (_usage_detail(error, text),))
     if wants_json():
         print_error(fields)
@@ -138,6 +140,16 @@ def end_with_usage_error(error: Any) -> int:
         error.format_message = lambda: text
         rich_format_error(error)
     return int(error.exit_code)
+
+
+def _right_place(error: Any) -> str:
+    """Return where an option stands that is one of all commands; empty for others."""
+    context, option = getattr(error, "ctx", None), getattr(error, "option_name", None)
+    if context is None or context.parent is None or option is None:
+        return ""
+    if not any(option in each.opts for each in context.find_root().command.params):
+        return ""
+    return f". It stands before the command: curation {option} … {context.info_name}"
 
 
 def end_with_bug(error: Exception) -> int:
@@ -155,12 +167,15 @@ def _usage_detail(error: Any, text: str) -> Detail:
     if option is not None:
         command = getattr(context, "command", None)
         known = {name for each in getattr(command, "params", ()) for name in each.opts}
+        # An option without its value is found before its command is known.
         usage = " ".join(context.get_usage().split()).removeprefix("Usage: ") if context else ""
-        fix = f"The command is {usage}; curation COMMAND --help lists options"
+        start = f"The command is {usage}; " if usage else ""
+        fix = f"{start}curation COMMAND --help lists options"
         return Detail(text, option, option, sorted(known), fix)
     parameter = getattr(error, "param", None)
     if parameter is not None:
         choices = re.findall(r"'([^']+)'", text.partition(" one of ")[2])
+        choices = choices or re.findall(r"[\w.-]+", text.partition(" Choose from: ")[2])
         name = next(iter(getattr(parameter, "opts", ())), parameter.name)
         return Detail(text, name, valid=choices, fix="curation COMMAND --help describes it")
     commands = list(getattr(getattr(context, "command", None), "commands", {}))

@@ -23,6 +23,7 @@ from curation.cli.app import (
 )
 from curation.cli.completion import complete_table, complete_version
 from curation.cli.describe import by_number, describe_table
+from curation.cli.existing_store import say_which_recipe
 from curation.cli.facts.files import TablePaths
 from curation.cli.facts.tables import Change, ComparedDataset, Difference
 from curation.cli.output_file import as_parquet, whole_file
@@ -215,6 +216,8 @@ def path(
         named = committed.manifest.version
         print_facts(TablePaths(table=table, version=named, folder=place, files=files))
         return
+    if version is None and run is None:
+        say_which_recipe(committed.store, table)
     for address in files if place is None else [place]:
         echo(address)
 

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table as Grid
 
 from curation.cli.app import INSPECT_PANEL, AsJson, RunName, StorePath, app, out, print_facts
+from curation.cli.existing_store import say_which_recipe
 from curation.cli.facts.tables import OptOuts as Facts
 from curation.inspect.opt_outs import OptOuts
 from curation.recipe import load_recipe
@@ -35,10 +36,13 @@ def opt_outs(
     from curation.store.store import Store
 
     loaded = load_recipe(recipe) if recipe is not None else None
-    counts = count_opt_outs(images_of(Store(store), run, loaded))
+    opened = Store(store)
+    counts = count_opt_outs(images_of(opened, run, loaded))
     if as_json:
         print_facts(Facts.model_validate(counts.as_json(hosts)))
         return
+    if recipe is None and run is None:
+        say_which_recipe(opened, "images")
     _print_signals(counts)
     _print_hosts(counts, hosts)
 

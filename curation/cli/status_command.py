@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _COLOURS = {"failed": "red", "stopped": "red", "silent": "yellow", "waiting": "yellow"}
 _SHOWN_REASONS = 8
+_NO_FAILURES = PASSED | {"held_out"}
+"""Outcomes of rows that did not fail; `select` leaves all rows of held-out sets out."""
 
 
 @app.command(rich_help_panel=STORE_PANEL)
@@ -103,7 +105,7 @@ def failures(by_stage: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """Yield a line with the reasons of each stage, the most frequent first."""
     shown: Mapping[str, int] = {}
     for stage, outcomes in by_stage.items():
-        failed = {reason: rows for reason, rows in outcomes.items() if reason not in PASSED}
+        failed = {reason: rows for reason, rows in outcomes.items() if reason not in _NO_FAILURES}
         # Later stages hand on what failed before.
         new = {reason: rows for reason, rows in failed.items() if shown.get(reason) != rows}
         shown = {**shown, **failed}

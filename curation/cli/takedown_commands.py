@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,11 +20,13 @@ from curation.errors import RecipeError
 from curation.terminal import one_line
 
 if TYPE_CHECKING:
-    from curation.runner.gc.forget import Forgotten
+    from curation.runner.gc.forget import Forgotten, Request
     from curation.runner.takedown.opted_out import OptedOut
     from curation.runner.takedown.prove import Proof
+    from curation.store.store import Store
 
 AFTER = "30d"
+SHOWN_HOSTS = 10
 Urls = Annotated[
     list[str] | None,
     typer.Option("--url", help="URL of a picture. It may be repeated."),
@@ -103,6 +107,10 @@ Prove = Annotated[
         "down. The exit status is 1 if something is left.",
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Take nothing down; print which hosts and rows are named."),
+]
 NoWait = Annotated[
     bool, typer.Option("--no-wait", help="Stop if gc is at work, instead of waiting.")
 ]
@@ -125,6 +133,7 @@ def forget(
     by: By = "",
     reason: Reason = "",
     proof: Prove = False,
+    dry_run: DryRun = False,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
@@ -133,21 +142,14 @@ def forget(
     Run the recipes again, then gc, then this command with --prove.
     """
     from curation.runner.gc.forget import Request, check_options, read_list
-    from curation.runner.gc.forget import forget as take_down
-    from curation.runner.takedown.prove import prove
-    from curation.store.step_log import Waiting
 
     images = [*(sha256 or []), *(image_id or [])]
     request = Request(
         url or [], host or [], images, like or [], within, cosine, hash_only, by, reason
     )
     if proof:
-        if request != Request([], [], [], []) or any((listed, opt_outs, after, no_wait)):
-            raise RecipeError(
-                "--prove takes nothing down",
-                fix="Leave out all else but --store and --json",
-            )
-        _print_proof(prove(existing_store(store)), as_json)
+        others = (listed, opt_outs, after, no_wait, dry_run)
+        _prove(store, as_json, request != Request([], [], [], []) or any(others))
         return
     if listed is not None:
         request = read_list(listed, request)
@@ -162,11 +164,70 @@ def forget(
         if as_json:
             print_facts(facts.Forgotten(opt_outs=taken))
         return
-    done = take_down(existing_store(store), request, Waiting(wait=not no_wait, notify=err.print))
+    _take_down(existing_store(store), request, taken, (dry_run, no_wait, as_json))
+
+
+def _prove(store: str, as_json: bool, has_more: bool) -> None:
+    from curation.runner.takedown.prove import prove
+
+    if has_more:
+        fix = "Leave out all else but --store and --json"
+        raise RecipeError("--prove takes nothing down", fix=fix)
+    _print_proof(prove(existing_store(store)), as_json)
+
+
+def _take_down(
+    store: Store,
+    request: Request,
+    taken: facts.OptOutsTakenDown | None,
+    options: tuple[bool, bool, bool],
+) -> None:
+    """Take down what is named, and print what was found.
+
+    Args:
+        store: the store.
+        request: what is named.
+        taken: what opt-outs withhold, if they are asked for.
+        options: `dry_run`, `no_wait` and `as_json`.
+    """
+    from curation.runner.gc.forget import forget, hosts_meant, would_forget
+    from curation.store.step_log import Waiting
+
+    dry_run, no_wait, as_json = options
+    hosts = hosts_meant(store, request)
+    _print_hosts(hosts)
+    if dry_run:
+        _print_dry_run(would_forget(store, request), hosts, taken, as_json)
+        return
+    done = forget(store, request, Waiting(wait=not no_wait, notify=err.print))
     if as_json:
-        print_facts(_forgotten_facts(done, taken))
+        print_facts(_forgotten_facts(done, taken).model_copy(update={"hosts": dict(hosts)}))
     else:
         _print_forgotten(done)
+
+
+def _print_hosts(hosts: Mapping[str, int]) -> None:
+    """Say which hosts are meant: a name such as co.uk stands for those of many owners."""
+    if hosts:
+        first = ", ".join(f"{host} ({rows:,})" for host, rows in islice(hosts.items(), SHOWN_HOSTS))
+        more = f" and {len(hosts) - SHOWN_HOSTS:,} more" if len(hosts) > SHOWN_HOSTS else ""
+        err.print(
+            f"{len(hosts):,} host{'s' if len(hosts) > 1 else ''} of this store, with "
+            f"{sum(hosts.values()):,} rows of pairs: {first}{more}"
+        )
+
+
+def _print_dry_run(
+    rows: dict[str, int],
+    hosts: Mapping[str, int],
+    taken: facts.OptOutsTakenDown | None,
+    as_json: bool,
+) -> None:
+    if as_json:
+        print_facts(facts.Forgotten(rows=rows, hosts=dict(hosts), opt_outs=taken))
+        return
+    _print_counts("rows that are named, by table", rows)
+    out.print("Nothing was taken down. Rows of other tables with these pictures would go too.")
 
 
 def _withheld(store: str, opt_outs: bool, after: str | None) -> OptedOut | None:

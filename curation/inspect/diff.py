@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curation.engine.table import Table, open_table
-from curation.errors import Detail, RecipeError
+from curation.errors import Detail, RecipeError, StoreError
 from curation.inspect.lineage import table_behind
+from curation.store.run_log import run_names
 from curation.store.store import DATASET, Store
-from curation.store.tags import find_tag
 
 BUCKET_IMAGES = 4_000_000
 """Images compared at once, by the beginning of their ids; they take about 1 GB."""
@@ -41,18 +41,22 @@ def open_dataset(place: str) -> Table:
 
     Raises:
         RecipeError: an @ stands there without a version or a run.
-        StoreError: there is no such dataset, or several versions or runs have that beginning.
+        StoreError: there is no such dataset, or several versions and runs have that beginning.
     """
     _check_named(place)
     uri, prefix = _parts_of(place)
     store = Store(uri)
     if not prefix:
         return open_table(store, DATASET)
-    is_version = any(version.startswith(prefix) for version in store.versions(DATASET))
-    # A tag is a whole name, and a version may begin like it by chance.
-    if is_version and find_tag(store, prefix) is None:
-        return open_table(store, DATASET, prefix)
-    return open_table(store, DATASET, run=prefix)
+    versions = [v for v in store.versions(DATASET) if v.startswith(prefix)]
+    if not versions:
+        return open_table(store, DATASET, run=prefix)
+    runs = [run for run in run_names(store) if run.startswith(prefix)]
+    if runs and prefix not in versions:
+        message = f"versions of the dataset and runs in {store.uri} begin with {prefix!r}"
+        fix = "Write more of the name"
+        raise StoreError(Detail(message, place, prefix, [*versions, *runs], fix))
+    return open_table(store, DATASET, prefix)
 
 
 def _check_named(place: str) -> None:

@@ -122,7 +122,12 @@ def check_store(recipe: Recipe, store: Store) -> None:
         raise RecipeError(*problems, within=f"Recipe {recipe.name!r}")
     if store.storage.is_local:
         probe = f"probe-{uuid4().hex}"
-        store.storage.write(probe, b"")
+        try:
+            store.storage.write(probe, b"")
+        except FileNotFoundError as error:
+            fix = "Choose another store"
+            message = f"No folder can be made at {store.uri}: its file system takes none"
+            raise StoreError(Detail(message, "--store", store.uri, fix=fix)) from error
         store.storage.delete([probe])
 
 

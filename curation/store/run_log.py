@@ -31,7 +31,7 @@ from curation.store.run_record import (
 )
 from curation.store.sealed_json import seal
 from curation.store.store import Store
-from curation.store.tags import find_tag
+from curation.store.tags import find_tag, tag_names
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ EXECUTION_ONLY = True
 
 REFRESH_S = 5.0
 """Seconds between two writes of the record of a run while a stage works."""
+SHOWN_NAMES = 10
+"""Tags, and runs, that an error lists."""
 MAX_ERROR = 2000
 """Characters of an error that a record holds."""
 
@@ -312,17 +314,13 @@ def find_run(store: Store, name: str) -> RunRecord:
                 fix="Run its recipe again",
             )
         return record
-    raise StoreError(
-        Detail(
-            f"{len(matching)} runs in {store.uri} begin with {name!r}",
-            "run",
-            name,
-            valid=matching or list(paths)[:10],
-            fix="Write more of its name"
-            if matching
-            else "`curation runs` lists all of them, and `curation tag` the tags",
-        )
-    )
+    if matching:
+        message = f"{len(matching)} runs in {store.uri} begin with {name!r}"
+        raise StoreError(Detail(message, "run", name, matching, "Write more of its name"))
+    message = f"no run in {store.uri} has the tag {name!r} or a name that begins so"
+    fix = "`curation runs` lists all of them, and `curation tag` the tags"
+    valid = [*tag_names(store)[:SHOWN_NAMES], *list(paths)[:SHOWN_NAMES]]
+    raise StoreError(Detail(message, "run", name, valid, fix))
 
 
 def latest_run(

@@ -15,8 +15,10 @@ from curation.store.store import Store
 EXECUTION_ONLY = True
 """Nothing here decides a row, so no pin of a stage depends on it."""
 
-FOLDER = "tags"
+FOLDER, SUFFIX = "tags", ".json"
 VALID_NAME = re.compile(TAG_NAME)
+_BEGINNING = re.compile("[0-9a-f]*")
+"""How the names of runs and of versions begin."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,7 @@ def add_tag(store: Store, name: str, run: str) -> Tag:
     Raises:
         StoreError: the name is not valid, or is that of another run.
     """
-    if not VALID_NAME.fullmatch(name) or name.endswith(".tmp"):
-        raise StoreError(
-            Detail(
-                f"{name!r} is no name for a tag",
-                found=name,
-                fix="Valid are up to 100 of the characters a-z, 0-9, '.', '_' and '-', with a letter "
-                "or a digit first",
-            )
-        )
+    _check_name(name)
     tag = Tag(name, run, utc_now())
     if store.storage.create(tag_path(name), seal(asdict(tag))):
         return tag
@@ -66,6 +60,27 @@ def add_tag(store: Store, name: str, run: str) -> Tag:
     return stored
 
 
+def _check_name(name: str) -> None:
+    if not VALID_NAME.fullmatch(name) or name.endswith(".tmp"):
+        raise StoreError(
+            Detail(
+                f"{name!r} is no name for a tag",
+                found=name,
+                fix="Valid are up to 100 of the characters a-z, 0-9, '.', '_' and '-', with a letter "
+                "or a digit first",
+            )
+        )
+    if _BEGINNING.fullmatch(name):
+        raise StoreError(
+            Detail(
+                f"{name!r} is no name for a tag: the name of a run or of a version may begin so, and "
+                "the tag would hide it",
+                found=name,
+                fix=f"Use a sign or a letter from g to z too, as in 'v-{name[:90]}'",
+            )
+        )
+
+
 def delete_tag(store: Store, name: str) -> None:
     """Delete a tag; its run stays until gc removes it.
 
@@ -73,8 +88,7 @@ def delete_tag(store: Store, name: str) -> None:
         StoreError: there is no such tag.
     """
     if not VALID_NAME.fullmatch(name) or store.storage.status(tag_path(name)) is None:
-        names = [PurePosixPath(p).stem for p in sorted(store.storage.files(FOLDER))]
-        raise StoreError(unknown("tag", name, names, where=store.uri))
+        raise StoreError(unknown("tag", name, tag_names(store), where=store.uri))
     store.storage.delete([tag_path(name)])
 
 
@@ -84,9 +98,14 @@ def read_tags(store: Store) -> list[Tag]:
     Raises:
         StoreError: one is damaged.
     """
-    names = [p.removeprefix(f"{FOLDER}/") for p in sorted(store.storage.files(FOLDER))]
-    tags = [find_tag(store, n.removesuffix(".json")) for n in names if n.endswith(".json")]
+    tags = [find_tag(store, name) for name in tag_names(store)]
     return [tag for tag in tags if tag is not None]
+
+
+def tag_names(store: Store) -> list[str]:
+    """Return the names of all tags, in order."""
+    paths = (PurePosixPath(path) for path in sorted(store.storage.files(FOLDER)))
+    return [path.name.removesuffix(SUFFIX) for path in paths if path.suffix == SUFFIX]
 
 
 def find_tag(store: Store, name: str) -> Tag | None:
@@ -115,4 +134,4 @@ def find_tag(store: Store, name: str) -> Tag | None:
 
 def tag_path(name: str) -> str:
     """Return the path of a tag within a store."""
-    return f"{FOLDER}/{name}.json"
+    return f"{FOLDER}/{name}{SUFFIX}"

@@ -191,18 +191,42 @@ def write(folder: Path, **blocks: Any) -> Path:
         (["runz"], 2, {"found": "runz", "fix": "Did you mean 'run'?"}),
         (["runs", "--stor", "s"], 2, {"where": "--stor", "valid": ["--json", "--store"]}),
         (["show", "image", "--store", "s"], 1, {"error": "StoreError", "found": "image"}),
+        (["show", "images", "--store"], 2, {"error": "RecipeError", "found": "--json"}),
+        (["run", "r.yaml", "--store"], 2, {"error": "RecipeError", "where": "--store"}),
+        (
+            ["show", "images", "--json", "--store"],
+            2,
+            {"where": "--store", "fix": "curation COMMAND --help lists options"},
+        ),
     ],
 )
 def test_an_error_is_one_object_on_standard_error(
     arguments: list[str], status: int, fields: dict[str, Any], run: Run, tmp_path: Path
 ) -> None:
     write(tmp_path, screen={"filtres": []})
-    ended, printed, errors = run(*arguments, "--json")
+    ended, printed, errors = run(*arguments, *([] if "--json" in arguments else ["--json"]))
     assert (ended, printed) == (status, ""), errors
+    assert [path.name for path in tmp_path.iterdir()] == ["r.yaml"]
     error = json.loads(errors)
     assert Error.model_validate(error).exit_status == status
     assert {name: error[name] for name in fields} == fields
     assert not acting(errors.strip("\n"))
+
+
+def test_an_argument_that_is_missing_is_told_with_its_choices(run: Run) -> None:
+    status, _, errors = run("where")
+    words = " ".join(errors.replace("│", " ").split())
+    assert status == 2 and "Choose from: jobs, airflow_dags, conf," in words
+    assert "\\n" not in errors
+
+
+@pytest.mark.parametrize("option", ["--verbose", "--log-format=json", "-v"])
+def test_an_option_of_all_commands_is_told_its_place(option: str, run: Run) -> None:
+    status, _, errors = run("runs", "--store", "s", option, "--json")
+    error = json.loads(errors)
+    name = option.partition("=")[0]
+    assert (status, error["where"]) == (2, name)
+    assert f"stands before the command: curation {name} … runs" in error["message"]
 
 
 def test_an_error_that_nobody_foresaw_has_a_trace_and_is_json(

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from curation.cli import app
 from curation.engine.table import open_table
+from curation.store.manifest import Committed
+from curation.store.run_log import recorded_run
 from curation.store.store import Store, manifest_path
 
 from ..tables import commit
@@ -48,6 +50,19 @@ def test_versions_of_which_none_can_be_read_are_not_said_to_be_missing(tmp_path:
     assert "no version of table matches that can be read" in damaged.output
     none = CliRunner().invoke(app, ["versions", "copies", "--store", str(tmp_path)])
     assert "no version of table copies." in none.output
+
+
+def test_it_is_said_whose_table_is_meant_where_several_recipes_have_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    commit(store, "matches", {"web-0": []})
+    table = {"matches": Committed(store.versions("matches")[0], "", {})}
+    words = ["path", "matches", "--store", str(tmp_path)]
+    for recipe, said in (("hand", ""), ("dogs", "of recipe dogs. For that of hand name a")):
+        with recorded_run(store, recipe, "f") as run:
+            run.use(table, "step")
+        printed = CliRunner().invoke(app, words).stderr
+        assert said in " ".join(printed.split()) and bool(said) == bool(printed)
+    assert CliRunner().invoke(app, [*words, "--run", run.record.run]).stderr == ""
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 7, 8, 2**63])

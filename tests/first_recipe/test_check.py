@@ -118,6 +118,7 @@ CASES: list[tuple[str, Spec, Spec]] = [
     ("same_files", {"sources": [*base()["sources"], twin("pool", "s/../p")]}, {}),
     ("same_files", {"sources": [*base()["sources"], twin("held_out", "s")]}, {}),
     ("unreadable_rows", {}, {"values": {"bad": True, "unreadable": "no", "where": "line 3"}}),
+    ("unreadable_rows", {}, {"values": {"path": None, "url": None}}),
     ("large_metadata", {}, {"values": {"metadata": json.dumps({"a": 1, "v": [0.25] * 1024})}}),
     (
         "failing_pictures",

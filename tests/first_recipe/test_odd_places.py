@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from curation.cli import app
 from curation.engine.yaml_text import load_yaml
-from curation.errors import RecipeError
+from curation.errors import RecipeError, StoreError
 from curation.inspect.check.check import check_recipe
 from curation.inspect.check.survey import survey
 from curation.inspect.first_recipe.draft import Draft, draft
@@ -350,3 +350,10 @@ def test_arms_of_seeds_with_like_names_are_told_apart(photos: Draft) -> None:
     drafted = replace(photos, surveys=[pool, *curated])
     recipe = parse_recipe(load_yaml(recipe_text(drafted, "a.yaml")))
     assert [arm.seeds for arm in recipe.retrieve] == [name for name in names for _ in range(2)]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system of the kernel")
+def test_a_file_system_that_takes_no_folder_is_no_place_for_a_store(photos: Draft) -> None:
+    recipe = parse_recipe(load_yaml(recipe_text(photos, "a.yaml")))
+    with pytest.raises(StoreError, match=r"--store: No folder can be made at /proc/store.*another"):
+        check_store(recipe, Store("/proc/store"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,13 +52,15 @@ def test_a_tagged_run_stays_until_the_tag_is_deleted(two_runs: TwoRuns) -> None:
 
 def test_a_name_belongs_to_one_run(two_runs: TwoRuns) -> None:
     store = Store(two_runs.store)
-    tag = tag_run(store, "a", None, Waiting())
+    tag = tag_run(store, "v", None, Waiting())
     assert tag.run == two_runs.second.run
-    assert tag_run(store, "a", two_runs.second.run, Waiting()) == tag
-    with pytest.raises(StoreError, match=r"'a' in .* is in use: it names .*--delete"):
-        tag_run(store, "a", two_runs.first.run, Waiting())
+    assert tag_run(store, "v", two_runs.second.run, Waiting()) == tag
+    with pytest.raises(StoreError, match=r"'v' in .* is in use: it names .*--delete"):
+        tag_run(store, "v", two_runs.first.run, Waiting())
     assert read_tags(store) == [tag]
-    with pytest.raises(StoreError, match=r"unknown tag 'b'. Valid: a"):
+    with pytest.raises(StoreError, match=r"no run in .* has the tag 'w' or .*Valid: v, 20"):
+        find_run(store, "w")
+    with pytest.raises(StoreError, match=r"unknown tag 'b'. Valid: v"):
         delete_tag(store, "b")
     with pytest.raises(StoreError, match="unknown tag"):
         delete_tag(store, f"../runs/{two_runs.first.run}")
@@ -68,6 +71,14 @@ def test_a_name_belongs_to_one_run(two_runs: TwoRuns) -> None:
 def test_other_names_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreError, match="is no name for a tag"):
         add_tag(Store(tmp_path), name, "run")
+
+
+@pytest.mark.parametrize("name", ["2026", "20261201", "1f3a", "face", "0" * 100])
+def test_a_tag_that_would_hide_a_run_or_a_version_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreError, match="run or of a version may begin so") as caught:
+        add_tag(Store(tmp_path), name, "run")
+    fix = re.search(r"'(v-.*)'", caught.value.details[0].fix or "")
+    assert fix is not None and add_tag(Store(tmp_path), fix[1], "run").name == fix[1]
 
 
 def test_a_damaged_tag_stops_gc(two_runs: TwoRuns) -> None:
@@ -172,7 +183,7 @@ def test_a_run_that_lost_a_file_is_not_restored(two_runs: TwoRuns) -> None:
         == (two_runs.second.tables["dataset"])
     )
     with pytest.raises(StoreError, match="is not whole"):
-        tag_run(Store(two_runs.store), "a", two_runs.first.run, Waiting())
+        tag_run(Store(two_runs.store), "v1", two_runs.first.run, Waiting())
     assert read_tags(Store(two_runs.store)) == []
 
 

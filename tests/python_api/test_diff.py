@@ -11,11 +11,9 @@ from typer.testing import CliRunner
 
 import curation
 from curation.cli import app
-from curation.errors import RecipeError
+from curation.errors import RecipeError, StoreError
 from curation.inspect import diff
 from curation.inspect.diff import difference, open_dataset
-from curation.store.store import Store
-from curation.store.tags import add_tag, delete_tag
 
 from ..e2e.small import encoded, picture, write_rows
 from ..gc.helpers import edited, run_recipe
@@ -66,14 +64,16 @@ def test_a_dataset_without_the_version_that_was_meant_is_refused(made: Made, pla
     assert "leave the @ out" in detail.fix
 
 
-def test_a_tag_is_not_taken_for_the_beginning_of_a_version(own: Made) -> None:
-    store = Store(own.store)
-    tag = own.second.tables["dataset"][:2]
-    add_tag(store, tag, own.first.run)
-    tagged = open_dataset(f"{own.store}@{tag}").manifest.version
-    assert tagged == own.first.tables["dataset"] != own.second.tables["dataset"]
-    delete_tag(store, tag)
-    assert open_dataset(f"{own.store}@{tag}").manifest.version == own.second.tables["dataset"]
+def test_a_beginning_of_versions_and_of_runs_is_refused(
+    own: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, run = own.second.tables["dataset"], own.second.run
+    monkeypatch.setattr(diff, "run_names", lambda store: [f"{version[:4]}1201T", run])
+    with pytest.raises(StoreError, match="versions of the dataset and runs") as caught:
+        open_dataset(f"{own.store}@{version[:4]}")
+    assert caught.value.details[0].valid == (version, f"{version[:4]}1201T")
+    for place in (version[:9], version, run):
+        assert open_dataset(f"{own.store}@{place}").manifest.version == version
 
 
 def test_no_image_in_a_range_of_ids_is_no_error(

@@ -146,7 +146,7 @@ def test_a_run_may_be_named_by_its_beginning(made: Made) -> None:
     store = curation.open(made.store, run=made.first.run[:-3])
     assert store.run == made.first.run
     assert store.table("eligible").version == made.first.tables["eligible"]
-    with pytest.raises(StoreError, match=r"0 runs in .* begin with 'nope'"):
+    with pytest.raises(StoreError, match=r"no run in .* has the tag 'nope' or a name"):
         curation.open(made.store, run="nope")
     with pytest.raises(StoreError, match=r"is of recipe 'tiny' .* not of 'other'"):
         curation.open(made.store, recipe="other", run=made.first.run)

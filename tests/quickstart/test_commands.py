@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from curation.engine.resources import PACKAGE, project_module, resource_dir
+from quickstart import commands
 from quickstart.build import read_stamp
 from quickstart.commands import RECIPE, WEB, again
 
@@ -42,6 +44,21 @@ def test_a_recipe_that_was_changed_is_run_as_it_is(folder: Path, port: int) -> N
     # The options before the command count for the run too.
     assert '"level"' in ended.stderr
     assert (folder / RECIPE).read_text() == REFUSED
+
+
+def test_editors_find_the_schema_of_the_recipe(
+    folder: Path, port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "build", lambda web, port: None)
+    monkeypatch.setattr(commands, "serve", lambda *call: 0)
+    shipped = resource_dir("conf") / "recipes" / "quickstart.yaml"
+    for _ in range(2):
+        assert commands.curate(folder, port, shipped) == 0
+    assert capsys.readouterr().err == ""
+    first, *lines = (folder / RECIPE).read_text().splitlines()
+    schema = folder / first.removeprefix("# yaml-language-server: $schema=")
+    assert json.loads(schema.read_text())["title"]
+    assert lines == shipped.read_text().splitlines()[1:]
 
 
 def test_a_used_port_is_one_message(tmp_path: Path) -> None:

@@ -7,19 +7,30 @@ import re
 from contextlib import nullcontext
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
 import curation
 from curation.cli import app
+from curation.engine.table import open_table
 from curation.errors import CurationError, RecipeError, TakenDownError
 from curation.runner.gc.forget import Request, _tombstone, read_list
+from curation.runner.takedown.hosts import rows_of_hosts
 from curation.store.store import Store
 from curation.store.tombstones import Takedowns, read_takedowns
 
 from ..gc.helpers import run_recipe
 from .conftest import Tiny
 from .helpers import url_of
+
+
+def read_urls(store: Path) -> list[str | None]:
+    """The URLs of all pairs."""
+    urls = open_table(Store(store), "pairs").read(["url"])["url"].to_pylist()
+    return [None if url is None else str(url) for url in urls]
+
 
 BY = ("--by", "the owner", "--reason", "request 17")
 
@@ -109,6 +120,39 @@ def test_the_name_of_a_column_takes_no_top_level_domain_down(tiny: Tiny, tmp_pat
     assert read_takedowns(Store(tiny.store).storage) is None
 
 
+def test_it_says_before_which_hosts_are_meant(tiny: Tiny) -> None:
+    store = str(tiny.store)
+    named = ("--store", store, "--host", "Pictures.Example.", *BY)
+    rows = sum(url is not None for url in read_urls(tiny.store))
+    meant = f"1 host of this store, with {rows} rows of pairs: pictures.example ({rows})"
+    shown = call("forget", *named, "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    assert meant in shown.stderr and "Nothing was taken down" in shown.stdout
+    facts = json.loads(call("forget", *named, "--dry-run", "--json").stdout)
+    assert (facts["tombstone"], facts["hosts"]) == (None, {"pictures.example": rows})
+    assert facts["rows"]["pairs"] == rows
+    # Not even the key of tombstones.
+    assert not (tiny.store / "tombstones").exists()
+    done = call("forget", *named, "--json")
+    assert meant in done.stderr
+    assert json.loads(done.stdout)["hosts"] == {"pictures.example": rows}
+    assert json.loads(done.stdout)["rows"]["pairs"] == rows
+
+
+def test_a_domain_stands_for_all_hosts_below_it(tmp_path: Path) -> None:
+    store, folder = Store(tmp_path), tmp_path / "tables" / "pairs" / "data"
+    folder.mkdir(parents=True)
+    urls = [
+        f"https://{h}/1.jpg" for h in ("a.co.uk", "b.co.uk", "B.co.uk:80", "nico.uk", "co.uk.x")
+    ]
+    rows = pa.table({"url": [*urls, "no url", None], "url_normalized": pa.nulls(7, pa.string())})
+    pq.write_table(rows, folder / "a.parquet")
+    # What was set aside, or is cut off.
+    (folder / "b.parquet.damaged").write_bytes(b"PAR1")
+    assert list(rows_of_hosts(store, ["co.uk"]).items()) == [("b.co.uk", 2), ("a.co.uk", 1)]
+    assert rows_of_hosts(store, ["uk.co", "[::1]"]) == rows_of_hosts(store, []) == {}
+
+
 def test_what_cannot_take_effect_is_refused(tiny: Tiny) -> None:
     store = str(tiny.store)
     for words, text in (
@@ -123,6 +167,7 @@ def test_what_cannot_take_effect_is_refused(tiny: Tiny) -> None:
         (("--url", url_of("p1"), *BY, "--after", "1d"), "no effect without --opt-outs"),
         (("--url", url_of("p1"), *BY, "--within", "9"), "no effect without"),
         (("--prove", "--no-wait"), "takes nothing down"),
+        (("--prove", "--dry-run"), "takes nothing down"),
         # A command that runs every night must not wait for the first hit to fail.
         (("--opt-outs",), "--by is missing or empty"),
         (("--opt-outs", *BY, "--cosine", "0.9"), "Give --like"),

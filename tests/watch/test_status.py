@@ -131,8 +131,8 @@ def test_a_damaged_record_does_not_hide_the_runs_before_it(store: Store) -> None
     assert [status.record.run for status in read_status(store)] == [run.record.run]
 
 
-def test_rows_that_may_stay_are_no_failures() -> None:
-    outcomes = {"ingest": {"ok": 9}, "select": {"eligible": 8, "min_side": 1}}
+def test_rows_that_may_stay_and_those_of_held_out_sets_are_no_failures() -> None:
+    outcomes = {"ingest": {"ok": 9}, "select": {"eligible": 4, "held_out": 4, "min_side": 1}}
     assert list(failures(outcomes)) == ["select: 1 min_side"]
 
 

@@ -88,9 +88,12 @@ class Forgotten(Facts):
     """Of `forget`."""
 
     tombstone: str | None = None
-    """Name of the tombstone; null if there was nothing to take down."""
+    """Name of the tombstone; null if there was nothing to take down, and with `--dry-run`."""
     rows: dict[str, int] = {}
-    """Rows in all files that are taken down, now or before, by table."""
+    """Rows in all files that are taken down, now or before, by table. With `--dry-run`, rows that the
+    options name, of the tables that have URLs, checksums or hashes."""
+    hosts: dict[str, int] = {}
+    """Hosts of the store that `--host` or `--list` takes down, with their rows in `pairs`."""
     files: int = 0
     """Files with such rows."""
     reports_deleted: int = 0

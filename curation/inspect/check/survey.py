@@ -92,6 +92,14 @@ class Survey:
         return sum(bool(row.url or row.path) for row in rows)
 
     @property
+    def without_picture(self) -> int:
+        """How many of the rows that were read name no picture, and give no other reason."""
+        if not self.source.lists_images:
+            return 0
+        rows = (row for _, row in self.read if not (row.bad or row.reason))
+        return sum(not (row.url or row.path) and row.member is None for row in rows)
+
+    @property
     def bad(self) -> list[SourceRow]:
         """The rows that were read and cannot be used."""
         return [row for _, row in self.read if row.bad]

@@ -239,6 +239,14 @@ def unreadable_rows(facts: Facts) -> Iterator[Finding]:
                 f"{shown(example.where)}: {shown(example.unreadable or '')}",
                 "Mend the file, or see whether `format`, `columns` and `quoting` fit it",
             )
+        without = 0 if facts.recipe.fetch.pixels == "none" else survey.without_picture
+        if without > BAD_SHARE * len(survey.read):
+            yield Finding(
+                "unreadable_rows",
+                f"sources.{survey.source.name}",
+                f"{without:,} of {len(survey.read):,} rows name no picture, and are dropped (no_image)",
+                "See whether `columns` maps the column of URLs, paths or pictures",
+            )
 
 
 def large_metadata(facts: Facts) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from string import hexdigits
@@ -18,6 +18,8 @@ from curation.media.web.host_names import canonical_host
 from curation.media.web.urls import InvalidURLError, normalize
 from curation.runner.gc.taken_down import search_beside_runs
 from curation.runner.takedown.close import close_folders, delete_reports
+from curation.runner.takedown.hosts import rows_of_hosts
+from curation.runner.takedown.search import rows_named
 from curation.runner.takedown.texts import mentions
 from curation.stages.fetch.params import FetchParams
 from curation.store.removal import hold_removal
@@ -25,6 +27,7 @@ from curation.store.step_log import Waiting
 from curation.store.store import Store
 from curation.store.tombstones import (
     IMAGE_ID_DIGITS,
+    KEY_BYTES,
     Hits,
     Kind,
     Likeness,
@@ -122,6 +125,27 @@ def forget(store: Store, request: Request, waiting: Waiting | None = None) -> Fo
     assert hits is not None
     reports, closed = delete_reports(store), close_folders(store)
     return Forgotten(tombstone, hits, copies, reports, closed)
+
+
+def hosts_meant(store: Store, request: Request) -> Mapping[str, int]:
+    """Return the hosts of the store that a request takes down, and their rows; see `rows_of_hosts`.
+
+    Raises:
+        RecipeError: something that is named has no valid form, or nothing is named.
+    """
+    _tombstone(request, Takedowns(bytes(KEY_BYTES)))
+    return rows_of_hosts(store, _each(request.hosts, _host, "--host"))
+
+
+def would_forget(store: Store, request: Request) -> dict[str, int]:
+    """Return the rows that a request names, by table. Nothing is taken down and nothing is written.
+
+    Raises:
+        RecipeError: something that is named has no valid form, or nothing is named.
+    """
+    alone = Takedowns(bytes(KEY_BYTES))
+    tombstone = _with_copies(_tombstone(request, alone), _copies(store, request), alone)
+    return rows_named(store, Takedowns(alone.key, (tombstone,)))
 
 
 def check_options(request: Request) -> None:

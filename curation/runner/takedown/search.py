@@ -101,6 +101,15 @@ def holds_any(store: Store, takedowns: Takedowns, paths: Iterable[str]) -> bool:
     )
 
 
+def rows_named(store: Store, takedowns: Takedowns) -> dict[str, int]:
+    """Return the rows by table that name what was taken down, where URLs and checksums are.
+
+    Nothing is written.
+    """
+    sources = [path for path in parquet_files(store) if _is_source(path)]
+    return dict(sorted(_search(store, FileSearch(takedowns), sources, "find pairs").rows.items()))
+
+
 def search_files(store: Store, takedowns: Takedowns, paths: Iterable[str]) -> Hits:
     """Search some files for what was taken down, and write what was found."""
     orphans = _Orphans(takedowns.orphans)
