@@ -71,12 +71,13 @@ def large_k(facts: Facts) -> Iterator[Finding]:
     for arm in facts.recipe.arms:
         k = arm.neighbours_needed()
         if pool and k * POOL_PER_NEIGHBOUR > pool:
+            fewer = f"{pool // 100:,} or less" if pool >= 200 else "1"
             yield Finding(
                 "large_k",
                 f"retrieve.{arm.name}",
                 f"each seed image takes {k:,} neighbours from a pool of about {pool:,} rows, more than "
                 "half of it",
-                f"Set k to {max(1, pool // 100):,} or less, or leave `retrieve` out",
+                f"Set k to {fewer}, or leave `retrieve` out",
             )
 
 

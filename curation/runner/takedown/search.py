@@ -201,7 +201,7 @@ def _search_file(store: Store, search: FileSearch, path: str, result: _SearchRes
     except OSError as error:
         raise StoreError(
             f"{store.address(path)} cannot be read ({error}), so nobody knows whether it "
-            "holds what was taken down. The tombstone is in force",
+            "holds what is taken down. A tombstone that was written is in force",
             fix=set_aside_fix(store.uri, "run curation gc"),
         ) from error
 
