@@ -40,6 +40,8 @@ def check_path_can_be(path: Path, name: str) -> None:
     """
     try:
         path.lstat()
+    except ValueError:
+        pass  # No encoding has its characters, or it holds NUL: nothing is there.
     except OSError as error:
         fix = _FIXES.get(error.errno or 0)
         if fix is not None:
