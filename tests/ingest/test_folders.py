@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import lzma
 import os
 import socket
@@ -250,3 +251,28 @@ def test_a_folder_without_the_wanted_files_names_what_is_there(tmp_path: Path) -
 def test_a_path_that_a_shell_would_replace_is_told(tmp_path: Path, path: str) -> None:
     with pytest.raises(RecipeError, match="are not replaced: write the path out"):
         pairs(tmp_path / "store", source(path, format="folder"))
+
+
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [
+        ("webdataset", ["a.tbz2", "b.txz", "c.tzst", "d.tar.gzip", "e.tar.zstd", "f.tgz"]),
+        ("jsonl", ["a.jsonlines", "b.jl", "c.ndjson.bz", "d.jsonl.zstd"]),
+        ("tsv", ["a.tab", "b.tab.gz", "c.tsv.bz"]),
+    ],
+)
+def test_usual_endings_of_a_format_are_known(tmp_path: Path, form: str, names: list[str]) -> None:
+    """The content says how a file is compressed, so none has to be."""
+    home = tmp_path / "lists"
+    home.mkdir()
+    for number, name in enumerate(names):
+        url = f"http://a.example/{number}"
+        (home / name).write_bytes(
+            {
+                "webdataset": tar_of({f"{number}.jpg": jpeg(number), f"{number}.txt": b"c"}),
+                "jsonl": json.dumps({"url": url, "caption": "c"}).encode(),
+                "tsv": f"url\tcaption\n{url}\tc\n".encode(),
+            }[form]
+        )
+    rows = pairs(tmp_path / "store", source(home, format=form))
+    assert [(row["caption"], row["reason"]) for row in rows] == [("c", None)] * len(names)

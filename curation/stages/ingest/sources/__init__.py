@@ -22,7 +22,7 @@ IMAGE_ENDINGS = (
 
 def _compressed(*endings: str) -> tuple[str, ...]:
     """Return the endings of text files, uncompressed and compressed."""
-    compressions = ("", ".gz", ".bz2", ".zst", ".lz4", ".xz")
+    compressions = ("", ".gz", ".bz2", ".zst", ".lz4", ".xz", ".gzip", ".bz", ".zstd")
     return tuple(f"{ending}{compression}" for ending in endings for compression in compressions)
 
 
@@ -82,12 +82,12 @@ FORMATS = Registry(
             "curation.stages.ingest.formats.delimited",
             version=9,
             function="read_tsv",
-            endings=_compressed(".tsv"),
+            endings=_compressed(".tsv", ".tab"),
             recognise=_by("tables:tab_separated"),
         ),
         "jsonl": FormatEntry(
             version=9,
-            endings=_compressed(".jsonl", ".ndjson"),
+            endings=_compressed(".jsonl", ".ndjson", ".jsonlines", ".jl"),
             recognise=_by("tables:json_lines"),
         ),
         "txt": FormatEntry(
@@ -114,7 +114,7 @@ FORMATS = Registry(
         ),
         "webdataset": FormatEntry(
             version=8,
-            endings=(*_compressed(".tar"), ".tgz"),
+            endings=(*_compressed(".tar"), ".tgz", ".tbz", ".tbz2", ".txz", ".tzst"),
             optional_columns=("caption", "key"),
             holds_images=True,
             recognise=_by("files:webdataset"),
