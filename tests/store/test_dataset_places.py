@@ -26,7 +26,7 @@ def test_every_name_of_a_folder_can_be_compared(tmp_path: Path, name: str) -> No
     for place in (store.uri, f"{store.uri}@{version[:8]}", f"{store.uri}@{record.run[:20]}"):
         table = open_dataset(place)
         assert (table.store.uri, table.manifest.version) == (store.uri, version)
-    with pytest.raises(StoreError, match="begin with 'none'"):
+    with pytest.raises(StoreError, match="has the tag 'none'"):
         open_dataset(f"{store.uri}@none")
 
 
