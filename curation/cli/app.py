@@ -7,9 +7,10 @@ import logging
 import sys
 from collections.abc import Sequence
 from shutil import get_terminal_size
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from curation.cli import help_texts
 from curation.cli.completion import complete_run
@@ -22,13 +23,13 @@ from curation.cli.errors import (
     interruption,
     print_error,
     refuse_empty,
+    refuse_options_as_values,
     termination,
     wants_json,
 )
 from curation.cli.facts.base import Facts
 from curation.cli.process_end import run_and_end
 from curation.cli.signals import Terminated, ending_in_order
-from curation.errors import Detail, RecipeError
 from curation.logs import LogFormat, log_of, prepare_streams
 from curation.streams import clean_output, open_closed_streams
 from curation.terminal import Terminal
@@ -36,7 +37,19 @@ from curation.version import __version__
 
 NARROW = 70
 """Columns of a terminal below which help is plain text."""
+
+
+class _Commands(TyperGroup):
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, words = super().resolve_command(ctx, args)
+        # While a shell completes a command line, its values are still missing.
+        if command is not None and not ctx.resilient_parsing:
+            refuse_options_as_values(command.params, words)
+        return name, command, words
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Turn uncurated image-text pairs into a curated and documented Parquet dataset.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -54,18 +67,8 @@ STORE_PANEL = "Look after a store"
 EXTEND_PANEL = "Train heads and list plug-ins"
 
 
-def _no_option(value: str) -> str:
-    """Refuse an option as a value, as a shell makes of `--store $STORE --json` without a STORE."""
-    if value.startswith("-"):
-        fix = f"Name a folder or a URI, or set the variable; a folder of this name is ./{value}"
-        raise RecipeError(
-            Detail("an option stands in place of the store", "--store", value, fix=fix)
-        )
-    return value
-
-
 RecipePath = Annotated[str, typer.Argument(metavar="RECIPE", help=help_texts.RECIPE)]
-StorePath = Annotated[str, typer.Option("--store", help=help_texts.STORE, callback=_no_option)]
+StorePath = Annotated[str, typer.Option("--store", help=help_texts.STORE)]
 AsJson = Annotated[
     bool,
     typer.Option("--json", help="Print JSON, as the reference describes it; errors are JSON too."),

@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any, cast
 
 import typer
@@ -73,6 +73,26 @@ def refuse_empty(words: Sequence[str]) -> None:
             option = word.removesuffix("=") or (before if before.startswith("-") else "")
             fix = "Leave it out, or set the variable from which the shell took it"
             raise RecipeError(Detail("the command line has an empty value", option, "", fix=fix))
+
+
+def refuse_options_as_values(parameters: Sequence[Any], words: Sequence[str]) -> None:
+    """Refuse an option as the value of another one: `--store $STORE --json` without a STORE.
+
+    Args:
+        parameters: those of the command.
+        words: what follows the command.
+
+    Raises:
+        RecipeError: an option stands where a value should.
+    """
+    options = [each for each in parameters if each.param_type_name == "option"]
+    names = {name for each in options for name in (*each.opts, *each.secondary_opts)}
+    with_value = {name for each in options if not each.is_flag for name in each.opts}
+    for option, value in pairwise(takewhile(lambda word: word != "--", words)):
+        if option in with_value and (value in names or re.match("--[a-z]", value)):
+            message = f"{option} has no value: an option follows it"
+            fix = f"Set the variable from which the shell took it, or write {option}={value}"
+            raise RecipeError(Detail(message, option, value, fix=fix))
 
 
 MACHINE_ERRORS = {

@@ -29,10 +29,10 @@ def say_which_recipe(store: Store, table: str) -> None:
     """Say whose table is read where nobody named a run, if the store has those of several recipes."""
     from curation.store.run_log import read_runs
 
-    recipes = [r.recipe for r in read_runs(store) if r.state == "finished" and table in r.tables]
-    first, *others = dict.fromkeys(map(one_line, recipes))
-    if others:
+    runs = (each for each in read_runs(store) if each.state == "finished" and table in each.tables)
+    recipes = list(dict.fromkeys(one_line(each.recipe) for each in runs))
+    if len(recipes) > 1:
         err.print(
-            f"{table} is that of the latest run, of recipe {first}. For that of {', '.join(others)} "
-            "name a run (--run); curation runs lists them."
+            f"{table} is that of the latest run, of recipe {recipes[0]}. For that of "
+            f"{', '.join(recipes[1:])} name a run (--run); curation runs lists them."
         )

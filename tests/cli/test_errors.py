@@ -192,6 +192,9 @@ def write(folder: Path, **blocks: Any) -> Path:
         (["runs", "--stor", "s"], 2, {"where": "--stor", "valid": ["--json", "--store"]}),
         (["show", "image", "--store", "s"], 1, {"error": "StoreError", "found": "image"}),
         (["show", "images", "--store"], 2, {"error": "RecipeError", "found": "--json"}),
+        (["sql", "SELECT 1", "--out"], 2, {"where": "--out", "found": "--json"}),
+        (["report", "--run", "--store", "s"], 2, {"where": "--run", "found": "--store"}),
+        (["run", "r.yaml", "--store", "--verbos"], 2, {"where": "--store", "found": "--verbos"}),
         (["run", "r.yaml", "--store"], 2, {"error": "RecipeError", "where": "--store"}),
         (
             ["show", "images", "--json", "--store"],

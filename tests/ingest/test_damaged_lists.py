@@ -44,6 +44,15 @@ def arrow() -> bytes:
     return out.getvalue()
 
 
+def old_tar() -> bytes:
+    """A tar in the form of Unix V7, which has no name."""
+    content = bytearray(tar_of({"l.csv": b"id," + CSV}))
+    content[257:265] = bytes(8)
+    content[148:156] = b" " * 8
+    content[148:156] = b"%06o\0 " % sum(content[:512])
+    return bytes(content)
+
+
 def compressed(content: bytes, codec: str) -> bytes:
     """Content in a format of compressed files."""
     if codec == "xz":
@@ -109,6 +118,7 @@ def test_lists_that_were_joined_are_read_also_if_one_is_empty(tmp_path: Path, co
         (b"7z\xbc\xaf\x27\x1c\x00\x04" + JUNK, "is a 7-Zip archive. Unpack it"),
         (b"Rar!\x1a\x07\x01\x00" + JUNK, "is a RAR archive. Unpack it"),
         (tar_of({"l.csv": b"id," + CSV}), "is a tar archive. Unpack it"),
+        (old_tar(), "is a tar archive. Unpack it"),
         (tar_of({"l.csv": b"id," + CSV}, "w:gz"), "is a tar archive. Unpack it"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + JUNK, "is a document of .*Export it as CSV"),
         (b"SQLite format 3\x00" + JUNK, "is a database of SQLite. Export it as CSV"),
@@ -132,6 +142,16 @@ def test_a_file_that_is_no_text_says_what_it_is(
     columns = {} if kind == "txt" else {"url": "url", "caption": "caption"}
     with pytest.raises(StoreError, match=message):
         pairs(tmp_path / "store", source(tmp_path / f"l.{kind}", format=kind, columns=columns))
+
+
+def test_a_text_with_the_letters_of_a_tar_is_a_list(tmp_path: Path) -> None:
+    """Tars have `ustar` at this place."""
+    start = CSV + b"http://a.example/2,"
+    content = start + b"x" * (256 - len(start)) + b"mustard\n"
+    assert content.index(b"ustar") == 257
+    (tmp_path / "l.csv").write_bytes(content)
+    rows = pairs(tmp_path / "store", source(tmp_path / "l.csv", format="csv"))
+    assert [row["reason"] for row in rows] == [None, None]
 
 
 @pytest.mark.parametrize("codec", ["gzip", "bz2", "xz"])

@@ -392,3 +392,11 @@ def test_a_column_with_the_name_of_a_remark_is_kept(tmp_path: Path) -> None:
     cut, whole = (json.loads(row["metadata"]) for row in rows)
     assert whole == {"unreadable": "mine"}
     assert cut[".unreadable"] == "mine" and "surrogate" in cut["unreadable"]
+
+
+def test_columns_with_the_names_of_a_remark_and_of_what_was_moved_are_kept(tmp_path: Path) -> None:
+    line = {"url": "http://a.example/1", "caption": "\ud83d", "unreadable": "a", ".unreadable": "b"}
+    (tmp_path / "l.jsonl").write_text(json.dumps(line))
+    (row,) = pairs(tmp_path / "store", source(tmp_path / "l.jsonl", format="jsonl"))
+    kept = json.loads(row["metadata"])
+    assert (kept[".unreadable"], kept["..unreadable"]) == ("b", "a")

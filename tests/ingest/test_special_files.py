@@ -194,28 +194,14 @@ def test_a_file_may_not_be_followed_where_links_were_resolved(tmp_path: Path) ->
         location.open_location(str(tmp_path / "b"))
 
 
-def test_folders_within_folders_end_no_listing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "depth"), [("d", 120), ("d" * 250, 20)], ids=["deep", "long"])
+def test_folders_within_folders_end_no_listing(tmp_path: Path, name: str, depth: int) -> None:
     folder = lists(tmp_path)
     here = os.open(folder, os.O_RDONLY)
     try:
-        for _ in range(120):
-            os.mkdir("d", dir_fd=here)
-            inner = os.open("d", os.O_RDONLY, dir_fd=here)
-            os.close(here)
-            here = inner
-    finally:
-        os.close(here)
-    assert len(pairs(tmp_path / "store", source(folder, format="csv"))) == 1
-    assert noted(tmp_path / "store") == {"unreadable_folder": 1}
-
-
-def test_a_folder_whose_path_is_too_long_is_counted(tmp_path: Path) -> None:
-    folder = lists(tmp_path)
-    here = os.open(folder, os.O_RDONLY)
-    try:
-        for _ in range(20):
-            os.mkdir("d" * 250, dir_fd=here)
-            inner = os.open("d" * 250, os.O_RDONLY, dir_fd=here)
+        for _ in range(depth):
+            os.mkdir(name, dir_fd=here)
+            inner = os.open(name, os.O_RDONLY, dir_fd=here)
             os.close(here)
             here = inner
     finally:

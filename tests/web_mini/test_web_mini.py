@@ -65,10 +65,11 @@ def run(spec: dict[str, Any], store: Store, spark: SparkSession) -> None:
 
 def test_precision_of_sample_equals_the_baseline(every: int, store: Store, shared: Path) -> None:
     share = precision(store, shared)
-    # Vectors differ between kinds of processors: 0.47 with AVX-512 for textures.
+    # 0.47 is within 0.02 of 0.49, but their difference as floats is larger.
+    within = 0.02 + 1e-9
     for name, (domain, label) in (BASELINE if every == 1 else AN_EIGHTH).items():
-        assert share.loc[name, "domain"] == pytest.approx(domain, abs=0.03), share
-        assert share.loc[name, "label"] == pytest.approx(label, abs=0.03), share
+        assert share.loc[name, "domain"] == pytest.approx(domain, abs=within), share
+        assert share.loc[name, "label"] == pytest.approx(label, abs=within), share
 
 
 def test_forced_ivf_pq_over_several_shards_reports_its_recall(

@@ -315,9 +315,12 @@ def _with_problem(file: SourceFile, row: SourceRow) -> str | None:
     values = json.loads(row.metadata) if row.metadata else {}
     where = ", ".join(part for part in (shown(file.name), row.where) if part)
     problem = f"{where}: {row.unreadable}" if where else row.unreadable
-    if _UNREADABLE in values:
+    name = _UNREADABLE
+    while name in values:
+        name = f".{name}"
+    if name != _UNREADABLE:
         # A column of the list.
-        values[f".{_UNREADABLE}"] = values[_UNREADABLE]
+        values[name] = values[_UNREADABLE]
     return as_json(values | {_UNREADABLE: problem})
 
 
